@@ -1,0 +1,2 @@
+//! Layer 2 forwarding between pairs of ports.
+fn main() {}

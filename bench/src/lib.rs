@@ -1,0 +1,1 @@
+//! Benchmarks of the parts, and of peers on the same device.

@@ -1,0 +1,1 @@
+//! Software devices that behave as silicon does.

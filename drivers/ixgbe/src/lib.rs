@@ -1,0 +1,2 @@
+//! The Intel 82599 (and X540, X550) driver.
+#![no_std]

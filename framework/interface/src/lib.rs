@@ -1,0 +1,2 @@
+//! The interfaces drivers and applications speak.
+#![no_std]

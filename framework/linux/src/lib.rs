@@ -1,0 +1,1 @@
+//! The Linux host: memory, cores, signals, device specs.

@@ -1,0 +1,2 @@
+//! Views and builders for Ethernet, IP, UDP and TCP.
+#![no_std]

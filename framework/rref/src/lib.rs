@@ -1,0 +1,2 @@
+//! The shared heap: RRef, RRefDeque and packet buffers.
+#![no_std]
