@@ -1,1 +1,3 @@
 //! Software devices that behave as silicon does.
+
+pub mod wire;
