@@ -1,7 +1,8 @@
 //! Wires on the host's network interfaces, each test in a network namespace of its own.
 //!
 //! A namespace belongs to the test's thread and goes away with it. Making one takes root (or
-//! CAP_SYS_ADMIN); without, these tests say so and check nothing.
+//! CAP_SYS_ADMIN), and iproute2 and the TAP driver to fill it; without, these tests say so and check
+//! nothing.
 
 use std::process::Command;
 
@@ -12,6 +13,12 @@ use crate::frame::{L4, Layout, ReceiveChecksums, Verdict, vlan};
 
 /// Runs `test` in a new network namespace.
 fn in_namespace(test: fn()) {
+    if Command::new("ip").arg("-V").output().is_err() {
+        return println!("skipped: no ip command; install iproute2");
+    }
+    if !std::path::Path::new("/dev/net/tun").exists() {
+        return println!("skipped: no /dev/net/tun; run modprobe tun");
+    }
     let thread = std::thread::spawn(move || match unshare(CloneFlags::CLONE_NEWNET) {
         Ok(()) => test(),
         Err(error) => println!("skipped: no network namespace ({error}); run as root"),
@@ -175,6 +182,23 @@ fn what_is_wrong_is_named() {
         ip("tuntap add mode tun name tun0");
         assert!(matches!(TapWire::open("tun0"), Err(WireError::NotTap(_))));
     });
+}
+
+#[test]
+fn without_permission_the_remedy_is_named() {
+    match VethWire::open("lo") {
+        Ok(_) => println!("skipped: this process may open packet sockets; run as a user"),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(matches!(error, WireError::Permission { .. }), "{text}");
+            assert!(
+                text.starts_with("lo: no permission") && text.contains("CAP_NET_RAW"),
+                "{text}"
+            );
+            let error = TapWire::open("tap0").unwrap_err().to_string();
+            assert!(error.contains("CAP_NET_ADMIN"), "{error}");
+        }
+    }
 }
 
 #[test]
