@@ -1,5 +1,5 @@
 //! How long the generator and its sink take for a frame, beside a device that does nothing but copy
-//! the frame into a buffer: `cargo run --release -p sumac-devices --example generator_speed`.
+//! the frame into a buffer, and how long that device's offloads would take: `cargo run --release -p sumac-devices --example generator_speed`.
 //!
 //! Prints the best and the median of many short runs, since other work on the machine only ever
 //! adds time.
@@ -8,6 +8,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use sumac_devices::frame::{Layout, ReceiveChecksums, RssFields, Toeplitz};
 use sumac_devices::wire::{GenOptions, GenWire, Rate, Wire, WireError};
 
 const FRAMES: usize = 1024;
@@ -95,5 +96,31 @@ fn main() -> Result<(), WireError> {
             "the sink found foreign frames"
         );
     }
+    offloads()
+}
+
+/// Layout, checksum verification and hash of 64-byte frames.
+fn offloads() -> Result<(), WireError> {
+    let options = GenOptions {
+        rate: Rate::Max,
+        ..GenOptions::default()
+    };
+    let mut buffers = vec![0; FRAMES * STRIDE];
+    receive(&mut GenWire::new(&options)?, &mut buffers);
+    let frames = || buffers.chunks_exact(STRIDE).map(|buffer| &buffer[..60]);
+    let toeplitz = Toeplitz::new(&[0x6D; 40]);
+    let fields = RssFields::from_mrqc(!0);
+    let (layout, _) = measure(|| frames().for_each(|frame| _ = black_box(Layout::of(frame))));
+    let (checksums, _) = measure(|| {
+        frames().for_each(|frame| {
+            black_box(ReceiveChecksums::verify(frame, &Layout::of(frame)));
+        });
+    });
+    let (hash, _) = measure(|| {
+        frames().for_each(|frame| {
+            black_box(toeplitz.hash_frame(frame, &Layout::of(frame), fields));
+        });
+    });
+    println!("layout {layout:.2} ns, with checksums {checksums:.2} ns, with hash {hash:.2} ns");
     Ok(())
 }
