@@ -2,9 +2,10 @@
 
 use crate::flow_control::FlowControl;
 use crate::ids::Generation;
-use crate::mac_address::MacAddress;
+use crate::mac_address::Station;
 use crate::mtu;
 use crate::rss::RssConfig;
+use sumac_interface::net::Mac;
 
 /// Most queue pairs of a port.
 pub const MAX_QUEUES: u16 = 64;
@@ -26,7 +27,7 @@ pub struct PortConfig {
     /// Longest IP packet in bytes, [`mtu::MIN`] to [`mtu::MAX`].
     pub mtu: u16,
     /// The station address, or the EEPROM's.
-    pub mac: Option<MacAddress>,
+    pub mac: Option<Mac>,
     /// Receive every frame, whomever it is for.
     pub promiscuous: bool,
     /// Receive every multicast.
@@ -79,7 +80,7 @@ pub enum ConfigError {
     Mtu(u16),
     /// An address no station may have.
     #[error("{0} is no station address; give one that is neither a group address nor zero")]
-    Mac(MacAddress),
+    Mac(Mac),
     /// A redirection table that names a queue that is not there.
     #[error(
         "the RSS table's entry {entry} names queue {queue}; this port can spread over queues below {below}"
@@ -161,7 +162,7 @@ mod tests {
         );
         assert_eq!(refused(|c| c.mtu = 67), ConfigError::Mtu(67));
         assert_eq!(refused(|c| c.mtu = 9711), ConfigError::Mtu(9711));
-        let group = MacAddress([1, 0, 0, 0, 0, 0]);
+        let group = Mac([1, 0, 0, 0, 0, 0]);
         assert_eq!(refused(|c| c.mac = Some(group)), ConfigError::Mac(group));
     }
 

@@ -17,7 +17,6 @@ use crate::filters::Filters;
 use crate::flow_control::{self, FlowControl};
 use crate::ids::{Identity, Media, identify};
 use crate::link::{self, LinkState};
-use crate::mac_address::MacAddress;
 use crate::mtu;
 use crate::phy::{Mdio, Phy};
 use crate::queue_registers::{RxQueueRegisters, TxQueueRegisters, queue_registers};
@@ -26,6 +25,7 @@ use crate::reset;
 use crate::rss::{self, RssConfig};
 use crate::sfp::{self, Module};
 use crate::stats::Statistics;
+use sumac_interface::net::Mac;
 
 /// What starting and stopping a port asks of each queue pair.
 pub trait QueueControl {
@@ -41,20 +41,20 @@ pub trait QueueControl {
     /// As [`RxQueueRegisters::program`] and [`RxQueueRegisters::enable`].
     fn start_receive(&mut self, clock: &dyn Clock) -> Result<(), Fault>;
 
-    /// Disables the receive queue and takes its buffers back.
+    /// Disables the receive queue.
     ///
     /// # Errors
     /// As [`RxQueueRegisters::disable`].
     fn stop_receive(&mut self, clock: &dyn Clock) -> Result<(), Fault>;
 
-    /// Disables the transmit queue and takes its buffers back.
+    /// Disables the transmit queue, when what was posted is sent.
     ///
     /// # Errors
     /// As [`TxQueueRegisters::disable`].
     fn stop_transmit(&mut self, clock: &dyn Clock) -> Result<(), Fault>;
 
-    /// Takes every buffer back: the device was reset and knows of none any more.
-    fn forget(&mut self);
+    /// Takes every buffer back: the device, stopped or reset, uses none any more.
+    fn stopped(&mut self);
 }
 
 /// One port of an 82599, X540 or X550.
@@ -218,12 +218,16 @@ impl Control {
             result = result.and(queue.stop_transmit(clock));
         }
         bring_up::disable_transmit(&self.registers);
-        result.map_err(|fault| {
-            // Also a device that is gone uses no memory any more.
-            let _or_gone = reset::global_reset(&self.registers, clock);
-            queues.iter_mut().for_each(QueueControl::forget);
-            self.error(fault)
-        })
+        if result.is_err() {
+            // A queue that does not stop is stopped by reset. If that fails too, the device either
+            // is gone or may still write: then the buffers stay withdrawn for good.
+            match reset::global_reset(&self.registers, clock) {
+                Ok(()) | Err(Fault::DeviceGone) => {}
+                Err(fault) => return Err(self.error(fault)),
+            }
+        }
+        queues.iter_mut().for_each(QueueControl::stopped);
+        result.map_err(|fault| self.error(fault))
     }
 
     /// Resets the device and configures it anew as it was: filters, MTU, RSS, flow control. Stops
@@ -239,7 +243,9 @@ impl Control {
         let counted = self.statistics.add_from(&self.registers);
         let brought_up =
             bring_up::bring_up(&self.registers, &*self.clock, self.identity, &self.config);
-        queues.iter_mut().for_each(QueueControl::forget);
+        if matches!(brought_up, Ok(_) | Err(Fault::DeviceGone)) {
+            queues.iter_mut().for_each(QueueControl::stopped);
+        }
         counted.and(brought_up).map_err(|fault| self.error(fault))?;
         self.filters.write_all(&self.registers);
         self.last_link = LinkState::Down;
@@ -247,7 +253,7 @@ impl Control {
     }
 
     /// The station's address.
-    pub fn mac(&self) -> MacAddress {
+    pub fn mac(&self) -> Mac {
         self.filters.station()
     }
 
@@ -255,7 +261,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Fault::NotAStation`], or the device's fault.
-    pub fn set_mac(&mut self, mac: MacAddress) -> Result<(), Error> {
+    pub fn set_mac(&mut self, mac: Mac) -> Result<(), Error> {
         self.change_filters(|filters| filters.set_station(mac), Filters::write_stations)?;
         self.config.mac = Some(mac);
         Ok(())
@@ -311,7 +317,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Fault::NotAStation`], [`Fault::TooManyAddresses`], or the device's fault.
-    pub fn add_unicast(&mut self, mac: MacAddress) -> Result<(), Error> {
+    pub fn add_unicast(&mut self, mac: Mac) -> Result<(), Error> {
         self.change_filters(|filters| filters.add_unicast(mac), Filters::write_stations)
     }
 
@@ -319,7 +325,7 @@ impl Control {
     ///
     /// # Errors
     /// The device's fault.
-    pub fn remove_unicast(&mut self, mac: MacAddress) -> Result<(), Error> {
+    pub fn remove_unicast(&mut self, mac: Mac) -> Result<(), Error> {
         self.change_filters(
             |filters| {
                 filters.remove_unicast(mac);
@@ -333,7 +339,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Fault::NotAGroup`], or the device's fault.
-    pub fn add_multicast(&mut self, mac: MacAddress) -> Result<(), Error> {
+    pub fn add_multicast(&mut self, mac: Mac) -> Result<(), Error> {
         self.change_filters(|filters| filters.add_multicast(mac), Filters::write_groups)
     }
 
@@ -341,7 +347,7 @@ impl Control {
     ///
     /// # Errors
     /// The device's fault.
-    pub fn remove_multicast(&mut self, mac: MacAddress) -> Result<(), Error> {
+    pub fn remove_multicast(&mut self, mac: Mac) -> Result<(), Error> {
         self.change_filters(
             |filters| {
                 filters.remove_multicast(mac);
@@ -498,6 +504,11 @@ impl Control {
         let added = self.statistics.add_from(&self.registers);
         added.map_err(|fault| Error::new(&self.name, fault))?;
         Ok(&self.statistics)
+    }
+
+    /// The statistics as they were read last.
+    pub fn last_stats(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// Starts counting anew.

@@ -7,9 +7,10 @@ use alloc::string::String;
 use core::fmt;
 
 use sumac_device::{DmaError, PciId, TimedOut};
+use sumac_rref::PoolError;
 
-use crate::MacAddress;
 use crate::config::ConfigError;
+use sumac_interface::net::Mac;
 
 /// A fault and the device it happened on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,13 +76,13 @@ pub enum Fault {
     #[error(
         "the EEPROM gives {0} as MAC address, which no station may have; set one in the configuration"
     )]
-    NoStationAddress(MacAddress),
+    NoStationAddress(Mac),
     /// An address that was asked for is not of the kind needed.
     #[error("{0} is no station address; give one that is neither a group address nor zero")]
-    NotAStation(MacAddress),
+    NotAStation(Mac),
     /// An address that was asked for is not of the kind needed.
     #[error("{0} is no group address; station addresses go into the unicast list")]
-    NotAGroup(MacAddress),
+    NotAGroup(Mac),
     /// The unicast list is full.
     #[error("all {limit} receive addresses are taken; remove one or turn promiscuous mode on")]
     TooManyAddresses {
@@ -119,6 +120,37 @@ pub enum Fault {
     /// The MDIO or I2C peer did not answer.
     #[error("the {0} did not answer; check that it is seated and powered")]
     NoAnswer(&'static str),
+    /// A queue pair was taken and not returned.
+    #[error("queue pair {0} is still in use; return it to the port first")]
+    QueueAway(u16),
+    /// The packet pool cannot fill a receive ring.
+    #[error(
+        "the packet pool lacks {lacking} buffers for receive queue {queue}; make it larger, or the rings shorter"
+    )]
+    PoolTooSmall {
+        /// The queue whose ring could not be filled.
+        queue: u16,
+        /// How many buffers more it takes.
+        lacking: u32,
+    },
+    /// The device reports a head that is not in the ring.
+    #[error(
+        "transmit queue {queue} reports descriptor {head}, which does not exist; reset the port"
+    )]
+    HeadBeyondRing {
+        /// The queue.
+        queue: u16,
+        /// What TDH says.
+        head: u32,
+    },
+    /// Frames posted for transmit do not leave although the link is up.
+    #[error(
+        "transmit queue {queue} has stood still for seconds with frames posted; reset the port"
+    )]
+    TransmitHang {
+        /// The queue.
+        queue: u16,
+    },
     /// The port is started or stopped already.
     #[error("the port is {0} already")]
     Already(&'static str),
@@ -128,6 +160,9 @@ pub enum Fault {
     /// No memory for the rings.
     #[error(transparent)]
     Memory(#[from] DmaError),
+    /// No cache of the packet pool for a queue pair.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
 }
 
 /// Everything this driver waits for.

@@ -326,6 +326,11 @@ impl TxQueueRegisters {
         self.registers.read(TxQueue::Tdh(self.queue.into()))
     }
 
+    /// The tail, as it was written last.
+    pub fn tail(&self) -> u32 {
+        self.registers.read(TxQueue::Tdt(self.queue.into()))
+    }
+
     /// The tail register.
     pub fn tail_doorbell(&self) -> Doorbell {
         self.registers
