@@ -95,7 +95,8 @@ fn fuzz(targets: &[String], seconds: u64) -> Outcome {
     build
         .args(["--target", TRIPLE, "--target-dir"])
         .arg(build_dir())
-        .env("RUSTFLAGS", RUSTFLAGS);
+        .env("RUSTFLAGS", RUSTFLAGS)
+        .args(targets.iter().flat_map(|target| ["--bin", target]));
     let mut outcome = report::command(&mut build, BUILD_LIMIT);
     if outcome.failed() {
         return outcome;
