@@ -1,1 +1,4 @@
 //! Software devices that behave as silicon does.
+
+pub mod frame;
+pub mod wire;

@@ -28,10 +28,10 @@ impl Sum {
         len: u16,
     ) -> Self {
         Self::new()
-            .add(&source.octets())
-            .add(&destination.octets())
-            .add(&[0, protocol.0])
-            .add(&len.to_be_bytes())
+            .plus(&source.octets())
+            .plus(&destination.octets())
+            .plus(&[0, protocol.0])
+            .plus(&len.to_be_bytes())
     }
 
     /// The sum of an IPv6 pseudo header (RFC 8200, section 8.1); `len` is header and payload in
@@ -44,10 +44,10 @@ impl Sum {
         len: u32,
     ) -> Self {
         Self::new()
-            .add(&source.octets())
-            .add(&destination.octets())
-            .add(&len.to_be_bytes())
-            .add(&[0, 0, 0, protocol.0])
+            .plus(&source.octets())
+            .plus(&destination.octets())
+            .plus(&len.to_be_bytes())
+            .plus(&[0, 0, 0, protocol.0])
     }
 
     /// The pseudo header of either version; `None` where the versions differ, or where IPv4 cannot
@@ -73,7 +73,7 @@ impl Sum {
 
     /// Adds bytes; an odd length counts as if a zero byte followed.
     #[inline]
-    pub fn add(mut self, bytes: &[u8]) -> Self {
+    pub fn plus(mut self, bytes: &[u8]) -> Self {
         // 32-bit words in a 64-bit sum: no carry is lost below 16 GiB.
         let (words, rest) = bytes.as_chunks::<4>();
         for word in words {
@@ -107,7 +107,7 @@ impl Sum {
 /// The checksum of `bytes`. Over bytes that include an intact checksum it is zero.
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u16 {
-    Sum::new().add(bytes).checksum()
+    Sum::new().plus(bytes).checksum()
 }
 
 /// The checksum after one 16-bit word that it covers changed from `old` to `new` (RFC 1624,
@@ -167,13 +167,13 @@ mod tests {
             let [source, destination] = v4.map(Ipv4Addr::from);
             let sum = Sum::pseudo(source.into(), destination.into(), IpProtocol(protocol), bytes.len());
             prop_assert_eq!(
-                sum.map(|sum| sum.add(&bytes).checksum()),
+                sum.map(|sum| sum.plus(&bytes).checksum()),
                 Some(pnet_packet::util::ipv4_checksum(&bytes, 3, &[], &source, &destination, next))
             );
             let [source, destination] = v6.map(Ipv6Addr::from);
             let sum = Sum::pseudo(source.into(), destination.into(), IpProtocol(protocol), bytes.len());
             prop_assert_eq!(
-                sum.map(|sum| sum.add(&bytes).checksum()),
+                sum.map(|sum| sum.plus(&bytes).checksum()),
                 Some(pnet_packet::util::ipv6_checksum(&bytes, 3, &[], &source, &destination, next))
             );
         }

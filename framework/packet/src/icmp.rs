@@ -84,7 +84,7 @@ impl<T: AsRef<[u8]>> IcmpEcho<T> {
 
     /// Whether the checksum of an IPv4 message is right.
     pub fn verify_checksum_v4(&self) -> bool {
-        Sum::new().add(self.buffer.as_ref()).is_valid()
+        Sum::new().plus(self.buffer.as_ref()).is_valid()
     }
 
     /// Whether the checksum of an IPv6 message between these addresses is right.
@@ -96,7 +96,7 @@ impl<T: AsRef<[u8]>> IcmpEcho<T> {
             IpProtocol::ICMPV6,
             bytes.len(),
         )
-        .is_some_and(|sum| sum.add(bytes).is_valid())
+        .is_some_and(|sum| sum.plus(bytes).is_valid())
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
         let mut bytes = REQUEST;
         bytes[..4].copy_from_slice(&[V6_REQUEST, 0, 0, 0]);
         let sum = Sum::pseudo(a.into(), b.into(), IpProtocol::ICMPV6, bytes.len()).unwrap();
-        let sum = sum.add(&bytes).checksum();
+        let sum = sum.plus(&bytes).checksum();
         bytes[2..4].copy_from_slice(&sum.to_be_bytes());
         let mut echo = IcmpEcho::new_checked(bytes).unwrap();
         assert!(echo.verify_checksum_v6(a, b));

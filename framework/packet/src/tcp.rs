@@ -125,7 +125,7 @@ impl<T: AsRef<[u8]>> TcpPacket<T> {
     pub fn verify_checksum(&self, source: IpAddr, destination: IpAddr) -> bool {
         let bytes = self.buffer.as_ref();
         Sum::pseudo(source, destination, IpProtocol::TCP, bytes.len())
-            .is_some_and(|sum| sum.add(bytes).is_valid())
+            .is_some_and(|sum| sum.plus(bytes).is_valid())
     }
 
     /// The options, one after the other.
@@ -168,7 +168,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> TcpPacket<T> {
         self.set_checksum(0);
         let bytes = self.buffer.as_ref();
         if let Some(sum) = Sum::pseudo(source, destination, IpProtocol::TCP, bytes.len()) {
-            let sum = sum.add(bytes).checksum();
+            let sum = sum.plus(bytes).checksum();
             self.set_checksum(sum);
         }
     }

@@ -71,7 +71,7 @@ impl<T: AsRef<[u8]>> UdpPacket<T> {
             return source.is_ipv4() && destination.is_ipv4();
         }
         Sum::pseudo(source, destination, IpProtocol::UDP, self.len())
-            .is_some_and(|sum| sum.add(self.datagram()).is_valid())
+            .is_some_and(|sum| sum.plus(self.datagram()).is_valid())
     }
 
     /// The payload, without padding behind the datagram.
@@ -111,7 +111,7 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> UdpPacket<T> {
         self.set_checksum(0);
         if let Some(sum) = Sum::pseudo(source, destination, IpProtocol::UDP, self.len()) {
             // Zero means "none", so a sum of zero is sent as its other form (RFC 768).
-            let sum = match sum.add(self.datagram()).checksum() {
+            let sum = match sum.plus(self.datagram()).checksum() {
                 0 => 0xffff,
                 sum => sum,
             };
