@@ -67,8 +67,7 @@ fn test_unknown_device_specs() {
         "0000:03:zz.0",
         "",
     ] {
-        let named = if device.is_empty() { "DEVICE" } else { device };
-        assert_refuses(&[device], named);
+        assert_refuses(&[device], device);
     }
 }
 
@@ -141,6 +140,23 @@ fn test_files_that_are_no_captures() {
         assert_refuses(&[&devices[0], &devices[1]], name);
         assert!(!output.exists(), "{name}: an output file was left behind");
     }
+}
+
+#[test]
+fn test_a_file_read_and_written_is_left_alone() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("both.pcap");
+    let bytes = pcap(&mixed());
+    fs::write(&path, &bytes).expect("the folder is ours");
+    let named = path.display().to_string();
+    assert_refuses(
+        &[&format!("sim:pcap={named}"), &format!("sim:out={named}")],
+        &named,
+    );
+    assert!(
+        fs::read(&path).is_ok_and(|now| now == bytes),
+        "the input was changed"
+    );
 }
 
 #[test]

@@ -29,7 +29,12 @@ impl Files {
 
     /// Forwards the input to the output.
     fn forward(&self, options: &[&str]) -> Report {
-        let devices = [spec("pcap", &self.input), spec("out", &self.output)];
+        self.forward_to(spec("out", &self.output), options)
+    }
+
+    /// Forwards the input to this device.
+    fn forward_to(&self, device: String, options: &[&str]) -> Report {
+        let devices = [spec("pcap", &self.input), device];
         let options = options.iter().map(|&option| option.to_owned());
         let report = run(options.chain(["--json".to_owned()]).chain(devices)).report();
         report.assert_books_balance();
@@ -70,6 +75,22 @@ fn test_mixed_frames_keep_order_and_bytes_but_for_two_addresses() {
         assert!(
             *got == rewritten(sent, &own),
             "frame {i} of {} bytes differs",
+            sent.len()
+        );
+    }
+}
+
+#[test]
+fn test_the_source_is_the_sending_ports_own_address() {
+    let frames = mixed();
+    let files = Files::with(&frames);
+    files.forward_to(spec("out", &files.output) + ",mac=02:5a:00:00:00:17", &[]);
+    let forwarded = read_pcap(&files.output);
+    assert_eq!(forwarded.len(), frames.len());
+    for (got, sent) in forwarded.iter().zip(&frames) {
+        assert!(
+            *got == rewritten(sent, &[0x02, 0x5a, 0, 0, 0, 0x17]),
+            "{} bytes",
             sent.len()
         );
     }
