@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use crate::packages::{self, Need};
 use crate::report::{self, Outcome, Report};
 use crate::workspace::cargo;
 
@@ -22,7 +21,7 @@ pub enum What {
     /// Ticks a packet beside DPDK's own driver on the same software device; writes
     /// target/bench/peers.json and an SVG. Installs DPDK's Debian packages if they are missing.
     Peers {
-        /// Passed on to the benchmark; --help lists them.
+        /// Passed on to the benchmark; `cargo xtask bench peers -- --help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -49,20 +48,8 @@ fn parts(arguments: &[String]) -> Outcome {
     report::command(bench.args(arguments), LIMIT)
 }
 
+/// The benchmark itself installs DPDK where it is missing, or says why it cannot.
 fn peers(arguments: &[String]) -> Outcome {
-    let needs = [
-        Need {
-            file: "dpdk-testpmd",
-            package: "dpdk",
-        },
-        Need {
-            file: "/usr/include/dpdk/rte_config.h",
-            package: "libdpdk-dev",
-        },
-    ];
-    if let Err(reason) = packages::ensure(&needs) {
-        return Outcome::skipped(reason);
-    }
     let mut bench = cargo([
         "run",
         "--release",

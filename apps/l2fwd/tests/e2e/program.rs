@@ -209,6 +209,12 @@ impl Report {
         for port in 0..ports {
             let count = |port: usize, what: &str| self.count(&format!("/ports/{port}/{what}"));
             assert_eq!(count(port, "violations"), 0, "{:#}", self.0);
+            assert_eq!(
+                count(port, "wire/errors"),
+                0,
+                "wrong frames on a wire: {:#}",
+                self.0
+            );
             let to = peer(port, ports);
             assert_eq!(
                 count(port, "rx_packets"),
