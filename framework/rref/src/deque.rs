@@ -98,30 +98,43 @@ unsafe impl<T: Element, const N: usize> Exchangeable for Queue<T, N> {
 impl<T: Element, const N: usize> Queue<T, N> {
     #[inline(always)]
     fn items(&self) -> &[T::Slot] {
-        let slots = self.slots.get(self.first..self.end).unwrap_or(&[]);
-        // SAFETY: slots in `first..end` are initialised: `push` does so before it moves `end`.
-        unsafe { slots.assume_init_ref() }
+        // SAFETY: `first <= end <= N` always, and slots in `first..end` are initialised: whoever
+        // moves `end` wrote them before.
+        unsafe {
+            self.slots
+                .get_unchecked(self.first..self.end)
+                .assume_init_ref()
+        }
     }
 
     #[inline(always)]
     fn items_mut(&mut self) -> &mut [T::Slot] {
-        let slots = self.slots.get_mut(self.first..self.end).unwrap_or(&mut []);
         // SAFETY: as in `items`.
-        unsafe { slots.assume_init_mut() }
+        unsafe {
+            self.slots
+                .get_unchecked_mut(self.first..self.end)
+                .assume_init_mut()
+        }
     }
 
-    /// Moves the items to the front when there is no room behind them.
+    /// Up to `wanted` places behind the last item; the items move to the front where that makes room.
     #[inline(always)]
-    fn make_room(&mut self, wanted: usize) -> Option<&mut [MaybeUninit<T::Slot>]> {
-        if self.first == self.end {
-            self.first = 0;
-            self.end = 0;
-        } else if self.end + wanted > N {
-            self.slots.copy_within(self.first..self.end, 0);
-            self.end -= self.first;
-            self.first = 0;
+    fn room(&mut self, wanted: usize) -> &mut [MaybeUninit<T::Slot>] {
+        if wanted > N - self.end {
+            self.move_to_front();
         }
-        self.slots.get_mut(self.end..self.end + wanted)
+        // SAFETY: `end <= N` always.
+        let room = unsafe { self.slots.get_unchecked_mut(self.end..) };
+        let wanted = wanted.min(room.len());
+        // SAFETY: just made sure of.
+        unsafe { room.get_unchecked_mut(..wanted) }
+    }
+
+    #[inline(never)]
+    fn move_to_front(&mut self) {
+        self.slots.copy_within(self.first..self.end, 0);
+        self.end -= self.first;
+        self.first = 0;
     }
 }
 
@@ -189,7 +202,7 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
         if !item.belongs(self.queue.context) {
             return Err(item);
         }
-        match self.queue.make_room(1).and_then(<[_]>::first_mut) {
+        match self.queue.room(1).first_mut() {
             Some(slot) => {
                 slot.write(item.into_slot());
                 self.queue.end += 1;
@@ -294,7 +307,7 @@ unsafe impl<const N: usize> EntrySink for RRefDeque<Packet, N> {
 
     #[inline(always)]
     unsafe fn push(&mut self, entry: Entry) -> bool {
-        let Some(slot) = self.queue.make_room(1).and_then(<[_]>::first_mut) else {
+        let Some(slot) = self.queue.room(1).first_mut() else {
             return false;
         };
         slot.write(entry);
@@ -303,17 +316,13 @@ unsafe impl<const N: usize> EntrySink for RRefDeque<Packet, N> {
     }
 
     #[inline(always)]
-    unsafe fn push4(&mut self, entries: [Entry; 4]) -> bool {
-        let Some(slots) = self
-            .queue
-            .make_room(4)
-            .and_then(<[_]>::first_chunk_mut::<4>)
-        else {
-            return false;
-        };
-        *slots = entries.map(MaybeUninit::new);
-        self.queue.end += 4;
-        true
+    fn spare(&mut self, wanted: usize) -> &mut [MaybeUninit<Entry>] {
+        self.queue.room(wanted)
+    }
+
+    #[inline(always)]
+    unsafe fn filled(&mut self, count: usize) {
+        self.queue.end = (self.queue.end + count).min(N);
     }
 }
 

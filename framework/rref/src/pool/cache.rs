@@ -6,8 +6,7 @@
 
 use core::cell::UnsafeCell;
 
-use sumac_device::Iova;
-use sumac_device::ring::{BufferId, BufferPool};
+use sumac_device::ring::{BufferAddresses, BufferId, BufferPool};
 
 use super::{BUFFER_BYTES, PacketPool};
 use crate::spin::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -147,8 +146,8 @@ unsafe impl BufferPool for PacketCache {
     }
 
     #[inline(always)]
-    fn iova(&self, id: BufferId) -> Iova {
-        self.pool.iova(id)
+    fn addresses(&self) -> BufferAddresses {
+        self.pool.addresses()
     }
 
     #[inline(always)]
@@ -166,17 +165,21 @@ unsafe impl BufferPool for PacketCache {
     }
 
     #[inline(always)]
-    fn take4(&mut self) -> Option<[BufferId; 4]> {
+    fn stock(&mut self, wanted: usize) -> &[BufferId] {
+        let wanted = wanted.min(BULK);
         let mut len = self.len();
-        if len < 4 {
-            if !self.restock(4) {
-                return None;
-            }
+        if len < wanted {
+            self.restock(wanted);
             len = self.len();
         }
-        let four = self.ids().get(len - 4..len)?.first_chunk::<4>().copied();
-        self.set_len(len - 4);
-        four
+        self.ids()
+            .get(len.saturating_sub(wanted)..len)
+            .unwrap_or(&[])
+    }
+
+    #[inline(always)]
+    unsafe fn use_stock(&mut self, count: usize) {
+        self.set_len(self.len().saturating_sub(count));
     }
 
     #[inline(always)]
