@@ -20,7 +20,7 @@ use crate::link::{self, LinkState};
 use crate::mtu;
 use crate::phy::{Mdio, Phy};
 use crate::queue_registers::{RxQueueRegisters, TxQueueRegisters, queue_registers};
-use crate::registers::Registers;
+use crate::registers::{Eicr, Registers};
 use crate::reset;
 use crate::rss::{self, RssConfig};
 use crate::sfp::{self, Module};
@@ -428,9 +428,10 @@ impl Control {
     /// # Errors
     /// [`ConfigError::RssQueue`](crate::ConfigError::RssQueue), or the device's fault.
     pub fn set_rss(&mut self, rss: RssConfig) -> Result<(), Error> {
-        let queues = self.config.rss_queues(self.identity.generation);
+        let generation = self.identity.generation;
+        let queues = self.config.rss_queues(generation);
         rss.check(queues).map_err(|error| self.error(error))?;
-        self.with_receive_halted(|registers| rss::apply(registers, &rss, queues))?;
+        self.with_receive_halted(|registers| rss::apply(registers, generation, &rss, queues))?;
         self.config.rss = rss;
         Ok(())
     }
@@ -456,13 +457,15 @@ impl Control {
         link::state(&self.registers, self.identity.generation).map_err(|fault| self.error(fault))
     }
 
-    /// The link now if it is not what this function last said: to be asked now and then.
+    /// The link now if it changed since this was asked last, even if it changed back: to be asked
+    /// now and then, or after a link status interrupt.
     ///
     /// # Errors
     /// [`Fault::DeviceGone`].
     pub fn link_change(&mut self) -> Result<Option<LinkState>, Error> {
+        let flapped = self.registers.get::<Eicr>().link_changed();
         let link = self.link()?;
-        let changed = link != self.last_link;
+        let changed = flapped || link != self.last_link;
         self.last_link = link;
         Ok(changed.then_some(link))
     }
