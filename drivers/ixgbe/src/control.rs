@@ -70,6 +70,8 @@ pub struct Control {
     module: Option<Module>,
     last_link: LinkState,
     running: bool,
+    /// A queue did not stop, so the device was reset and knows nothing of its configuration.
+    lost: bool,
 }
 
 impl Control {
@@ -92,13 +94,10 @@ impl Control {
             .check(identity.generation)
             .map_err(|error| at(error.into()))?;
         let registers = Registers::new(&bar);
-        let mac = bring_up::bring_up(&registers, &*clock, identity, config).map_err(at)?;
-        let filters = bring_up::initial_filters(mac, config);
-        filters.write_all(&registers);
-        let module = match identity.media {
-            Media::Sfp => sfp::identify(&registers, &*clock, identity.generation).map_err(at)?,
-            Media::Backplane | Media::Cx4 | Media::Xaui | Media::Copper => None,
-        };
+        let (filters, module) = set_up(&registers, &*clock, identity, config).map_err(|fault| {
+            reset::quiesce(&registers, &*clock);
+            at(fault)
+        })?;
         Ok(Self {
             name,
             registers,
@@ -111,6 +110,7 @@ impl Control {
             module,
             last_link: LinkState::Down,
             running: false,
+            lost: false,
         })
     }
 
@@ -177,6 +177,9 @@ impl Control {
         if self.running {
             return Err(self.error(Fault::Already("started")));
         }
+        if self.lost {
+            self.reset(queues)?;
+        }
         let started = self.start_queues(queues);
         self.running = true;
         started.map_err(|fault| {
@@ -213,8 +216,8 @@ impl Control {
     ///
     /// # Errors
     /// [`Fault::Already`], or the first fault of a queue. All are tried; if one failed, the device
-    /// is reset so that no queue's memory is in use afterwards whatever happened, and the port
-    /// needs [`reset`](Self::reset) before it can start again.
+    /// is reset so that no queue's memory is in use afterwards whatever happened, and configured
+    /// anew when the port is started again.
     pub fn stop<Q: QueueControl>(&mut self, queues: &mut [Q]) -> Result<(), Error> {
         if !self.running {
             return Err(self.error(Fault::Already("stopped")));
@@ -230,6 +233,7 @@ impl Control {
         }
         bring_up::disable_transmit(&self.registers);
         if result.is_err() {
+            self.lost = true;
             // A queue that does not stop is stopped by reset. If that fails too, the device either
             // is gone or may still write: then the buffers stay withdrawn for good.
             match reset::global_reset(&self.registers, clock) {
@@ -260,6 +264,7 @@ impl Control {
         counted.and(brought_up).map_err(|fault| self.error(fault))?;
         self.filters.write_all(&self.registers);
         self.last_link = LinkState::Down;
+        self.lost = false;
         Ok(())
     }
 
@@ -534,6 +539,23 @@ impl Control {
         self.statistics.clear();
         Ok(())
     }
+}
+
+/// Brings the device up, writes its filters and looks for a module.
+fn set_up(
+    registers: &Registers,
+    clock: &dyn Clock,
+    identity: Identity,
+    config: &PortConfig,
+) -> Result<(Filters, Option<Module>), Fault> {
+    let mac = bring_up::bring_up(registers, clock, identity, config)?;
+    let filters = bring_up::initial_filters(mac, config);
+    filters.write_all(registers);
+    let module = match identity.media {
+        Media::Sfp => sfp::identify(registers, clock, identity.generation)?,
+        Media::Backplane | Media::Cx4 | Media::Xaui | Media::Copper => None,
+    };
+    Ok((filters, module))
 }
 
 impl Drop for Control {

@@ -6,7 +6,7 @@ mod register_file;
 
 use register_file::*;
 use sumac_device::Clock;
-use sumac_interface::net::Mac;
+use sumac_interface::net::MacAddress;
 use sumac_ixgbe::{
     ConfigError, Control, Fault, FlowControl, LinkState, PortConfig, QueueControl,
     RxQueueRegisters, Speed, TxQueueRegisters, Wait,
@@ -116,7 +116,7 @@ fn bad_contents_are_named() {
     ));
     assert_eq!(
         fault_when_stuck(RAL0, 1),
-        Fault::NoStationAddress(Mac([1, 0, 0, 0, 0, 1]))
+        Fault::NoStationAddress(MacAddress([1, 0, 0, 0, 0, 1]))
     );
     assert_eq!(fault_when_stuck(STATUS, u32::MAX), Fault::DeviceGone);
 }
@@ -227,6 +227,14 @@ fn a_queue_that_does_not_stop_ends_in_a_reset() {
         offset == CTRL && value & 1 << 26 != 0
     });
     assert_eq!(queues.iter().map(|queue| queue.stopped).sum::<usize>(), 1);
+    // What the reset undid is done again before the port starts.
+    registers.unstick(RXDCTL0);
+    control.start(&mut queues).expect("the queue is well again");
+    let log = registers.take_log();
+    let rss = find(&log, 0, |offset, _| offset == MRQC);
+    find(&log, rss, |offset, value| {
+        offset == RXCTRL && value & 1 != 0
+    });
 }
 
 #[test]
@@ -258,7 +266,7 @@ fn a_change_the_device_refuses_is_not_remembered() {
     assert_eq!(timed_out(&error.fault), Some(Wait::ReceivePathEmpty));
     assert_eq!(control.mtu(), 1500);
     let mac = control.mac();
-    assert!(control.set_mac(Mac([2, 0, 0, 0, 0, 9])).is_err());
+    assert!(control.set_mac(MacAddress([2, 0, 0, 0, 0, 9])).is_err());
     assert_eq!(control.mac(), mac);
 }
 

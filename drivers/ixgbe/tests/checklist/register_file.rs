@@ -60,6 +60,11 @@ impl RegisterFile {
         self.state().stuck.insert(offset, value);
     }
 
+    /// From now on `offset` reads as it was written.
+    pub fn unstick(&self, offset: u32) {
+        self.state().stuck.remove(&offset);
+    }
+
     /// Every write so far, in order; forgets them.
     pub fn take_log(&self) -> Vec<(u32, u32)> {
         std::mem::take(&mut self.state().log)
