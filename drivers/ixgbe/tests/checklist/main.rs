@@ -2,8 +2,10 @@
 // UNSAFETY: a register file for tests implements the unsafe trait RegisterIo.
 #![expect(unsafe_code)]
 
+mod module;
 mod register_file;
 
+use module::WiredModule;
 use register_file::*;
 use sumac_device::Clock;
 use sumac_interface::net::MacAddress;
@@ -317,6 +319,29 @@ fn link_changes_are_told_once() {
         control.link().map_err(|error| error.fault),
         Err(Fault::DeviceGone)
     );
+}
+
+#[test]
+fn a_module_in_the_cage_is_identified() {
+    const SFP: u16 = 0x10fb;
+    let (registers, _, backing) = device(SFP);
+    let mut memory = [0; 256];
+    memory[0] = 3;
+    memory[3] = 0x10;
+    registers.insert(WiredModule::new(memory));
+    let control = Control::open(backing, &PortConfig::default()).expect("nothing is wrong");
+    let module = control.module().expect("there is one");
+    assert_eq!((module.identifier, module.name()), (3, "10GBASE-SR"));
+
+    let (_, _, backing) = device(SFP);
+    let empty = Control::open(backing, &PortConfig::default()).expect("an empty cage is fine");
+    assert_eq!(empty.module(), None);
+
+    // The wire held down for ever: nobody who can answer, and no endless wait.
+    let (registers, _, backing) = device(SFP);
+    registers.stick(I2CCTL, 0);
+    let held = Control::open(backing, &PortConfig::default()).expect("a dead cage is fine");
+    assert_eq!(held.module(), None);
 }
 
 #[test]

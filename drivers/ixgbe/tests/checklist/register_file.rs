@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::module::WiredModule;
 use sumac_device::{Bar, Clock, DeviceBacking, DmaError, DmaMemory, DmaSpace, PciId, RegisterIo};
 
 pub const CTRL: u32 = 0x00000;
@@ -27,6 +28,7 @@ pub const AUTOC: u32 = 0x042a0;
 pub const LINKS: u32 = 0x042a4;
 pub const RXDCTL0: u32 = 0x01028;
 pub const TXDCTL0: u32 = 0x06028;
+pub const I2CCTL: u32 = 0x00028;
 pub const EEC: u32 = 0x10010;
 pub const EERD: u32 = 0x10014;
 pub const SWSM: u32 = 0x10140;
@@ -44,6 +46,7 @@ struct State {
     /// What reads of a register give whatever was written.
     stuck: HashMap<u32, u32>,
     log: Vec<(u32, u32)>,
+    module: Option<WiredModule>,
 }
 
 /// The register file.
@@ -63,6 +66,11 @@ impl RegisterFile {
     /// From now on `offset` reads as it was written.
     pub fn unstick(&self, offset: u32) {
         self.state().stuck.remove(&offset);
+    }
+
+    /// Puts a module into the cage.
+    pub fn insert(&self, module: WiredModule) {
+        self.state().module = Some(module);
     }
 
     /// Every write so far, in order; forgets them.
@@ -112,6 +120,11 @@ unsafe impl RegisterIo for RegisterFile {
             EERD => eeprom_word(value >> 2 & 0x3fff) << 16 | value | 2,
             RDRXCTL => value | 8,
             SECRXSTAT => 1,
+            I2CCTL => {
+                let (clock, data) = (value & 2 != 0, value & 8 != 0);
+                let lets_go = state.module.as_ref().is_none_or(WiredModule::lets_data_go);
+                value & !5 | u32::from(clock) | u32::from(data && lets_go) << 2
+            }
             RAL0 => 0x0021_1b00,
             RAH0 => 0x8000_0100,
             SWSM => {
@@ -131,6 +144,11 @@ unsafe impl RegisterIo for RegisterFile {
             value
         };
         state.cells.insert(offset, kept);
+        if offset == I2CCTL
+            && let Some(module) = &mut state.module
+        {
+            module.drive(value & 2 != 0, value & 8 != 0);
+        }
     }
 
     fn mapped(&self, _offset: u32) -> Option<NonNull<AtomicU32>> {
