@@ -8,7 +8,7 @@ use sumac_devices::ixgbe::{
     Sim82599, Sim82599Config,
 };
 use sumac_devices::memory::SimDma;
-use sumac_devices::wire::NullWire;
+use sumac_devices::wire::{NullWire, PeerWire, pair};
 use sumac_interface::net::{MacAddress, Net, NetError};
 use sumac_ixgbe::{
     Control, Error, Fault, FlowControl, LinkState, Port, PortConfig, QueuePair, RssConfig, Speed,
@@ -268,8 +268,8 @@ fn frames_sent_are_counted_by_the_device() {
         .expect("the device is well")
         .clone();
     assert_eq!((stats.tx_packets(), stats.tx_bytes()), (30, 3000));
-    assert_eq!(stats.get("tx_q0_packets"), Some(10));
-    assert_eq!(stats.get("tx_q1_packets"), Some(20));
+    let of_queues: u64 = stats.queues().iter().map(|queue| queue.tx_packets).sum();
+    assert_eq!(of_queues, 30);
     assert_eq!(stats.get("tx_size_65_to_127_packets"), Some(30));
     // Read twice, counted once.
     assert_eq!(
@@ -420,4 +420,191 @@ fn a_link_that_goes_is_told_and_one_that_never_comes_is_no_error() {
     assert_eq!(control.link_change(), Ok(None));
     drop(control);
     bench.end();
+}
+
+/// Two devices back to back; the second is the one looked at.
+struct Cable {
+    sender: Bench,
+    receiver: Sim82599,
+    from: Port,
+    out: Vec<QueuePair>,
+    to: Port,
+    into: Vec<QueuePair>,
+}
+
+impl Cable {
+    fn new(config: &PortConfig) -> Self {
+        let dma = SimDma::new().expect("address space for DMA");
+        let (near, far) = pair();
+        let make = |name, wire: PeerWire, last| {
+            let mut config = Sim82599Config::new(name, wire);
+            let mac = [2, 0, 0, 0, 0, last];
+            config.identity = Identity {
+                device_id: DEVICE_KX4,
+                mac,
+                ..Identity::default()
+            };
+            Sim82599::new(config, &dma)
+        };
+        let sender = Bench {
+            device: make("sim0", near, 1),
+            pool: PacketPool::create(&dma, 4096).expect("memory for packets"),
+            clock: SystemClock::new(),
+        };
+        let receiver = make("sim1", far, 2);
+        let mut from = sender.port(&PortConfig {
+            mtu: 9710,
+            ..PortConfig::default()
+        });
+        let mut to = Port::open(receiver.backing(), sender.pool, config).expect("it is well");
+        from.start().expect("the device is well");
+        to.start().expect("the device is well");
+        let (out, into) = (from.take_queues(), to.take_queues());
+        Self {
+            sender,
+            receiver,
+            from,
+            out,
+            to,
+            into,
+        }
+    }
+
+    /// How many frames come through of one of `bytes` to `destination`, with this VLAN tag.
+    fn through(&mut self, destination: [u8; 6], vlan: Option<u16>, bytes: usize) -> usize {
+        let mut frame = destination.to_vec();
+        frame.extend([2, 0, 0, 0, 0, 1]);
+        if let Some(id) = vlan {
+            frame.extend([0x81, 0x00]);
+            frame.extend(id.to_be_bytes());
+        }
+        frame.extend([0x88, 0xb5]);
+        frame.resize(bytes, 0x5a);
+        let heap = SharedHeap::create();
+        let mut batch = PacketBatch::new(heap, self.sender.pool).expect("room for a batch");
+        let packet = Packet::from_frame(self.sender.pool, &frame).expect("a buffer");
+        assert!(batch.push_back(packet).is_ok());
+        let pair = self.out.first_mut().expect("one queue");
+        assert_eq!(pair.transmit(&mut batch), Ok(1));
+        self.sender.settle();
+        while self.receiver.poll(self.sender.clock.now_ns()) > 0 {}
+        let pair = self.into.first_mut().expect("one queue");
+        let frames = pair
+            .receive(&mut batch, 64)
+            .expect("the pool is the port's");
+        assert_eq!(frames, batch.len());
+        frames
+    }
+
+    fn end(mut self) {
+        self.from.return_queues(self.out);
+        self.to.return_queues(self.into);
+        self.from.stop().expect("the device is well");
+        self.to.stop().expect("the device is well");
+        drop((self.from, self.to));
+        let violations = self.receiver.violations();
+        assert_eq!(violations.total(), 0, "{violations:?}");
+        self.sender.end();
+    }
+}
+
+#[test]
+fn filters_let_through_what_they_are_told() {
+    const OWN: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 3];
+    const GROUP: [u8; 6] = [1, 0, 0x5e, 0, 0, 1];
+    const ALL: [u8; 6] = [0xff; 6];
+    let mut cable = Cable::new(&PortConfig::default());
+    let come = |cable: &mut Cable| [OWN, OTHER, GROUP, ALL].map(|to| cable.through(to, None, 60));
+    assert_eq!(come(&mut cable), [1, 0, 0, 1]);
+    cable
+        .to
+        .control_mut()
+        .set_broadcast(false)
+        .expect("it is well");
+    cable
+        .to
+        .control_mut()
+        .add_unicast(MacAddress(OTHER))
+        .expect("room");
+    assert_eq!(come(&mut cable), [1, 1, 0, 0]);
+    cable
+        .to
+        .control_mut()
+        .remove_unicast(MacAddress(OTHER))
+        .expect("it is well");
+    cable
+        .to
+        .control_mut()
+        .add_multicast(MacAddress(GROUP))
+        .expect("a group");
+    assert_eq!(come(&mut cable), [1, 0, 1, 0]);
+    cable
+        .to
+        .control_mut()
+        .remove_multicast(MacAddress(GROUP))
+        .expect("it is well");
+    cable
+        .to
+        .control_mut()
+        .set_promiscuous(true)
+        .expect("it is well");
+    assert_eq!(come(&mut cable), [1, 1, 1, 1]);
+    cable
+        .to
+        .control_mut()
+        .set_promiscuous(false)
+        .expect("it is well");
+    cable
+        .to
+        .control_mut()
+        .set_mac(MacAddress(OTHER))
+        .expect("a station");
+    assert_eq!(come(&mut cable), [0, 1, 0, 0]);
+    cable.end();
+}
+
+#[test]
+fn vlans_and_lengths_are_filtered() {
+    const OWN: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    let mut cable = Cable::new(&PortConfig::default());
+    let vlans = |cable: &mut Cable| [100, 200].map(|id| cable.through(OWN, Some(id), 64));
+    assert_eq!(vlans(&mut cable), [1, 1]);
+    cable.to.control_mut().set_vlan(100, true).expect("a VLAN");
+    assert_eq!(vlans(&mut cable), [1, 0]);
+    cable
+        .to
+        .control_mut()
+        .filter_vlans(false)
+        .expect("it is well");
+    assert_eq!(vlans(&mut cable), [1, 1]);
+
+    let lengths = |cable: &mut Cable| [1514, 1515, 9014].map(|len| cable.through(OWN, None, len));
+    assert_eq!(lengths(&mut cable), [1, 0, 0]);
+    assert_eq!(cable.through(OWN, Some(100), 1518), 1);
+    cable.to.control_mut().set_mtu(9000).expect("in range");
+    assert_eq!(lengths(&mut cable), [1, 1, 1]);
+    let stats = cable.to.control_mut().stats().expect("it is well");
+    assert_eq!(stats.rx_packets(), 10);
+    assert_eq!(stats.get("rx_oversize_errors"), Some(2));
+    cable.end();
+}
+
+#[test]
+fn a_reset_port_is_as_it_was_told_to_be() {
+    const GROUP: [u8; 6] = [1, 0, 0x5e, 0, 0, 1];
+    let mut cable = Cable::new(&PortConfig::default());
+    cable
+        .to
+        .control_mut()
+        .add_multicast(MacAddress(GROUP))
+        .expect("a group");
+    cable.to.control_mut().set_mtu(4000).expect("in range");
+    cable.to.return_queues(cable.into.drain(..));
+    cable.to.reset().expect("it is well");
+    cable.to.start().expect("it is well");
+    cable.into = cable.to.take_queues();
+    assert_eq!(cable.through(GROUP, None, 4014), 1);
+    assert_eq!(cable.through(GROUP, None, 4015), 0);
+    cable.end();
 }

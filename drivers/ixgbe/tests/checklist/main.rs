@@ -305,6 +305,18 @@ fn pause_thresholds_are_set_in_every_mode() {
 }
 
 #[test]
+fn queues_count_in_sixteen_counters() {
+    const RQSMR: u32 = 0x2300;
+    const TQSM: u32 = 0x8600;
+    let (registers, _control) = open(&PortConfig::default());
+    for base in [RQSMR, TQSM] {
+        assert_eq!(registers.cell(base), 0x0302_0100);
+        assert_eq!(registers.cell(base + 4 * 3), 0x0f0e_0d0c);
+        assert_eq!(registers.cell(base + 4 * 4), 0x0302_0100);
+    }
+}
+
+#[test]
 fn link_changes_are_told_once() {
     let (registers, mut control) = open(&PortConfig::default());
     assert_eq!(control.link_change(), Ok(None));
