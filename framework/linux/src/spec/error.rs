@@ -130,7 +130,8 @@ impl Key {
                 "write a frame length with check sequence, {MIN_SIZE} to {MAX_SIZE} bytes ({DEFAULT_SIZE} if left out)"
             ),
             Self::Rate => {
-                "write `line`, `max`, or frames a second such as 1.5mpps or 250000pps".into()
+                "write `line`, `max`, or frames a second up to 1000mpps, such as 1.5mpps or 250000pps"
+                    .into()
             }
             Self::Flows => "write the number of flows, 1 to 65536".into(),
             Self::Frames => "write how many frames to generate, 1 or more".into(),

@@ -14,15 +14,19 @@ pub(super) const MIN_SIZE: u16 = 64;
 pub(super) const MAX_SIZE: u16 = 9728;
 /// Frame length if none is given, in bytes with check sequence.
 pub(super) const DEFAULT_SIZE: u16 = 64;
+/// Flows if no number is given: enough that every queue gets some.
+const DEFAULT_FLOWS: u32 = 64;
 /// The most flows a generator has.
 const MAX_FLOWS: u32 = 65_536;
+/// The most frames a second that can be asked for.
+const MAX_RATE: u64 = 1_000_000_000;
 
 /// A built-in software device: `sim` or `sim:KEY[=VALUE],...`.
 ///
 /// | key | meaning |
 /// |---|---|
 /// | `gen` | the built-in generator and sink (the wire if none is named) |
-/// | `size=64` `rate=line` `flows=1` `frames=N` | of the generator: frame length with check sequence, [`Rate`], flows, frames in all |
+/// | `size=64` `rate=line` `flows=64` `frames=N` | of the generator: frame length with check sequence, [`Rate`], flows, frames in all |
 /// | `pcap=FILE` `out=FILE` | frames from a capture file, to a capture file; either or both |
 /// | `tap=NAME` | a tap interface, made for the run |
 /// | `veth=IFACE` | an existing interface, by AF_PACKET |
@@ -84,7 +88,7 @@ impl Default for GenSpec {
         Self {
             size: DEFAULT_SIZE,
             rate: Rate::Line,
-            flows: 1,
+            flows: DEFAULT_FLOWS,
             frames: None,
         }
     }
@@ -97,7 +101,7 @@ pub enum Rate {
     Line,
     /// As fast as the port takes them.
     Max,
-    /// So many frames a second, above zero.
+    /// So many frames a second, 1 to 1,000,000,000.
     PerSecond(u64),
 }
 
@@ -262,12 +266,14 @@ impl Rate {
             if fraction.is_empty() || fraction.len() > 6 {
                 return None;
             }
-            let whole = number(whole, 0, u64::MAX / 1_000_000 - 1)?;
+            let whole = number(whole, 0, MAX_RATE / 1_000_000)?;
             let scale = 10u64.pow(6 - fraction.len() as u32);
-            let frames = whole * 1_000_000 + number(fraction, 0, u64::MAX)? * scale;
-            return (frames > 0).then_some(Self::PerSecond(frames));
+            let frames = whole * 1_000_000 + number(fraction, 0, 999_999)? * scale;
+            return (1..=MAX_RATE)
+                .contains(&frames)
+                .then_some(Self::PerSecond(frames));
         }
-        number(text.strip_suffix("pps")?, 1, u64::MAX).map(Self::PerSecond)
+        number(text.strip_suffix("pps")?, 1, MAX_RATE).map(Self::PerSecond)
     }
 }
 

@@ -65,7 +65,7 @@ fn plain_sim_is_a_generator_at_line_rate() {
     let usual = SimSpec::default();
     assert_eq!(sim("sim"), usual);
     assert_eq!(sim("sim:gen"), usual);
-    assert_eq!(sim("sim:gen,size=64,rate=line,flows=1"), usual);
+    assert_eq!(sim("sim:gen,size=64,rate=line,flows=64"), usual);
     let WireSpec::Gen(generator) = usual.wire else {
         panic!("not a generator")
     };
@@ -101,6 +101,7 @@ fn rates() {
         ("1pps", 1),
         ("14.88mpps", 14_880_000),
         ("2mpps", 2_000_000),
+        ("1000mpps", 1_000_000_000),
         ("0.000001mpps", 1),
     ] {
         let WireSpec::Gen(generator) = sim(&format!("sim:rate={text}")).wire else {
@@ -130,6 +131,8 @@ fn values_that_cannot_be() {
         "rate=5",
         "rate=99999999999999999999pps",
         "rate=18446744073709551615mpps",
+        "rate=1000.000001mpps",
+        "rate=1000000001pps",
         "flows=0",
         "flows=65537",
         "frames=0",
@@ -249,7 +252,7 @@ fn any_wire() -> impl Strategy<Value = WireSpec> {
     let rate = prop_oneof![
         Just(Rate::Line),
         Just(Rate::Max),
-        (1u64..).prop_map(Rate::PerSecond)
+        (1u64..=1_000_000_000).prop_map(Rate::PerSecond)
     ];
     let generator = (64u16..=9728, rate, 1u32..=65_536, prop::option::of(1u64..)).prop_map(
         |(size, rate, flows, frames)| {
