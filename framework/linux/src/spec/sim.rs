@@ -28,9 +28,11 @@ const MAX_RATE: u64 = 1_000_000_000;
 /// | `gen` | the built-in generator and sink (the wire if none is named) |
 /// | `size=64` `rate=line` `flows=64` `frames=N` | of the generator: frame length with check sequence, [`Rate`], flows, frames in all |
 /// | `pcap=FILE` `out=FILE` | frames from a capture file, to a capture file; either or both |
+/// | `loop=1` | how many times to play the capture |
 /// | `tap=NAME` | a tap interface, made for the run |
 /// | `veth=IFACE` | an existing interface, by AF_PACKET |
 /// | `peer=ID` | back to back with the port of the same id |
+/// | `null` | a link with nobody at the other end |
 /// | `id=10fb` `mac=..` | the device's PCI device id and MAC address |
 ///
 /// A value cannot hold a comma.
@@ -53,6 +55,8 @@ pub enum WireSpec {
     Pcap {
         /// Read and sent to the port.
         input: Option<PathBuf>,
+        /// How many times to play it, 1 or more.
+        repeats: u64,
         /// Created, and filled with what leaves the port.
         output: Option<PathBuf>,
     },
@@ -62,6 +66,8 @@ pub enum WireSpec {
     Veth(String),
     /// The other port with this id.
     Peer(String),
+    /// A link with nobody at the other end.
+    Null,
 }
 
 impl Default for WireSpec {
@@ -127,7 +133,7 @@ macro_rules! keys {
 
 keys! {
     Gen = "gen", Size = "size", Rate = "rate", Flows = "flows", Frames = "frames",
-    Pcap = "pcap", Out = "out", Tap = "tap", Veth = "veth", Peer = "peer",
+    Pcap = "pcap", Out = "out", Loop = "loop", Null = "null", Tap = "tap", Veth = "veth", Peer = "peer",
     Id = "id", Mac = "mac",
 }
 
@@ -137,10 +143,11 @@ impl Key {
         match self {
             Self::Id | Self::Mac => 0,
             Self::Gen | Self::Size | Self::Rate | Self::Flows | Self::Frames => 1,
-            Self::Pcap | Self::Out => 2,
+            Self::Pcap | Self::Out | Self::Loop => 2,
             Self::Tap => 3,
             Self::Veth => 4,
             Self::Peer => 5,
+            Self::Null => 6,
         }
     }
 }
@@ -167,12 +174,21 @@ impl SimSpec {
                 value: value.unwrap_or_default().to_owned(),
             })?;
         }
-        Ok(sim)
+        match &sim.wire {
+            WireSpec::Pcap { input: None, .. } if seen.contains(&Key::Loop) => {
+                let spec = spec.to_owned();
+                Err(SpecError::LoopWithoutPcap { spec })
+            }
+            _ => Ok(sim),
+        }
     }
 
     /// Sets what `key` says; `None` if `value` is none it takes.
     fn set(&mut self, key: Key, value: Option<&str>) -> Option<()> {
-        if key == Key::Gen {
+        if let Key::Gen | Key::Null = key {
+            if key == Key::Null {
+                self.wire = WireSpec::Null;
+            }
             return value.is_none().then_some(());
         }
         let value = value.filter(|value| !value.is_empty())?;
@@ -189,17 +205,16 @@ impl SimSpec {
             (Key::Rate, WireSpec::Gen(generator)) => generator.rate = Rate::parse(value)?,
             (Key::Pcap, WireSpec::Pcap { input, .. }) => *input = Some(value.into()),
             (Key::Out, WireSpec::Pcap { output, .. }) => *output = Some(value.into()),
-            (Key::Pcap, wire) => {
-                *wire = WireSpec::Pcap {
-                    input: Some(value.into()),
-                    output: None,
-                };
+            (Key::Loop, WireSpec::Pcap { repeats, .. }) => {
+                *repeats = number(value, 1, u64::MAX)?;
             }
-            (Key::Out, wire) => {
+            (Key::Pcap | Key::Out | Key::Loop, wire) => {
                 *wire = WireSpec::Pcap {
                     input: None,
-                    output: Some(value.into()),
+                    repeats: 1,
+                    output: None,
                 };
+                return self.set(key, Some(value));
             }
             (Key::Tap, wire) => *wire = WireSpec::Tap(interface(value)?),
             (Key::Veth, wire) => *wire = WireSpec::Veth(interface(value)?),
@@ -214,7 +229,9 @@ impl SimSpec {
                 self.mac?;
             }
             // Keys of another wire were refused before.
-            (Key::Gen | Key::Size | Key::Rate | Key::Flows | Key::Frames, _) => return None,
+            (Key::Gen | Key::Null | Key::Size | Key::Rate | Key::Flows | Key::Frames, _) => {
+                return None;
+            }
         }
         Some(())
     }
@@ -292,13 +309,19 @@ impl fmt::Display for SimSpec {
         let mut keys: Vec<String> = Vec::new();
         match &self.wire {
             WireSpec::Gen(generator) => generator.keys(&mut keys),
-            WireSpec::Pcap { input, output } => {
+            WireSpec::Pcap {
+                input,
+                repeats,
+                output,
+            } => {
                 keys.extend(input.iter().map(|file| format!("pcap={}", file.display())));
+                keys.extend((*repeats != 1).then(|| format!("loop={repeats}")));
                 keys.extend(output.iter().map(|file| format!("out={}", file.display())));
             }
             WireSpec::Tap(name) => keys.push(format!("tap={name}")),
             WireSpec::Veth(name) => keys.push(format!("veth={name}")),
             WireSpec::Peer(id) => keys.push(format!("peer={id}")),
+            WireSpec::Null => keys.push("null".into()),
         }
         keys.extend(self.device_id.map(|id| format!("id={id:04x}")));
         keys.extend(self.mac.map(|mac| format!("mac={mac}")));

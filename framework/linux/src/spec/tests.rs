@@ -87,9 +87,14 @@ fn sim_keys() {
     assert_eq!(spec.wire, WireSpec::Gen(expected));
     let both = WireSpec::Pcap {
         input: Some("a=b.pcap".into()),
+        repeats: 3,
         output: Some("c.pcap".into()),
     };
-    assert_eq!(sim("sim:out=c.pcap,id=10fb,pcap=a=b.pcap").wire, both);
+    assert_eq!(
+        sim("sim:out=c.pcap,loop=3,id=10fb,pcap=a=b.pcap").wire,
+        both
+    );
+    assert_eq!(sim("sim:null").wire, WireSpec::Null);
     assert_eq!(sim("sim:tap=t0").wire, WireSpec::Tap("t0".into()));
     assert_eq!(sim("sim:veth=eth0").wire, WireSpec::Veth("eth0".into()));
     assert_eq!(sim("sim:peer=x").wire, WireSpec::Peer("x".into()));
@@ -138,6 +143,8 @@ fn values_that_cannot_be() {
         "frames=0",
         "pcap",
         "pcap=",
+        "loop=0",
+        "null=1",
         "out=",
         "tap=",
         "tap=abcdefghijklmnop",
@@ -173,7 +180,7 @@ fn unknown_keys_name_the_nearest_or_all() {
     let all = refusal("sim:colour=red");
     assert!(
         all.contains(
-            "the keys are gen, size, rate, flows, frames, pcap, out, tap, veth, peer, id, mac"
+            "the keys are gen, size, rate, flows, frames, pcap, out, loop, null, tap, veth, peer, id, mac"
         ),
         "{all}"
     );
@@ -186,6 +193,8 @@ fn unknown_keys_name_the_nearest_or_all() {
 fn keys_that_do_not_go_together() {
     assert!(refusal("sim:size=64,size=64").contains("`size` is there twice"));
     assert!(refusal("sim:tap=a,pcap=b").contains("`tap` and `pcap`"));
+    assert!(refusal("sim:out=a,loop=2").contains("add pcap=FILE"));
+    assert!(refusal("sim:null,rate=max").contains("`null` and `rate`"));
     assert!(refusal("sim:gen,tap=a").contains("`gen` and `tap`"));
     assert!(refusal("sim:pcap=b,mac=02:00:00:00:00:01,rate=max").contains("`pcap` and `rate`"));
 }
@@ -265,9 +274,16 @@ fn any_wire() -> impl Strategy<Value = WireSpec> {
         },
     );
     let file = || prop::option::of("[^,]{1,20}".prop_map(PathBuf::from));
-    let pcap = (file(), file()).prop_map(|(input, output)| match (&input, &output) {
-        (None, None) => WireSpec::default(),
-        _ => WireSpec::Pcap { input, output },
+    let pcap = (file(), 1u64.., file()).prop_map(|(input, times, output)| {
+        let repeats = if input.is_some() { times } else { 1 };
+        match (&input, &output) {
+            (None, None) => WireSpec::Null,
+            _ => WireSpec::Pcap {
+                input,
+                repeats,
+                output,
+            },
+        }
     });
     let name = "[a-z][a-z0-9._-]{0,14}";
     prop_oneof![
@@ -316,7 +332,7 @@ proptest! {
 
     #[test]
     fn no_list_of_keys_panics(
-        items in prop::collection::vec("(gen|size|rate|flows|frames|pcap|out|tap|veth|peer|id|mac)(=[0-9a-z.:]{0,8})?", 0..4),
+        items in prop::collection::vec("(gen|null|loop|size|rate|flows|frames|pcap|out|tap|veth|peer|id|mac)(=[0-9a-z.:]{0,8})?", 0..4),
     ) {
         if let Ok(spec) = parse(&format!("sim:{}", items.join(","))) {
             prop_assert_eq!(parse(&spec.to_string()), Ok(spec));
