@@ -10,6 +10,7 @@
 
 pub mod cores;
 pub mod device_thread;
+pub mod open;
 pub mod signals;
 pub mod spec;
 pub mod time;

@@ -1,0 +1,3 @@
+//! From device specs to devices a driver can take.
+
+mod plug;
