@@ -9,7 +9,7 @@ use sumac_device::{DeviceBacking, DmaSpace};
 use sumac_devices::ixgbe::{
     DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Sim82599, Sim82599Config,
 };
-use sumac_devices::memory::{SimDma, WindowError};
+use sumac_devices::memory::{DmaFacts, SimDma, WindowError};
 use sumac_devices::wire::{WireError, WireReport};
 use sumac_packet::MacAddress;
 
@@ -75,6 +75,7 @@ pub struct OpenPorts {
     pub ports: Vec<OpenPort>,
     /// Memory that each of them can reach.
     pub dma: Arc<dyn DmaSpace>,
+    memory: SimDma,
     software: Vec<SoftwareDevice>,
     thread: Option<DeviceThread>,
 }
@@ -117,6 +118,11 @@ impl OpenPorts {
     /// them panicked.
     pub fn is_alive(&self) -> bool {
         self.software.is_empty() || self.thread.as_ref().is_some_and(DeviceThread::is_alive)
+    }
+
+    /// What kind of memory drivers have been given so far: huge pages, locked.
+    pub fn memory(&self) -> DmaFacts {
+        self.memory.facts()
     }
 
     /// Stops the software devices and flushes what is plugged into them; once drivers have stopped.
@@ -190,7 +196,8 @@ pub fn open(specs: &[DeviceSpec], device_core: Option<usize>) -> Result<OpenPort
     };
     Ok(OpenPorts {
         ports: specs.iter().zip(&software).map(port).collect(),
-        dma: Arc::new(dma),
+        dma: Arc::new(dma.clone()),
+        memory: dma,
         software,
         thread,
     })

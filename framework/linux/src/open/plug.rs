@@ -135,15 +135,18 @@ mod tests {
 
     fn plug_specs(specs: &[&str]) -> Result<Vec<AnyWire>, PlugError> {
         let specs: Vec<DeviceSpec> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
-        let socket = |spec| match spec {
-            &DeviceSpec::Sim(ref sim) => Socket {
+        plug_all(&specs.iter().map(socket).collect::<Vec<_>>())
+    }
+
+    fn socket(spec: &DeviceSpec) -> Socket<'_> {
+        match spec {
+            DeviceSpec::Sim(sim) => Socket {
                 name: sim.to_string(),
                 wire: &sim.wire,
                 mac: MacAddress([2, 0, 0, 0, 0, 7]),
             },
             other => panic!("{other} has no wire"),
-        };
-        plug_all(&specs.iter().map(socket).collect::<Vec<_>>())
+        }
     }
 
     /// An empty capture: the file header of little-endian pcap, Ethernet.
