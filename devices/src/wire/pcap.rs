@@ -58,6 +58,7 @@ impl PcapWire {
             full: false,
         });
         self.report.has_input = true;
+        self.report.ends = true;
         Ok(self)
     }
 
