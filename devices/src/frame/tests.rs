@@ -106,6 +106,7 @@ proptest! {
         let length = frame.len();
         frame.extend(std::iter::repeat_n(0xEE, padding));
         let layout = Layout::of(&frame);
+        prop_assert_eq!(layout, Layout::any(&frame));
         prop_assert_eq!(usize::from(layout.vlan_tags), shape.tags);
         prop_assert_eq!(layout.l3, if shape.ipv6 { L3::Ipv6 } else { L3::Ipv4 });
         prop_assert_eq!(layout.l4, if shape.tcp { L4::Tcp } else { L4::Udp });
@@ -192,6 +193,11 @@ fn bitwise_toeplitz(key: &[u8; 40], input: &[u8]) -> u32 {
 /// Calls everything on a frame; the result of each must lie within it.
 fn exercise(mut frame: Vec<u8>, mac_len: usize, ip_len: usize) {
     let layout = Layout::of(&frame);
+    assert_eq!(
+        layout,
+        Layout::any(&frame),
+        "the short way finds what the long one does"
+    );
     assert!(usize::from(layout.l3_offset) <= frame.len());
     assert!(usize::from(layout.l3_end) <= frame.len());
     assert!(usize::from(layout.l4_offset) <= usize::from(layout.l3_end));
