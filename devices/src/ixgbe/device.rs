@@ -25,6 +25,8 @@ use crate::wire::{MAX_FRAME, Wire};
 
 /// Frames a queue handles before the next gets its turn.
 pub(super) const BATCH: usize = 32;
+/// Longest frame the plain transmit loop sends.
+pub(super) const PLAIN_FRAME: usize = 2048;
 
 /// A BAR's cells: `BAR_BYTES / 4` of them, inside the device or shared with another process.
 pub type Cells = Arc<dyn AsRef<[AtomicU32]> + Send + Sync>;
@@ -62,7 +64,11 @@ pub struct Core {
     pub(super) link_up: bool,
     /// Register values as last acted upon, for [`Core::poll_control`].
     pub(super) seen: Vec<(u32, u32)>,
+    /// A frame on the long way.
     pub(super) scratch: Vec<u8>,
+    /// Write-backs, or descriptors, of a batch; and a payload: kept so as not to be cleared anew.
+    pub(super) staged: [[u64; 2]; BATCH],
+    pub(super) payload: [u8; PLAIN_FRAME],
     pub(super) interrupt: Option<InterruptHook>,
 }
 
@@ -113,6 +119,8 @@ impl Core {
             link_up: true,
             seen: Vec::new(),
             scratch: vec![0; 2 * MAX_FRAME],
+            staged: [[0; 2]; BATCH],
+            payload: [0; PLAIN_FRAME],
             interrupt: None,
         };
         core.reset();
@@ -252,6 +260,12 @@ pub(super) fn cell(
 }
 
 impl Plan {
+    /// The plan of a device whose registers are all zero.
+    #[cfg(test)]
+    pub(super) fn of_zeros() -> Self {
+        Self::snapshot(|_| 0, None)
+    }
+
     fn snapshot(read: impl Fn(u32) -> u32 + Copy, old: Option<Steering>) -> Self {
         let hlreg0 = read(r::HLREG0);
         let limit = if hlreg0 & r::HLREG0_JUMBO != 0 {
