@@ -16,6 +16,8 @@ mod descriptors;
 mod entry;
 mod receive;
 mod transmit;
+#[cfg(test)]
+mod wrap_tests;
 
 pub use descriptors::RingSize;
 pub use entry::Entry;
