@@ -16,6 +16,8 @@ mod entry;
 mod receive;
 mod slots;
 mod transmit;
+#[cfg(test)]
+mod wrap_tests;
 
 pub use entry::Entry;
 pub use receive::{ReceiveCounters, ReceiveFormat, ReceiveRing, Scatter};

@@ -119,6 +119,14 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         })
     }
 
+    /// As if `index` descriptors had come and gone; `index` is a multiple of the size.
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, index: u32) -> &Descriptors {
+        self.next = index;
+        self.announced = index;
+        &self.descriptors
+    }
+
     /// Where the device finds the descriptors.
     pub fn iova(&self) -> Iova {
         self.slots.iova()

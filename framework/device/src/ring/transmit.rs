@@ -135,6 +135,25 @@ impl<F: TransmitFormat> TransmitRing<F> {
         })
     }
 
+    /// As if `index` descriptors, and as many reports, had come and gone; `index` is a multiple of
+    /// the size.
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, index: u32) {
+        self.next = index;
+        self.oldest = index;
+        self.first_report = index;
+        self.next_report = index;
+        self.contexts_posted = u32::MAX;
+    }
+
+    /// The device is done with what it was asked to report in this slot.
+    #[cfg(test)]
+    pub(super) fn finish_reported(&self, slot: u32) {
+        if self.descriptors.status(slot) & F::REPORT != 0 {
+            self.descriptors.add_to_status(slot, F::DONE);
+        }
+    }
+
     /// Where the device finds the descriptors.
     pub fn iova(&self) -> Iova {
         self.slots.iova()
