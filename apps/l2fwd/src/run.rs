@@ -459,7 +459,9 @@ fn close(
         report.wire = Some(WireReport {
             sent: wire.to_device_frames,
             received: wire.from_device_frames,
-            errors: wire.errors.total(),
+            missing: wire.errors.gaps,
+            errors: wire.errors.total() - wire.errors.gaps - wire.errors.refused,
+            refused: wire.errors.refused,
             failure: wire.failure,
         });
         let violations = software.violations();
