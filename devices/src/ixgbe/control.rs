@@ -185,14 +185,12 @@ impl Core {
             return;
         };
         match register {
-            QueueRegister::Control => {}
-            QueueRegister::Tail => {
-                if !enabled && value != 0 {
-                    self.violations.record(Violation::TailWhileDisabled, || {
-                        format!("{place:?} = {value} before the queue is enabled")
-                    });
-                }
+            QueueRegister::Tail if !enabled && value != 0 => {
+                self.violations.record(Violation::TailWhileDisabled, || {
+                    format!("{place:?} = {value} before the queue is enabled")
+                });
             }
+            QueueRegister::Control | QueueRegister::Tail => {}
             _ if enabled => {
                 self.violations
                     .record(Violation::QueueWriteWhileEnabled, || {
