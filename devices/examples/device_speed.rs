@@ -72,7 +72,13 @@ impl Queue {
     fn new(dma: &SimDma, base: u32) -> Result<Self, Box<dyn Error>> {
         let cells = Arc::new(BarCells::new(BAR_BYTES));
         let shared = Arc::clone(&cells) as _;
-        let mut core = Core::new(shared, Access32::Trapped, Identity::default(), Vec::new(), false);
+        let mut core = Core::new(
+            shared,
+            Access32::Trapped,
+            Identity::default(),
+            Vec::new(),
+            false,
+        );
         let descriptors = dma.allocate(RING * 16, 128)?;
         let address = descriptors.iova().to_bits();
         core.write(base, address as u32);
@@ -103,7 +109,12 @@ impl Queue {
     }
 
     /// Best and median nanoseconds a frame, posting `word(n)` for frame `n`.
-    fn measure(&mut self, dma: &SimDma, wire: &mut impl Wire, word: fn(usize) -> u64) -> (f64, f64) {
+    fn measure(
+        &mut self,
+        dma: &SimDma,
+        wire: &mut impl Wire,
+        word: fn(usize) -> u64,
+    ) -> (f64, f64) {
         let mut times: Vec<f64> = (0..RUNS)
             .map(|_| {
                 (0..FRAMES).for_each(|frame| self.post(word(frame)));

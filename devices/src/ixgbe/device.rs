@@ -183,6 +183,19 @@ impl Core {
         let read =
             |offset| cell(&*cells, offset).map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
         self.plan = Plan::snapshot(read, old);
+        for queue in 0..QUEUES {
+            // RQSMR and TQSM: four queues a register, a byte each.
+            let set = |base: u32| {
+                let word = read(base + queue as u32 / 4 * 4);
+                (word >> (queue % 4 * 8) & 0xF) as usize
+            };
+            // IVAR: two queues a register, receive before transmit.
+            let allocation = read(r::IVAR + queue as u32 / 2 * 4) >> (queue % 2 * 16);
+            let receive = &mut self.receive[queue];
+            (receive.statistics_set, receive.cause) = (set(r::RQSMR), cause(allocation));
+            let transmit = &mut self.transmit[queue];
+            (transmit.statistics_set, transmit.cause) = (set(r::TQSM), cause(allocation >> 8));
+        }
     }
 
     fn follow_link(&mut self, up: bool) {
@@ -248,6 +261,15 @@ impl Core {
             format!("{what} queue {queue}: {address:#x} is no DMA memory; the queue stops")
         });
     }
+}
+
+/// The EICR bit of an interrupt allocation: bit 7 valid, bits 5:0 the vector, of which the first 16
+/// have a cause of their own.
+fn cause(allocation: u32) -> u32 {
+    if allocation & 0x80 == 0 {
+        return 0;
+    }
+    1 << (allocation & 0xF)
 }
 
 /// The cell at byte `offset`.

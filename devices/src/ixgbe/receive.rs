@@ -48,6 +48,8 @@ pub(super) struct ReceiveQueue {
     cached: usize,
     /// How many of them are used.
     used: usize,
+    /// A tail beyond the ring was reported already.
+    pub bad_tail: bool,
     /// Buffers the device owns, and how far they are known (deep checks).
     owned: HashSet<u64>,
     checked: u32,
@@ -69,6 +71,7 @@ impl ReceiveQueue {
     /// Forgets what was read ahead; for a ring that was (re)enabled.
     pub fn restart(&mut self, head: u32) {
         self.stopped = false;
+        self.bad_tail = false;
         self.head = head;
         self.tail = head;
         self.checked = head;
@@ -480,7 +483,8 @@ impl Core {
         let tail = cell(&*self.cells, offset).map_or(0, |cell| cell.load(Ordering::Acquire));
         let state = &mut self.receive[queue];
         if tail >= state.count {
-            if tail != state.tail {
+            if !state.bad_tail {
+                state.bad_tail = true;
                 let count = state.count;
                 self.violations.record(Violation::TailBeyondRing, || {
                     format!("RDT({queue}) = {tail} in a ring of {count}")

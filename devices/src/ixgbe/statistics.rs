@@ -305,7 +305,9 @@ fn queue_register(offset: u32) -> Option<(usize, usize, Part)> {
         0x1430..0x1830 if offset % 0x40 == 0x30 => Some((in_block(0x1430), 2, Part::Whole)),
         0x8680..0x86C0 => Some((((offset - 0x8680) / 4) as usize, 3, Part::Whole)),
         0x6030..0x6430 if offset % 0x40 == 0x30 => Some((in_block(0x6030), 3, Part::Whole)),
-        0x8700..0x8780 if offset % 8 == 0 => Some((((offset - 0x8700) / 8) as usize, 4, Part::Low)),
+        0x8700..0x8780 if offset.is_multiple_of(8) => {
+            Some((((offset - 0x8700) / 8) as usize, 4, Part::Low))
+        }
         0x8700..0x8780 => Some((((offset - 0x8700) / 8) as usize, 4, Part::High)),
         _ => None,
     }

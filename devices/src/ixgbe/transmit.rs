@@ -37,7 +37,7 @@ pub(super) struct TransmitQueue {
     /// EICR bit, if the queue's interrupt is allocated.
     pub cause: u32,
     /// A tail beyond the ring was reported already.
-    bad_tail: bool,
+    pub bad_tail: bool,
     contexts: [Option<Context>; 2],
 }
 
