@@ -121,10 +121,10 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
 
     /// As if `index` descriptors had come and gone; `index` is a multiple of the size.
     #[cfg(test)]
-    pub(super) fn start_at(&mut self, index: u32) -> &Descriptors {
+    pub(super) fn start_at(&mut self, index: u32) -> &Slots {
         self.next = index;
         self.announced = index;
-        &self.descriptors
+        &self.slots
     }
 
     /// Where the device finds the descriptors.

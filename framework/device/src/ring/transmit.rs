@@ -149,8 +149,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
     /// The device is done with what it was asked to report in this slot.
     #[cfg(test)]
     pub(super) fn finish_reported(&self, slot: u32) {
-        if self.descriptors.status(slot) & F::REPORT != 0 {
-            self.descriptors.add_to_status(slot, F::DONE);
+        if status(self.slots.descriptor(slot)) & F::REPORT != 0 {
+            self.slots.add_to_status(slot, F::DONE);
         }
     }
 
