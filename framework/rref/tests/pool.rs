@@ -13,7 +13,7 @@ use sumac_testbed::host::{HeapDma, with_pool};
 #[derive(Clone, Debug)]
 enum Op {
     Take(usize),
-    Take4(usize),
+    Stock(usize),
     Give(usize),
     Packets(usize),
     Flush,
@@ -24,7 +24,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (0usize..700).prop_map(Op::Take),
-        3 => (0usize..170).prop_map(Op::Take4),
+        3 => (0usize..170).prop_map(Op::Stock),
         4 => (0usize..700).prop_map(Op::Give),
         1 => (0usize..50).prop_map(Op::Packets),
         1 => Just(Op::Flush),
@@ -36,6 +36,17 @@ fn op() -> impl Strategy<Value = Op> {
 /// When an id was handed out twice.
 fn hold(held: &mut HashSet<BufferId>, id: BufferId) {
     assert!(held.insert(id), "buffer {id} was handed out twice");
+}
+
+/// Takes what the cache shows of `wanted` buffers, but the first one.
+#[expect(unsafe_code, reason = "buffers are taken by count")]
+fn take_stock(cache: &mut PacketCache, wanted: usize) -> Vec<BufferId> {
+    let shown = cache.stock(wanted);
+    assert!(shown.len() <= wanted);
+    let ids = shown.get(1..).unwrap_or(&[]).to_vec();
+    // SAFETY: it showed one more; they are taken here.
+    unsafe { cache.use_stock(ids.len()) };
+    ids
 }
 
 /// Gives back `count` of the held buffers in one call.
@@ -67,9 +78,9 @@ proptest! {
                             hold(&mut held, id);
                         }
                     }
-                    Op::Take4(count) => {
-                        for four in (0..count).map_while(|_| cache.take4()) {
-                            four.into_iter().for_each(|id| hold(&mut held, id));
+                    Op::Stock(count) => {
+                        for _ in 0..count {
+                            take_stock(cache, 4).into_iter().for_each(|id| hold(&mut held, id));
                         }
                     }
                     Op::Give(count) => give(cache, &mut held, count),
@@ -99,7 +110,7 @@ fn a_cache_alone_can_take_all_and_hold_a_shelf() {
         let mut cache = pool.claim_cache().expect("one is free");
         let mut held: HashSet<_> = std::iter::from_fn(|| cache.take()).collect();
         assert_eq!(held.len(), 1024);
-        assert_eq!(cache.take4(), None);
+        assert_eq!(cache.stock(4), []);
         assert_eq!(pool.exhausted(), 2);
         give(&mut cache, &mut held, 512);
         assert_eq!(pool.account().free, 512);

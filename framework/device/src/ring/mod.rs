@@ -149,6 +149,18 @@ pub unsafe trait EntrySource {
 #[error("the batch belongs to another packet pool than the ring; make it from the ring's pool")]
 pub struct ForeignPool;
 
+/// Lives while a buffer is known in two places. A format is a driver's, safe code that may panic;
+/// unwinding past such a moment would leave the buffer two owners, and a panic while unwinding
+/// aborts. Formats that cannot panic leave nothing of it in the machine code.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    #[cold]
+    fn drop(&mut self) {
+        panic!("a descriptor format panicked while buffers changed hands");
+    }
+}
+
 /// Gives back a frame's buffers, whether it is one buffer or a chain.
 ///
 /// # Safety

@@ -8,7 +8,8 @@ use core::sync::atomic::Ordering;
 
 use super::slots::{Slots, status, write};
 use super::{
-    BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER, NO_POOL, RingSize, give_frame,
+    AbortOnUnwind, BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER, NO_POOL,
+    RingSize, give_frame,
 };
 use crate::{DmaError, DmaSpace, Doorbell, Iova};
 
@@ -121,10 +122,10 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
 
     /// As if `index` descriptors had come and gone; `index` is a multiple of the size.
     #[cfg(test)]
-    pub(super) fn start_at(&mut self, index: u32) -> &Descriptors {
+    pub(super) fn start_at(&mut self, index: u32) -> &Slots {
         self.next = index;
         self.announced = index;
-        &self.descriptors
+        &self.slots
     }
 
     /// Where the device finds the descriptors.
@@ -282,7 +283,9 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         sink: &mut S,
         limit: usize,
     ) -> usize {
-        if self.partial.is_some() {
+        // An idle ring wants no stock: looking for it can take the pool's lock and counts as want.
+        let last = self.slots.descriptor(self.next.wrapping_add(3));
+        if self.partial.is_some() || !done::<F>(status(last)) {
             return 0;
         }
         let addresses = pool.addresses();
@@ -291,6 +294,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         let (_, fresh) = pool.stock(limit & !3).as_rchunks::<4>();
         let (room, _) = sink.spare(limit & !3).as_chunks_mut::<4>();
         let (mut next, mut bytes) = (self.next, 0);
+        let uneven = AbortOnUnwind;
         for (fresh, room) in fresh.iter().rev().zip(room) {
             let (line, slot) = self.slots.line(next);
             // The last of the line first: while the line is not complete, one load tells.
@@ -331,6 +335,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             pool.use_stock(frames);
             sink.filled(frames);
         }
+        core::mem::forget(uneven);
         self.counters.bytes += bytes;
         self.next = next;
         frames

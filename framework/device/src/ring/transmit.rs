@@ -8,7 +8,8 @@ use alloc::boxed::Box;
 
 use super::slots::{Slots, status, write};
 use super::{
-    BufferId, BufferPool, Entry, EntrySource, ForeignPool, NO_BUFFER, NO_POOL, RingSize, give_frame,
+    AbortOnUnwind, BufferId, BufferPool, Entry, EntrySource, ForeignPool, NO_BUFFER, NO_POOL,
+    RingSize, give_frame,
 };
 use crate::{DmaError, DmaSpace, Doorbell, Iova};
 
@@ -149,8 +150,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
     /// The device is done with what it was asked to report in this slot.
     #[cfg(test)]
     pub(super) fn finish_reported(&self, slot: u32) {
-        if self.descriptors.status(slot) & F::REPORT != 0 {
-            self.descriptors.add_to_status(slot, F::DONE);
+        if status(self.slots.descriptor(slot)) & F::REPORT != 0 {
+            self.slots.add_to_status(slot, F::DONE);
         }
     }
 
@@ -202,6 +203,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
             self.reclaim_ahead(pool, waiting);
         }
         let before = (self.next, self.contexts_posted);
+        let uneven = AbortOnUnwind;
         let mut taken = self.post_plain(pool, source.entries());
         if taken < waiting {
             taken = self.post_rest(pool, source.entries(), taken);
@@ -210,6 +212,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
         // SAFETY: the buffers of the first `taken` entries are posted, and will be given back by
         // `reclaim` or `drain`, or were given back at once when the frame was dropped.
         unsafe { source.advance(taken) };
+        core::mem::forget(uneven);
         self.commit(pool, before);
         Ok(taken)
     }

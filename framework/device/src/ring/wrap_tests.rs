@@ -102,15 +102,17 @@ unsafe impl BufferPool for Pool {
     fn capacity(&self) -> u16 {
         2048
     }
-    fn iova(&self, id: BufferId) -> Iova {
-        self.2.iova_within(id as usize * 64)
+    fn addresses(&self) -> BufferAddresses {
+        BufferAddresses::new(self.2.iova(), 64)
     }
     fn take(&mut self) -> Option<BufferId> {
         self.0.pop()
     }
-    fn take4(&mut self) -> Option<[BufferId; 4]> {
-        let rest = self.0.len().checked_sub(4)?;
-        self.0.split_off(rest).try_into().ok()
+    fn stock(&mut self, wanted: usize) -> &[BufferId] {
+        &self.0[self.0.len().saturating_sub(wanted)..]
+    }
+    unsafe fn use_stock(&mut self, count: usize) {
+        self.0.truncate(self.0.len() - count);
     }
     unsafe fn give(&mut self, ids: &[BufferId]) {
         self.0.extend(ids);
@@ -139,9 +141,15 @@ unsafe impl EntrySink for Queue {
         self.0.push(entry);
         true
     }
-    unsafe fn push4(&mut self, entries: [Entry; 4]) -> bool {
-        self.0.extend(entries);
-        true
+    fn spare(&mut self, wanted: usize) -> &mut [MaybeUninit<Entry>] {
+        self.0.reserve(wanted);
+        let spare = self.0.spare_capacity_mut();
+        let wanted = wanted.min(spare.len());
+        &mut spare[..wanted]
+    }
+    unsafe fn filled(&mut self, count: usize) {
+        // SAFETY: the caller wrote them.
+        unsafe { self.0.set_len(self.0.len() + count) };
     }
 }
 
@@ -205,7 +213,7 @@ fn receiving_goes_on() {
         let device = ring.start_at(index);
         for i in 0..burst {
             let slot = index.wrapping_add(i);
-            device.write(slot, [0, 3 | u64::from(60 + i) << 32]);
+            slots::write(device.descriptor(slot), [0, 3 | u64::from(60 + i) << 32]);
         }
         let reaped = ring.reap(&mut pool, &mut queue, 64);
         assert_eq!(reaped, Ok(burst as usize));
