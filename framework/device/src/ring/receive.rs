@@ -89,6 +89,8 @@ pub struct ReceiveRing<F> {
     next: u32,
     /// `next` as it was when the tail was last told to the device.
     announced: u32,
+    /// How many refilled slots the device is told of together.
+    announce_after: u32,
     doorbell: Doorbell,
     partial: Option<Partial>,
     scatter: Scatter,
@@ -112,6 +114,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             pool: NO_POOL,
             next: 0,
             announced: 0,
+            announce_after: DOORBELL_GROUP.min(size.get() / 4),
             doorbell,
             partial: None,
             scatter,
@@ -230,33 +233,20 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         sink: &mut S,
         limit: usize,
     ) -> Result<usize, ForeignPool> {
-        if sink.pool_key() != pool.key() {
-            return Err(ForeignPool);
-        }
-        if self.pool != pool.key() {
-            return self.unfilled();
+        let key = pool.key();
+        if sink.pool_key() != key || self.pool != key {
+            return self.unfilled(sink.pool_key() == key);
         }
         let limit = limit.min(sink.room());
         let first = self.next;
-        let mut frames = 0;
-        while frames < limit {
-            if self.next & 3 == 0 && limit - frames >= 4 {
-                frames += self.reap_lines(pool, sink, limit - frames);
-                if frames == limit {
-                    break;
-                }
-            }
-            match self.reap_one(pool, sink) {
-                Step::Frame => frames += 1,
-                Step::Buffer if self.next.wrapping_sub(first) < self.size() => {}
-                Step::Buffer | Step::Nothing => break,
-            }
-        }
-        if self.next != first {
-            self.counters.frames += frames as u64;
-            if self.next.wrapping_sub(self.announced) >= DOORBELL_GROUP.min(self.size() / 4) {
-                self.announce();
-            }
+        let frames = if limit < 4 {
+            self.reap_singly(pool, sink, limit, first)
+        } else {
+            self.reap_many(pool, sink, limit, first)
+        };
+        self.counters.frames += frames as u64;
+        if self.next.wrapping_sub(self.announced) >= self.announce_after {
+            self.announce();
         }
         Ok(frames)
     }
@@ -264,12 +254,59 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// What reaping gives without a buffer of the caller's pool in every slot: nothing, whatever the
     /// descriptors say.
     #[cold]
-    fn unfilled(&self) -> Result<usize, ForeignPool> {
-        if self.pool == NO_POOL {
+    fn unfilled(&self, own_sink: bool) -> Result<usize, ForeignPool> {
+        if self.pool == NO_POOL && own_sink {
             Ok(0)
         } else {
             Err(ForeignPool)
         }
+    }
+
+    /// Reaps up to `limit` frames, whole lines at once where it can.
+    #[inline(never)]
+    fn reap_many<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        limit: usize,
+        first: u32,
+    ) -> usize {
+        let mut frames = 0;
+        // To the beginning of a line, then lines, then what is left of one.
+        loop {
+            if self.next & 3 == 0 && limit - frames >= 4 {
+                frames += self.reap_lines(pool, sink, limit - frames);
+            }
+            if frames == limit {
+                return frames;
+            }
+            let before = self.next;
+            let to_line = 4 - (self.next & 3) as usize;
+            frames += self.reap_singly(pool, sink, to_line.min(limit - frames), first);
+            if self.next == before || self.next.wrapping_sub(first) >= self.size() {
+                return frames;
+            }
+        }
+    }
+
+    /// Reaps up to `limit` frames one by one, within a lap of the ring from `first`.
+    #[inline(always)]
+    fn reap_singly<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        limit: usize,
+        first: u32,
+    ) -> usize {
+        let mut frames = 0;
+        while frames < limit {
+            match self.reap_one(pool, sink) {
+                Step::Frame => frames += 1,
+                Step::Buffer if self.next.wrapping_sub(first) < self.size() => {}
+                Step::Buffer | Step::Nothing => break,
+            }
+        }
+        frames
     }
 
     /// Reaps cache lines of four whole frames each, `next` being at the first of a line. Stops,
@@ -342,7 +379,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     }
 
     /// Reaps one descriptor: a whole frame, or a part of one.
-    #[inline]
+    #[inline(always)]
     fn reap_one<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> Step {
         let (descriptor, holder) = self.slots.slot(self.next);
         let status = status(descriptor);
