@@ -272,21 +272,20 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         first: u32,
     ) -> usize {
         let mut frames = 0;
-        // To the beginning of a line, then lines, then what is left of one.
-        loop {
+        while frames < limit {
             if self.next & 3 == 0 && limit - frames >= 4 {
                 frames += self.reap_lines(pool, sink, limit - frames);
+                if frames == limit {
+                    break;
+                }
             }
-            if frames == limit {
-                return frames;
-            }
-            let before = self.next;
-            let to_line = 4 - (self.next & 3) as usize;
-            frames += self.reap_singly(pool, sink, to_line.min(limit - frames), first);
-            if self.next == before || self.next.wrapping_sub(first) >= self.size() {
-                return frames;
+            match self.reap_one(pool, sink) {
+                Step::Frame => frames += 1,
+                Step::Buffer if self.next.wrapping_sub(first) < self.size() => {}
+                Step::Buffer | Step::Nothing => break,
             }
         }
+        frames
     }
 
     /// Reaps up to `limit` frames one by one, within a lap of the ring from `first`.
