@@ -1,6 +1,8 @@
 //! Software devices that behave as silicon does.
-// UNSAFETY: the shared-memory edge, where a driver in another process has its registers and buffers.
-#![expect(unsafe_code)]
 
+pub mod frame;
+#[cfg(target_os = "linux")]
+pub mod memory;
 #[cfg(target_os = "linux")]
 pub mod shared_bar;
+pub mod wire;

@@ -5,6 +5,7 @@
 //! at who maps its BAR (`/proc/PID/maps`), and at that process's huge pages (`/proc/PID/map_files`,
 //! which opens unlinked files also, and `/proc/PID/pagemap`).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 
 use super::SharedBarError;
-use super::window::{HUGE_PAGE, Window};
+use crate::memory::{CHUNK, GuestMemory};
 
 /// One mapping of a process, from `/proc/PID/maps`.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,34 +86,44 @@ pub(super) fn find_driver(bars: &[FileIdentity]) -> Option<u32> {
         .find(|&process| maps_bar(process, bars))
 }
 
-/// Shows the device every huge page of `process` that it does not know yet; says how many.
+/// Shows the device every huge page of `process` that is not among `known`, by physical addresses, and
+/// adds it there. A page stays the driver's as long as the device maps it, so an address once known
+/// stays right until the driver is gone.
 ///
 /// # Errors
-/// [`SharedBarError::Attach`] when the kernel does not let us look (needs root), and what
-/// [`Window::map`] returns.
-pub(super) fn map_huge_pages(process: u32, window: &Window) -> Result<usize, SharedBarError> {
+/// [`SharedBarError::Attach`] when the kernel does not let us look (needs root), and
+/// [`SharedBarError::Window`] when a page cannot be mapped.
+pub(super) fn map_huge_pages(
+    process: u32,
+    window: &GuestMemory,
+    known: &mut BTreeSet<u64>,
+) -> Result<(), SharedBarError> {
     let refused = |source| SharedBarError::Attach { process, source };
     let pagemap = File::open(format!("/proc/{process}/pagemap")).map_err(refused)?;
-    let mut new = 0;
     for mapping in mappings(process) {
-        let aligned = mapping.start.is_multiple_of(HUGE_PAGE);
-        if !mapping.shared || !aligned || mapping.end - mapping.start < HUGE_PAGE {
+        let aligned = mapping.start.is_multiple_of(CHUNK);
+        if !mapping.shared || !aligned || mapping.end - mapping.start < CHUNK {
             continue;
         }
         let Some(file) = open_huge(process, &mapping).map_err(refused)? else {
             continue;
         };
-        for at in (mapping.start..mapping.end).step_by(HUGE_PAGE as usize) {
+        for at in (mapping.start..mapping.end).step_by(CHUNK as usize) {
             let Some(physical) = physical_address(&pagemap, at).map_err(refused)? else {
                 continue;
             };
-            if !window.contains(physical) {
-                window.map(&file, mapping.offset + (at - mapping.start), physical)?;
-                new += 1;
+            if !known.contains(&physical) {
+                window.map(
+                    physical,
+                    CHUNK,
+                    &file,
+                    mapping.offset + (at - mapping.start),
+                )?;
+                known.insert(physical);
             }
         }
     }
-    Ok(new)
+    Ok(())
 }
 
 /// Opens the file behind a mapping if it consists of huge pages. `None` if not, or if the mapping is
@@ -149,9 +160,33 @@ fn physical_address(pagemap: &File, at: u64) -> std::io::Result<Option<u64>> {
     Ok((entry >> 63 == 1 && frame != 0).then_some(frame * 4096))
 }
 
+/// One above the highest address of memory (1 TiB where the machine does not tell).
+pub(super) fn physical_end() -> u64 {
+    let text = fs::read_to_string("/proc/iomem").unwrap_or_default();
+    memory_end(&text).unwrap_or(1 << 40)
+}
+
+fn memory_end(iomem: &str) -> Option<u64> {
+    iomem
+        .lines()
+        .filter_map(|line| line.split_once(" : "))
+        .filter(|(_, what)| *what == "System RAM")
+        .filter_map(|(range, _)| u64::from_str_radix(range.trim().split_once('-')?.1, 16).ok())
+        .filter(|&last| last > 0)
+        .max()
+        .map(|last| last + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_memory() {
+        let text = "00001000-0009fbff : System RAM\n00100000-7fffffff : System RAM\n  01000000-01ffffff : Kernel code\nfee00000-fee00fff : Local APIC\n";
+        assert_eq!(memory_end(text), Some(0x8000_0000));
+        assert_eq!(memory_end("00000000-00000000 : System RAM\n"), None);
+    }
 
     #[test]
     fn a_line_of_maps() {

@@ -3,29 +3,35 @@
 //! One driver at a time. While a driver is attached, pages are only ever added to the window; they
 //! are taken away after the driver is gone and the device has been reset ([`DriverMemory::detach`]).
 
-use std::ptr::NonNull;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::attach::{self, FileIdentity};
-use super::window::Window;
 use super::{BarMemory, SharedBarError};
+use crate::memory::{CHUNK, GuestMemory};
 
 /// No process.
 const NOBODY: u32 = 0;
 
 /// What the device reaches by physical addresses: the attached driver's huge pages.
 pub struct DriverMemory {
-    window: Window,
+    window: Arc<GuestMemory>,
     bars: Vec<FileIdentity>,
     /// The process that drives the ports, or [`NOBODY`].
     driver: AtomicU32,
     /// The driver is gone; the device has not been told yet.
     gone: AtomicBool,
-    /// Held while looking at the driver's mappings, with the last thing that went wrong.
-    looking: Mutex<Option<SharedBarError>>,
+    pages: Mutex<Pages>,
+}
+
+/// The driver's pages that the window shows, and the last thing that went wrong in looking.
+#[derive(Default)]
+struct Pages {
+    known: BTreeSet<u64>,
+    failure: Option<SharedBarError>,
 }
 
 impl DriverMemory {
@@ -36,11 +42,11 @@ impl DriverMemory {
         };
         let bars = bars.iter().map(|bar| bar.identity().map_err(unreadable));
         Ok(Self {
-            window: Window::new()?,
+            window: Arc::new(GuestMemory::new(attach::physical_end())?),
             bars: bars.collect::<Result<_, _>>()?,
             driver: AtomicU32::new(NOBODY),
             gone: AtomicBool::new(false),
-            looking: Mutex::new(None),
+            pages: Mutex::default(),
         })
     }
 
@@ -50,36 +56,27 @@ impl DriverMemory {
         (process != NOBODY).then_some(process)
     }
 
-    /// The address of `length` bytes at physical address `at`, if they are the driver's.
-    ///
-    /// The memory is shared with another process, which may write it at any time.
-    #[inline(always)]
-    pub fn pointer(&self, at: u64, length: u32) -> Option<NonNull<u8>> {
-        match self.window.pointer(at, length) {
-            Some(pointer) => Some(pointer),
-            None => self.pointer_after_looking(at, length),
-        }
+    /// The memory by physical addresses.
+    pub fn window(&self) -> &Arc<GuestMemory> {
+        &self.window
     }
 
-    /// A driver may have mapped memory since we last looked.
-    #[cold]
-    fn pointer_after_looking(&self, at: u64, length: u32) -> Option<NonNull<u8>> {
-        self.look();
-        self.window.pointer(at, length)
-    }
-
-    /// Shows the device what the driver has mapped since the last time.
+    /// Shows the device what the driver has mapped since the last time. Not while holding an
+    /// [`Access`](crate::memory::Access) to the window: placing a page waits for the devices.
     pub fn look(&self) {
-        let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.pages();
         if let Some(process) = self.driver() {
-            *looking = attach::map_huge_pages(process, &self.window).err();
+            pages.failure = attach::map_huge_pages(process, &self.window, &mut pages.known).err();
         }
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What went wrong when the driver's memory was last looked at. Taken: told once.
     pub fn failure(&self) -> Option<SharedBarError> {
-        let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        looking.take()
+        self.pages().failure.take()
     }
 
     /// Whether the driver is gone, so that the ports are to be reset and [`detach`](Self::detach)
@@ -89,16 +86,16 @@ impl DriverMemory {
         self.gone.load(Ordering::Acquire)
     }
 
-    /// Takes the memory of the driver that is gone away; another may attach.
-    ///
-    /// # Safety
-    /// No address that [`pointer`](Self::pointer) returned is used any more, and none is asked for
-    /// during the call: the devices have been reset by the one thread that steps them, which is the
-    /// caller's.
-    pub unsafe fn detach(&self) {
-        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the caller's promise.
-        unsafe { self.window.clear() };
+    /// Takes the memory of the driver that is gone away; another may attach. To be called after the
+    /// ports were reset, and not while holding an access to the window.
+    pub fn detach(&self) {
+        let mut pages = self.pages();
+        for physical in std::mem::take(&mut pages.known) {
+            // What was placed whole is taken away whole.
+            if let Err(error) = self.window.unmap(physical, CHUNK) {
+                pages.failure = Some(error.into());
+            }
+        }
         self.driver.store(NOBODY, Ordering::Release);
         self.gone.store(false, Ordering::Release);
     }

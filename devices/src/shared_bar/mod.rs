@@ -2,11 +2,13 @@
 //!
 //! [`SharedBar`] makes a register file for each port, starts a driver in a mount namespace where
 //! `/sys`, `/dev` and `/run` show those ports ([`sysfs`], [`namespace`]), finds the process that maps
-//! a BAR and shows the device its huge pages ([`attach`], [`window`]). Whoever steps the devices does
+//! a BAR and shows the device its huge pages ([`attach`], [`memory`]). Whoever steps the devices does
 //! so on [`SharedBar::registers`] and [`SharedBar::memory`], and asks [`SharedBar::watch`] who is there.
 //!
 //! What a plain BAR cannot do: trap an access. Counters are not cleared by reading, bits are not
 //! cleared by writing one. Linux only; needs root.
+// UNSAFETY: a BAR is memory shared with another process; a forked child makes raw system calls.
+#![expect(unsafe_code)]
 
 mod attach;
 mod bar;
@@ -14,7 +16,6 @@ mod huge_pages;
 mod memory;
 mod namespace;
 mod sysfs;
-mod window;
 
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -23,7 +24,6 @@ pub use bar::BarMemory;
 pub use huge_pages::Reservation;
 pub use memory::{DriverMemory, Watch};
 pub use sysfs::HUGE_DIRECTORY;
-pub use window::{HUGE_PAGE, Window};
 
 /// What a port says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub enum SharedBarError {
         /// What the kernel said.
         source: nix::errno::Errno,
     },
+    /// A huge page of the driver could not be shown to the device.
+    #[error("the driver's memory: {0}")]
+    Window(#[from] crate::memory::WindowError),
     /// A driver is there, but its memory cannot be looked at.
     #[error("cannot look at the memory of process {process}: {source}: run as root")]
     Attach {

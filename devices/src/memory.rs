@@ -1,0 +1,14 @@
+//! The shared-memory edge of the software devices: the only unsafe code of this crate.
+//!
+//! [`GuestMemory`] is the memory devices reach by bus address, [`SimDma`] allocates from it inside
+//! this process. Everything above this module handles addresses it does not trust and bytes it has
+//! copied, in safe code.
+// UNSAFETY: driver memory is raw, shared and written from both sides; see each module's invariant.
+#![expect(unsafe_code)]
+
+mod copy;
+mod dma;
+mod window;
+
+pub use dma::{DmaFacts, SimDma};
+pub use window::{Access, CHUNK, GuestMemory, GuestRing, GuestSlice, PAGE, WindowError};

@@ -1,0 +1,341 @@
+//! DMA memory inside this process: what an in-process driver allocates and software devices reach.
+//!
+//! Memory is mapped once, in the window, so the processor's address is the window's base plus the
+//! bus address. Bus addresses begin at 4 GiB and are far below any pointer: a pointer used as a bus
+//! address, a null address or one cut to 32 bits is a DMA fault. Large allocations are regions of
+//! their own; small ones share 2 MiB chunks in whole pages. What is freed is unreachable at once.
+
+use std::fs::File;
+use std::os::fd::FromRawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
+
+use super::window::{CHUNK, GuestMemory, PAGE, WindowError};
+
+/// First bus address handed out.
+const FIRST_IOVA: u64 = 4 << 30;
+/// Size of the window: bus addresses below this exist.
+const WINDOW: u64 = 68 << 30;
+const CHUNK_PAGES: usize = (CHUNK / PAGE) as usize;
+
+/// What kind of memory the system gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaFacts {
+    /// Whether every region so far sits in reserved 2 MiB huge pages.
+    pub huge_pages: bool,
+    /// Whether every region so far could be locked in memory.
+    pub locked: bool,
+}
+
+/// DMA memory for every software device of a process.
+#[derive(Clone)]
+pub struct SimDma {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    window: Arc<GuestMemory>,
+    regions: Mutex<Regions>,
+    ordinary_pages: AtomicBool,
+    unlocked: AtomicBool,
+}
+
+/// Which chunks of bus addresses are taken, and which pages of shared ones.
+struct Regions {
+    /// Taken ranges of chunk numbers, in order.
+    taken: Vec<(u64, u64)>,
+    /// Where the next search starts: a freed address is not handed out again at once.
+    next: u64,
+    shared_chunks: Vec<SharedChunk>,
+}
+
+struct SharedChunk {
+    iova: u64,
+    huge: bool,
+    pages: [bool; CHUNK_PAGES],
+}
+
+impl SimDma {
+    /// Reserves the window. Memory is taken from the system as drivers ask for it.
+    ///
+    /// # Errors
+    /// [`WindowError::Reserve`] when the address space is limited.
+    pub fn new() -> Result<Self, WindowError> {
+        Ok(Self {
+            shared: Arc::new(Shared {
+                window: Arc::new(GuestMemory::new(WINDOW)?),
+                regions: Mutex::new(Regions {
+                    taken: Vec::new(),
+                    next: FIRST_IOVA / CHUNK,
+                    shared_chunks: Vec::new(),
+                }),
+                ordinary_pages: AtomicBool::new(false),
+                unlocked: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// The memory as devices reach it.
+    pub fn window(&self) -> &Arc<GuestMemory> {
+        &self.shared.window
+    }
+
+    /// What kind of memory was had so far.
+    pub fn facts(&self) -> DmaFacts {
+        DmaFacts {
+            huge_pages: !self.shared.ordinary_pages.load(Ordering::Relaxed),
+            locked: !self.shared.unlocked.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl DmaSpace for SimDma {
+    fn allocate(&self, len: usize, align: usize) -> Result<DmaMemory, DmaError> {
+        if len == 0 || !align.is_power_of_two() || align as u64 > CHUNK {
+            return Err(DmaError::BadLayout { bytes: len, align });
+        }
+        let pages = (len as u64).div_ceil(PAGE);
+        let mapping = if pages as usize > CHUNK_PAGES / 2 {
+            Shared::allocate_region(&self.shared, len)?
+        } else {
+            let align_pages = (align as u64).div_ceil(PAGE);
+            Shared::allocate_pages(&self.shared, len, pages as usize, align_pages as usize)?
+        };
+        Ok(DmaMemory::new(Arc::new(mapping)))
+    }
+}
+
+impl Shared {
+    fn allocate_region(shared: &Arc<Self>, len: usize) -> Result<Mapping, DmaError> {
+        let bytes = (len as u64).next_multiple_of(CHUNK);
+        let (iova, huge) = shared.regions().add(shared, bytes, len)?;
+        Ok(Mapping::new(shared, iova, len, bytes, huge))
+    }
+
+    fn allocate_pages(
+        shared: &Arc<Self>,
+        len: usize,
+        pages: usize,
+        align: usize,
+    ) -> Result<Mapping, DmaError> {
+        let mut regions = shared.regions();
+        let found = regions.shared_chunks.iter_mut().find_map(|chunk| {
+            let first = chunk.free_run(pages, align)?;
+            Some((chunk, first))
+        });
+        let (iova, huge) = match found {
+            Some((chunk, first)) => chunk.take(first, pages),
+            None => {
+                let (iova, huge) = regions.add(shared, CHUNK, len)?;
+                shared.window.set_reachable(iova, CHUNK, false);
+                let mut chunk = SharedChunk {
+                    iova,
+                    huge,
+                    pages: [false; CHUNK_PAGES],
+                };
+                let taken = chunk.take(0, pages);
+                regions.shared_chunks.push(chunk);
+                taken
+            }
+        };
+        let bytes = pages as u64 * PAGE;
+        let mapping = Mapping::new(shared, iova, len, bytes, huge);
+        mapping.zero();
+        shared.window.set_reachable(iova, bytes, true);
+        Ok(mapping)
+    }
+
+    fn regions(&self) -> std::sync::MutexGuard<'_, Regions> {
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release(&self, iova: u64, bytes: u64) {
+        let mut regions = self.regions();
+        let shared_chunk = (regions.shared_chunks.iter())
+            .position(|chunk| (chunk.iova..chunk.iova + CHUNK).contains(&iova));
+        match shared_chunk {
+            Some(index) => {
+                self.window.set_reachable(iova, bytes, false);
+                let chunk = &mut regions.shared_chunks[index];
+                chunk.give_back(iova, bytes);
+                if !chunk.pages.contains(&true) {
+                    let iova = chunk.iova;
+                    regions.shared_chunks.swap_remove(index);
+                    regions.remove(&self.window, iova);
+                }
+            }
+            None => regions.remove(&self.window, iova),
+        }
+    }
+}
+
+impl Regions {
+    /// Maps fresh memory at bus addresses nobody uses. Returns where, and whether in huge pages.
+    fn add(&mut self, shared: &Shared, bytes: u64, asked: usize) -> Result<(u64, bool), DmaError> {
+        let out_of_memory = |reason: String| DmaError::OutOfMemory {
+            bytes: asked,
+            reason,
+        };
+        let chunks = bytes / CHUNK;
+        let first = self.find(chunks).ok_or_else(|| {
+            out_of_memory("the software devices' 64 GiB window is full; free some".into())
+        })?;
+        let iova = first * CHUNK;
+        let huge = match map_file(&shared.window, iova, bytes, libc::MFD_HUGETLB) {
+            Ok(()) => true,
+            Err(_) => {
+                map_file(&shared.window, iova, bytes, 0).map_err(|error| {
+                    out_of_memory(format!("{error}; use fewer or smaller buffers"))
+                })?;
+                shared.ordinary_pages.store(true, Ordering::Relaxed);
+                false
+            }
+        };
+        if !lock_in_memory(&shared.window, iova, bytes, huge) {
+            shared.unlocked.store(true, Ordering::Relaxed);
+        }
+        let position = self.taken.partition_point(|&(start, _)| start < first);
+        self.taken.insert(position, (first, chunks));
+        self.next = first + chunks;
+        Ok((iova, huge))
+    }
+
+    fn find(&self, chunks: u64) -> Option<u64> {
+        self.find_from(self.next, chunks)
+            .or_else(|| self.find_from(FIRST_IOVA / CHUNK, chunks))
+    }
+
+    fn find_from(&self, from: u64, chunks: u64) -> Option<u64> {
+        let mut candidate = from;
+        for &(start, len) in &self.taken {
+            if candidate + chunks <= start {
+                break;
+            }
+            candidate = candidate.max(start + len);
+        }
+        (candidate + chunks <= WINDOW / CHUNK).then_some(candidate)
+    }
+
+    fn remove(&mut self, window: &GuestMemory, iova: u64) {
+        if let Some(index) = (self.taken.iter()).position(|&(start, _)| start == iova / CHUNK) {
+            let (start, chunks) = self.taken.remove(index);
+            // A range that was mapped can be unmapped; if the system refuses all the same, it
+            // stays mapped but unreachable, which harms nobody.
+            let _ = window.unmap(start * CHUNK, chunks * CHUNK);
+        }
+    }
+}
+
+impl SharedChunk {
+    fn free_run(&self, pages: usize, align: usize) -> Option<usize> {
+        (0..=CHUNK_PAGES - pages)
+            .step_by(align)
+            .find(|&first| !self.pages[first..first + pages].contains(&true))
+    }
+
+    fn take(&mut self, first: usize, pages: usize) -> (u64, bool) {
+        self.pages[first..first + pages].fill(true);
+        (self.iova + first as u64 * PAGE, self.huge)
+    }
+
+    fn give_back(&mut self, iova: u64, bytes: u64) {
+        let first = ((iova - self.iova) / PAGE) as usize;
+        self.pages[first..first + (bytes / PAGE) as usize].fill(false);
+    }
+}
+
+fn map_file(
+    window: &GuestMemory,
+    iova: u64,
+    bytes: u64,
+    flags: libc::c_uint,
+) -> Result<(), WindowError> {
+    let failed = |source| WindowError::Map {
+        iova,
+        len: bytes,
+        source,
+    };
+    // SAFETY: the name is a C string; the result is checked.
+    let fd = unsafe { libc::memfd_create(c"sumac-dma".as_ptr(), flags | libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(failed(std::io::Error::last_os_error()));
+    }
+    // SAFETY: a fresh descriptor that nobody else owns.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(bytes).map_err(failed)?;
+    window.map(iova, bytes, &file, 0)
+}
+
+/// Locks a region, as memory a real device writes must be. Not fatal here: without the right to
+/// lock, the system may swap it, which costs time only.
+fn lock_in_memory(window: &GuestMemory, iova: u64, bytes: u64, huge: bool) -> bool {
+    let address = window.host_address(iova).as_ptr().cast::<libc::c_void>();
+    // SAFETY: the range was mapped just now; both calls change how it is backed, not what it holds.
+    unsafe {
+        if !huge {
+            libc::madvise(address, bytes as usize, libc::MADV_HUGEPAGE);
+        }
+        libc::mlock(address, bytes as usize) == 0
+    }
+}
+
+/// One allocation.
+struct Mapping {
+    shared: Arc<Shared>,
+    base: NonNull<u8>,
+    iova: u64,
+    len: usize,
+    /// Length in whole pages (or chunks).
+    bytes: u64,
+    huge: bool,
+}
+
+// SAFETY: `base` points into the window that `shared` keeps alive.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; nothing here reads or writes through it after `zero`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(shared: &Arc<Shared>, iova: u64, len: usize, bytes: u64, huge: bool) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            base: shared.window.host_address(iova),
+            iova,
+            len,
+            bytes,
+            huge,
+        }
+    }
+
+    /// Clears recycled pages; before the memory is reachable or handed out.
+    fn zero(&self) {
+        // SAFETY: `bytes` bytes are mapped at `base`, and this value is their only user yet.
+        unsafe { self.base.as_ptr().write_bytes(0, self.bytes as usize) };
+    }
+}
+
+// SAFETY: the pages are mapped, zeroed, page aligned (or better) and reserved for this allocation;
+// `release` makes them unreachable, waiting for devices at work, before they can be used again.
+unsafe impl DmaMapping for Mapping {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn iova(&self) -> u64 {
+        self.iova
+    }
+    fn huge_pages(&self) -> bool {
+        self.huge
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.shared.release(self.iova, self.bytes);
+    }
+}

@@ -1,0 +1,429 @@
+//! The DMA window: how a software device reaches the memory a driver gave it.
+//!
+//! One large address range is reserved, with nothing behind it; a region at bus address `A` is
+//! mapped at `base + A`. Translation is one addition and one bit test. The bit map says, per 4 KiB
+//! page, which bus addresses exist; a descriptor address is whatever a driver wrote, so every
+//! address is tested before use.
+//!
+//! Invariant: while an [`Access`] lives, no mapped page goes away. [`GuestMemory::unmap`] takes the
+//! other side of that lock.
+
+use std::fs::File;
+use std::marker::PhantomData;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use super::copy;
+
+/// Granularity of what exists and what does not.
+pub const PAGE: u64 = 4096;
+/// The unit regions are placed at; also the size of a huge page.
+pub const CHUNK: u64 = 2 << 20;
+
+/// Why memory could not be placed in the window.
+#[derive(Debug, thiserror::Error)]
+pub enum WindowError {
+    /// The process may not reserve so large an address range.
+    #[error(
+        "cannot reserve {bytes} bytes of address space for DMA: {source}; raise `ulimit -v` or ask for a smaller window"
+    )]
+    Reserve {
+        /// Size asked for.
+        bytes: u64,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A region lies outside the window, is empty, or is not page aligned.
+    #[error(
+        "DMA region of {len} bytes at {iova:#x} does not fit a window of {limit:#x} in whole pages"
+    )]
+    Placement {
+        /// Bus address of the region.
+        iova: u64,
+        /// Its length.
+        len: u64,
+        /// Size of the window.
+        limit: u64,
+    },
+    /// Something is already mapped there.
+    #[error("DMA region of {len} bytes at {iova:#x} overlaps one that is mapped already")]
+    Overlap {
+        /// Bus address of the region.
+        iova: u64,
+        /// Its length.
+        len: u64,
+    },
+    /// The system would not map the file.
+    #[error("cannot map {len} bytes of DMA memory at {iova:#x}: {source}")]
+    Map {
+        /// Bus address of the region.
+        iova: u64,
+        /// Its length.
+        len: u64,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+/// All memory one group of devices can reach, by bus address.
+pub struct GuestMemory {
+    base: NonNull<u8>,
+    limit: u64,
+    /// The reservation as the system gave it: address and length.
+    reserved: (usize, usize),
+    /// Bit `n` of the map: whether page `n` may be used by a device.
+    valid: Box<[AtomicU64]>,
+    /// Read while a device works, written while a region is made unreachable.
+    quiesce: RwLock<()>,
+}
+
+// SAFETY: `base` is an address range this value owns; what lies in it is only reached by the
+// opaque copies and atomics of this module.
+unsafe impl Send for GuestMemory {}
+// SAFETY: as above; placement is serialised by `quiesce`.
+unsafe impl Sync for GuestMemory {}
+
+impl GuestMemory {
+    /// Reserves a window for bus addresses below `limit` (rounded up to 2 MiB).
+    ///
+    /// # Errors
+    /// [`WindowError::Reserve`] when the address space is limited.
+    pub fn new(limit: u64) -> Result<Self, WindowError> {
+        let limit = limit.max(CHUNK).next_multiple_of(CHUNK);
+        // Room to align the base to 2 MiB, as huge pages need it.
+        let bytes = limit + CHUNK;
+        // SAFETY: a fresh reservation at an address of the kernel's choosing touches nothing.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes as usize,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        let reserve = |source| WindowError::Reserve { bytes, source };
+        if address == libc::MAP_FAILED {
+            return Err(reserve(std::io::Error::last_os_error()));
+        }
+        let aligned = (address as usize).next_multiple_of(CHUNK as usize);
+        let Some(base) = NonNull::new(aligned as *mut u8) else {
+            return Err(reserve(std::io::ErrorKind::OutOfMemory.into()));
+        };
+        let words = limit.div_ceil(PAGE * 64) as usize;
+        let mut valid = Vec::new();
+        valid.resize_with(words, || AtomicU64::new(0));
+        Ok(Self {
+            base,
+            limit,
+            reserved: (address as usize, bytes as usize),
+            valid: valid.into_boxed_slice(),
+            quiesce: RwLock::new(()),
+        })
+    }
+
+    /// First bus address beyond the window.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Maps `len` bytes of `file` from `offset` at bus address `iova` and makes them reachable for
+    /// devices. Length, offset and address are whole pages of the file (2 MiB for huge pages).
+    ///
+    /// # Errors
+    /// [`WindowError`] when the region does not fit, overlaps another, or the system refuses.
+    pub fn map(&self, iova: u64, len: u64, file: &File, offset: u64) -> Result<(), WindowError> {
+        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        self.placement(iova, len)?;
+        if (iova / PAGE..(iova + len) / PAGE).any(|page| self.page_valid(page)) {
+            return Err(WindowError::Overlap { iova, len });
+        }
+        self.replace(iova, len, Some((file, offset)))?;
+        self.set_pages(iova, len, true);
+        Ok(())
+    }
+
+    /// Takes a region away: when this returns no device can reach it and its pages are given back.
+    ///
+    /// # Errors
+    /// [`WindowError`] when the region is not one of whole pages inside the window.
+    pub fn unmap(&self, iova: u64, len: u64) -> Result<(), WindowError> {
+        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        self.placement(iova, len)?;
+        self.set_pages(iova, len, false);
+        self.replace(iova, len, None)
+    }
+
+    /// Makes whole pages of a mapped region reachable or not, without touching the mapping.
+    pub(super) fn set_reachable(&self, iova: u64, len: u64, reachable: bool) {
+        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        if self.placement(iova, len).is_ok() {
+            self.set_pages(iova, len, reachable);
+        }
+    }
+
+    /// Where the processor sees bus address `iova`.
+    pub(super) fn host_address(&self, iova: u64) -> NonNull<u8> {
+        assert!(iova < self.limit, "bus address outside the window");
+        // SAFETY: inside the reservation, by the assertion.
+        unsafe { self.base.add(iova as usize) }
+    }
+
+    /// The right to reach memory; held for one poll of a device.
+    pub fn access(&self) -> Access<'_> {
+        Access {
+            memory: self,
+            _quiesce: self.quiesce.read().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    fn placement(&self, iova: u64, len: u64) -> Result<(), WindowError> {
+        let fits = len > 0
+            && iova.is_multiple_of(PAGE)
+            && len.is_multiple_of(PAGE)
+            && iova.checked_add(len).is_some_and(|end| end <= self.limit);
+        if fits {
+            Ok(())
+        } else {
+            Err(WindowError::Placement {
+                iova,
+                len,
+                limit: self.limit,
+            })
+        }
+    }
+
+    fn replace(&self, iova: u64, len: u64, file: Option<(&File, u64)>) -> Result<(), WindowError> {
+        let (protection, flags, fd, offset) = match file {
+            Some((file, offset)) => (
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                offset,
+            ),
+            None => (
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1,
+                0,
+            ),
+        };
+        let map = |source| WindowError::Map { iova, len, source };
+        let offset = libc::off_t::try_from(offset)
+            .map_err(|_| map(std::io::ErrorKind::InvalidInput.into()))?;
+        // SAFETY: the range lies inside the window's own reservation (`placement`), and no device
+        // is at work on it: `quiesce` is held for writing.
+        let result = unsafe {
+            libc::mmap(
+                self.host_address(iova).as_ptr().cast(),
+                len as usize,
+                protection,
+                flags,
+                fd,
+                offset,
+            )
+        };
+        if result == libc::MAP_FAILED {
+            Err(map(std::io::Error::last_os_error()))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn set_pages(&self, iova: u64, len: u64, reachable: bool) {
+        for page in iova / PAGE..(iova + len) / PAGE {
+            if let Some(word) = self.valid.get((page / 64) as usize) {
+                let bit = 1 << (page % 64);
+                if reachable {
+                    word.fetch_or(bit, Ordering::Release);
+                } else {
+                    word.fetch_and(!bit, Ordering::Release);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn page_valid(&self, page: u64) -> bool {
+        self.valid
+            .get((page / 64) as usize)
+            .is_some_and(|word| word.load(Ordering::Relaxed) >> (page % 64) & 1 != 0)
+    }
+}
+
+impl Drop for GuestMemory {
+    fn drop(&mut self) {
+        let (address, bytes) = self.reserved;
+        // SAFETY: the reservation is this value's; nobody can hold an `Access` or a mapping of the
+        // allocator's (each keeps the window alive).
+        unsafe { libc::munmap(address as *mut libc::c_void, bytes) };
+    }
+}
+
+/// The right to reach a window's memory: while it lives, what is mapped stays mapped.
+pub struct Access<'a> {
+    memory: &'a GuestMemory,
+    _quiesce: RwLockReadGuard<'a, ()>,
+}
+
+impl Access<'_> {
+    /// The memory at `address..address + len`, if all of it exists. `len` is above zero.
+    #[inline(always)]
+    pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'_>> {
+        let last = address.checked_add(len as u64)?.checked_sub(1)?;
+        let (first_page, last_page) = (address / PAGE, last / PAGE);
+        if len == 0 || !self.memory.page_valid(first_page) {
+            return None;
+        }
+        if first_page != last_page && !self.pages_valid(first_page + 1, last_page) {
+            return None;
+        }
+        // SAFETY: page `first_page` exists, so `address` is below the window's limit.
+        let start = unsafe { self.memory.base.add(address as usize) };
+        Some(GuestSlice {
+            start,
+            len,
+            access: PhantomData,
+        })
+    }
+
+    #[inline]
+    fn pages_valid(&self, first: u64, last: u64) -> bool {
+        (first..=last).all(|page| self.memory.page_valid(page))
+    }
+
+    /// A ring of `count` descriptors of 16 bytes at `address`, if all of it exists.
+    #[inline(always)]
+    pub fn ring(&self, address: u64, count: u32) -> Option<GuestRing<'_>> {
+        if !address.is_multiple_of(16) {
+            return None;
+        }
+        let memory = self.slice(address, count as usize * 16)?;
+        Some(GuestRing {
+            start: memory.start.cast(),
+            count,
+            access: PhantomData,
+        })
+    }
+
+    /// Stores a 32-bit word (head write-back); `false` if there is no aligned word.
+    pub fn store32(&self, address: u64, value: u32) -> bool {
+        if !address.is_multiple_of(4) {
+            return false;
+        }
+        let Some(memory) = self.slice(address, 4) else {
+            return false;
+        };
+        // SAFETY: four aligned bytes that exist while `self` lives; both sides use atomics.
+        let cell = unsafe { memory.start.cast::<AtomicU32>().as_ref() };
+        cell.store(value, Ordering::Release);
+        true
+    }
+}
+
+/// Bytes of a driver's memory: copied in and out, never borrowed.
+#[derive(Clone, Copy)]
+pub struct GuestSlice<'a> {
+    start: NonNull<u8>,
+    len: usize,
+    access: PhantomData<&'a GuestMemory>,
+}
+
+impl GuestSlice<'_> {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none; a slice of an [`Access`] has at least one.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies `bytes` to the start; what does not fit is left out.
+    #[inline(always)]
+    pub fn write(&self, bytes: &[u8]) {
+        let len = bytes.len().min(self.len);
+        // SAFETY: `len` bytes exist at `start` while the access lives, and in `bytes`.
+        unsafe { copy::opaque(bytes.as_ptr(), self.start.as_ptr(), len) };
+    }
+
+    /// Copies the start into `bytes`; returns how many bytes there were.
+    #[inline(always)]
+    pub fn read(&self, bytes: &mut [u8]) -> usize {
+        let len = bytes.len().min(self.len);
+        // SAFETY: as in `write`, the other way round.
+        unsafe { copy::opaque(self.start.as_ptr(), bytes.as_mut_ptr(), len) };
+        len
+    }
+
+    /// Tells the processor that the first line is about to be written.
+    #[inline(always)]
+    pub fn prefetch_write(&self) {
+        copy::prefetch_write(self.start.as_ptr());
+    }
+
+    /// Tells the processor that the first line is about to be read.
+    #[inline(always)]
+    pub fn prefetch_read(&self) {
+        copy::prefetch_read(self.start.as_ptr());
+    }
+}
+
+/// A descriptor ring in a driver's memory: 16-byte descriptors as two 64-bit words each.
+#[derive(Clone, Copy)]
+pub struct GuestRing<'a> {
+    start: NonNull<[AtomicU64; 2]>,
+    count: u32,
+    access: PhantomData<&'a GuestMemory>,
+}
+
+impl GuestRing<'_> {
+    /// How many descriptors the ring has.
+    #[inline(always)]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    #[inline(always)]
+    fn words(&self, index: u32) -> &[AtomicU64; 2] {
+        assert!(index < self.count, "descriptor index beyond the ring");
+        // SAFETY: `Access::ring` checked `count` aligned descriptors; the index is below it.
+        unsafe { self.start.add(index as usize).as_ref() }
+    }
+
+    /// Reads descriptor `index`.
+    #[inline(always)]
+    pub fn read(&self, index: u32) -> [u64; 2] {
+        let words = self.words(index);
+        [
+            words[0].load(Ordering::Relaxed),
+            words[1].load(Ordering::Relaxed),
+        ]
+    }
+
+    /// Writes descriptor `index`; the second word, which holds DD, becomes visible last.
+    #[inline(always)]
+    pub fn write(&self, index: u32, descriptor: [u64; 2]) {
+        let words = self.words(index);
+        words[0].store(descriptor[0], Ordering::Relaxed);
+        words[1].store(descriptor[1], Ordering::Release);
+    }
+
+    /// Writes only the second word of descriptor `index`, after everything written before.
+    #[inline(always)]
+    pub fn write_status(&self, index: u32, word: u64) {
+        self.words(index)[1].store(word, Ordering::Release);
+    }
+
+    /// Tells the processor that descriptor `index` is about to be read and written.
+    #[inline(always)]
+    pub fn prefetch(&self, index: u32) {
+        if index < self.count {
+            copy::prefetch_write(std::ptr::from_ref(self.words(index)).cast());
+        }
+    }
+}
