@@ -18,9 +18,20 @@ impl Iova {
         self.0
     }
 
+    /// The address `bytes` further on in memory of `len` bytes that begins here; beyond its end, the
+    /// beginning: no arithmetic leads out of the memory.
+    #[inline(always)]
+    pub const fn within(self, bytes: usize, len: usize) -> Self {
+        if bytes < len {
+            self.offset(bytes as u64)
+        } else {
+            self
+        }
+    }
+
     /// The address `bytes` further on.
-    pub(crate) const fn offset(self, bytes: u64) -> Self {
-        Self(self.0 + bytes)
+    const fn offset(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
     }
 }
 

@@ -18,6 +18,7 @@ pub mod backing;
 pub mod clock;
 pub mod dma;
 pub mod registers;
+pub mod ring;
 
 pub use backing::{DeviceBacking, PciId};
 pub use clock::{Clock, TimedOut};

@@ -1,2 +1,8 @@
-//! The interfaces drivers and applications speak.
+//! The interfaces drivers and applications speak. An application sees these traits and never the
+//! driver behind them; a driver implements them and never sees the application.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod net;

@@ -1,1 +1,18 @@
-//! The Linux host: memory, cores, signals, device specs.
+//! The Linux host: what a program needs around drivers, and drivers need of Linux.
+//!
+//! - [`spec`]: how users name devices.
+//! - [`cores`]: which processors there are, and pinning threads to them.
+//! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
+//! - [`signals`]: a clean stop on SIGINT and SIGTERM.
+// UNSAFETY: reading the tick counter and handling signals have no safe form.
+#![expect(unsafe_code)]
+
+pub mod cores;
+pub mod signals;
+pub mod spec;
+pub mod time;
+
+pub use cores::{CoreError, CoreList};
+pub use signals::Stop;
+pub use spec::{DeviceSpec, SpecError};
+pub use time::{LinuxClock, TickCounter, TickRate};

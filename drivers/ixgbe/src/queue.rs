@@ -1,0 +1,136 @@
+//! A pair of queues: one receive ring, one transmit ring and the stock of free buffers they share.
+//! A pair belongs to one core; nothing in it is shared with another pair.
+
+use alloc::string::String;
+
+use sumac_device::DmaSpace;
+use sumac_device::ring::{ReceiveRing, RingSize, Scatter, TransmitRing};
+use sumac_device::{DmaError, Doorbell, Iova};
+use sumac_interface::net::{NetError, NetQueue, QueueStats};
+use sumac_rref::{PacketBatch, PacketCache};
+
+use crate::rx::AdvancedReceive;
+use crate::tx::AdvancedTransmit;
+
+/// The most buffers a frame spans: 9,728 bytes in 2 KiB buffers, and one more for a device that
+/// does not fill them.
+const MAX_BUFFERS: u16 = 6;
+
+/// One receive and one transmit queue of a port.
+pub struct QueuePair {
+    device: String,
+    index: u16,
+    pub(crate) cache: PacketCache,
+    pub(crate) rx: ReceiveRing<AdvancedReceive>,
+    pub(crate) tx: TransmitRing<AdvancedTransmit>,
+}
+
+/// What a pair of queues is made of.
+pub(crate) struct QueueParts {
+    pub(crate) device: String,
+    pub(crate) index: u16,
+    pub(crate) cache: PacketCache,
+    pub(crate) rx_size: RingSize,
+    pub(crate) tx_size: RingSize,
+    pub(crate) rx_tail: Doorbell,
+    pub(crate) tx_tail: Doorbell,
+}
+
+impl QueuePair {
+    /// Rings in memory of the device's, nothing posted yet.
+    pub(crate) fn new(parts: QueueParts, dma: &dyn DmaSpace) -> Result<Self, DmaError> {
+        let scatter = Scatter {
+            max_buffers: MAX_BUFFERS,
+        };
+        Ok(Self {
+            rx: ReceiveRing::new(dma, parts.rx_size, parts.rx_tail, scatter)?,
+            tx: TransmitRing::new(
+                dma,
+                parts.tx_size,
+                parts.tx_tail,
+                AdvancedTransmit::default(),
+            )?,
+            device: parts.device,
+            index: parts.index,
+            cache: parts.cache,
+        })
+    }
+
+    /// Which pair of the port's this is.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Where the device finds the receive and the transmit descriptors.
+    pub(crate) fn ring_addresses(&self) -> (Iova, Iova) {
+        (self.rx.iova(), self.tx.iova())
+    }
+
+    /// Puts a buffer into every receive descriptor; fails with the number of buffers lacking.
+    pub(crate) fn fill(&mut self) -> Result<(), u32> {
+        self.rx.fill(&mut self.cache)
+    }
+
+    /// Tells the device, whose queues are enabled now, of the receive descriptors.
+    pub(crate) fn announce(&mut self) {
+        self.rx.announce();
+    }
+
+    /// Gives every posted buffer back to the pool; the device must have been stopped.
+    pub(crate) fn drain(&mut self) {
+        self.rx.drain(&mut self.cache);
+        self.tx.drain(&mut self.cache);
+        self.cache.flush();
+    }
+
+    #[inline(never)]
+    pub(crate) fn idle(&mut self) {
+        if self.tx.outstanding() > 0 {
+            self.tx.reclaim(&mut self.cache);
+        }
+    }
+
+    #[cold]
+    pub(crate) fn foreign_pool(&self) -> NetError {
+        NetError::ForeignPool {
+            device: self.device.clone(),
+        }
+    }
+}
+
+impl NetQueue for QueuePair {
+    #[inline]
+    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, NetError> {
+        QueuePair::receive(self, batch, limit)
+    }
+
+    #[inline]
+    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, NetError> {
+        QueuePair::transmit(self, batch)
+    }
+
+    fn reclaim(&mut self) -> u32 {
+        self.tx.reclaim(&mut self.cache);
+        self.tx.outstanding()
+    }
+
+    fn waiting(&self, limit: u32) -> u32 {
+        self.rx.completed(limit)
+    }
+
+    fn stats(&self) -> QueueStats {
+        let rx = self.rx.counters();
+        let tx = self.tx.counters();
+        QueueStats {
+            rx_packets: rx.frames,
+            rx_bytes: rx.bytes,
+            rx_errors: rx.bad_length + rx.missing_end,
+            rx_no_buffer: rx.pool_exhausted,
+            tx_packets: tx.frames,
+            tx_bytes: tx.bytes,
+            tx_errors: tx.too_long,
+            tx_full: tx.full,
+            tx_outstanding: self.tx.outstanding(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A filled buffer on its way, in 16 bytes.
+
+use super::BufferId;
+
+/// A filled buffer and what is known of it.
+///
+/// | bits | what |
+/// |---|---|
+/// | word 0, 0..32 | the buffer |
+/// | word 0, 32..64 | a word for driver and user to agree on (a network driver: the hash) |
+/// | word 1, 0..32 | flags, [`CHAINED`](Entry::CHAINED) the only one known here |
+/// | word 1, 32..48 | bytes in the buffer |
+/// | word 1, 48..64 | a tag for driver and user to agree on |
+///
+/// An entry is a plain value; who holds the buffer is argued by the two unsafe traits that move
+/// entries, [`EntrySink`](super::EntrySink) and [`EntrySource`](super::EntrySource).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct Entry {
+    words: [u64; 2],
+}
+
+const _: () = assert!(size_of::<Entry>() == 16);
+
+const LOW: u64 = 0xffff_ffff;
+
+impl Entry {
+    /// The data goes on in further buffers, linked by [`BufferPool::link`](super::BufferPool::link).
+    pub const CHAINED: u32 = 1;
+
+    /// An entry of buffer `id` with annotation words as a format made them; the low half of
+    /// `annotation[0]` is replaced by the buffer, the flag [`CHAINED`](Self::CHAINED) is cleared.
+    #[inline(always)]
+    pub const fn new(id: BufferId, annotation: [u64; 2]) -> Self {
+        let flags = annotation[1] & !(Self::CHAINED as u64);
+        Self {
+            words: [annotation[0] & !LOW | id as u64, flags],
+        }
+    }
+
+    /// The buffer.
+    #[inline(always)]
+    pub const fn id(self) -> BufferId {
+        self.words[0] as u32
+    }
+
+    /// The agreed word.
+    #[inline(always)]
+    pub const fn note(self) -> u32 {
+        (self.words[0] >> 32) as u32
+    }
+
+    /// The flags.
+    #[inline(always)]
+    pub const fn flags(self) -> u32 {
+        self.words[1] as u32
+    }
+
+    /// Bytes in this buffer, not in those chained to it.
+    #[inline(always)]
+    pub const fn len(self) -> u16 {
+        (self.words[1] >> 32) as u16
+    }
+
+    /// Whether the buffer holds no byte.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The agreed tag.
+    #[inline(always)]
+    pub const fn tag(self) -> u16 {
+        (self.words[1] >> 48) as u16
+    }
+
+    /// The same annotations on another buffer.
+    #[inline(always)]
+    pub const fn with_id(self, id: BufferId) -> Self {
+        Self {
+            words: [self.words[0] & !LOW | id as u64, self.words[1]],
+        }
+    }
+
+    /// The same with another agreed word.
+    #[inline(always)]
+    pub const fn with_note(self, note: u32) -> Self {
+        Self {
+            words: [self.words[0] & LOW | (note as u64) << 32, self.words[1]],
+        }
+    }
+
+    /// The same with other flags.
+    #[inline(always)]
+    pub const fn with_flags(self, flags: u32) -> Self {
+        Self {
+            words: [self.words[0], self.words[1] & !LOW | flags as u64],
+        }
+    }
+
+    /// The same with another length.
+    #[inline(always)]
+    pub const fn with_len(self, len: u16) -> Self {
+        let rest = self.words[1] & !(0xffff << 32);
+        Self {
+            words: [self.words[0], rest | (len as u64) << 32],
+        }
+    }
+
+    /// The same with another tag.
+    #[inline(always)]
+    pub const fn with_tag(self, tag: u16) -> Self {
+        let rest = self.words[1] & !(0xffff << 48);
+        Self {
+            words: [self.words[0], rest | (tag as u64) << 48],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_do_not_touch_each_other() {
+        let entry = Entry::new(7, [0x1234_5678_ffff_ffff, 0xaaaa_bbbb_0000_0010]);
+        assert_eq!(entry.id(), 7);
+        assert_eq!(entry.note(), 0x1234_5678);
+        assert_eq!(entry.flags(), 0x10);
+        assert_eq!(entry.len(), 0xbbbb);
+        assert_eq!(entry.tag(), 0xaaaa);
+        let changed = entry
+            .with_id(9)
+            .with_note(1)
+            .with_flags(2)
+            .with_len(3)
+            .with_tag(4);
+        assert_eq!(changed.id(), 9);
+        assert_eq!(changed.note(), 1);
+        assert_eq!(changed.flags(), 2);
+        assert_eq!(changed.len(), 3);
+        assert_eq!(changed.tag(), 4);
+    }
+
+    #[test]
+    fn a_device_cannot_set_the_chain_flag() {
+        assert_eq!(Entry::new(0, [0, u64::MAX]).flags() & Entry::CHAINED, 0);
+    }
+}

@@ -1,0 +1,124 @@
+//! Typed descriptor rings: a driver posts buffers it owns and gets back only what it posted.
+//!
+//! A ring is memory of 16-byte descriptors that processor and device share, a doorbell, and a table
+//! of what was posted where. The table is the driver side's own: whatever a device writes into a
+//! descriptor, the buffer that comes back is the one that was posted in that slot, and its length
+//! never exceeds what was posted. The driver supplies a *format* (which bits mean what) in safe
+//! code; the address word is written by the ring alone, so no format can name foreign memory.
+//!
+//! - [`ReceiveRing`]: empty buffers out, filled ones back, in order.
+//! - [`TransmitRing`]: filled buffers out, in order; given back to the pool when the device is done.
+//!
+//! Buffers are [`BufferId`]s of a [`BufferPool`]; filled ones travel as [`Entry`]s, 16 bytes each,
+//! so that a batch is a dense array and no per-buffer header is touched on the fast path.
+
+mod descriptors;
+mod entry;
+mod receive;
+mod transmit;
+
+pub use descriptors::RingSize;
+pub use entry::Entry;
+pub use receive::{ReceiveCounters, ReceiveFormat, ReceiveRing, Scatter};
+pub use transmit::{Part, TransmitCounters, TransmitFormat, TransmitRing};
+
+use crate::Iova;
+
+/// One buffer of a pool.
+pub type BufferId = u32;
+
+/// Stands where no buffer is: a descriptor without one.
+pub const NO_BUFFER: BufferId = u32::MAX;
+
+/// Where a ring gets buffers and where it gives them back.
+///
+/// # Safety
+/// Implementers promise: an id from [`take`](Self::take) or [`take4`](Self::take4) belongs to the
+/// caller alone until it is given back; the device may write `capacity` bytes at `iova(id)` until
+/// then, whatever it writes there; and an id the pool never handed out is answered without touching
+/// foreign memory. Callers (the rings) give back each id once.
+pub unsafe trait BufferPool {
+    /// Tells one pool from another: a ring refuses entries of a foreign pool.
+    fn key(&self) -> usize;
+    /// Bytes a buffer holds.
+    fn capacity(&self) -> u16;
+    /// Where the device sees buffer `id`.
+    fn iova(&self, id: BufferId) -> Iova;
+    /// A free buffer; none when the pool is exhausted.
+    fn take(&mut self) -> Option<BufferId>;
+    /// Four free buffers at once, or none.
+    fn take4(&mut self) -> Option<[BufferId; 4]>;
+    /// Gives buffers back.
+    fn give(&mut self, ids: &[BufferId]);
+    /// Notes that `posted` buffers went to the device and `returned` came back, for accounting.
+    fn account(&mut self, posted: u32, returned: u32);
+    /// Makes `next`, holding `len` bytes, the continuation of `last`.
+    fn link(&mut self, last: BufferId, next: BufferId, len: u16);
+    /// The continuation of `id` and its length, as [`link`](Self::link) made it.
+    fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)>;
+}
+
+/// Takes filled buffers from a receive ring.
+///
+/// # Safety
+/// Implementers promise that a pushed entry's buffers are owned by the sink from then on.
+pub unsafe trait EntrySink {
+    /// The pool whose buffers it takes ([`BufferPool::key`]).
+    fn pool_key(&self) -> usize;
+    /// How many more entries it takes.
+    fn room(&self) -> usize;
+    /// Takes one entry; without room it is refused: `false`.
+    fn push(&mut self, entry: Entry) -> bool;
+    /// Takes four entries; without room for all, none is taken: `false`.
+    fn push4(&mut self, entries: [Entry; 4]) -> bool;
+}
+
+/// Gives filled buffers to a transmit ring.
+///
+/// # Safety
+/// Implementers promise that each entry's buffers are owned by the source, valid in the pool named
+/// by `pool_key`, hold as many bytes as the entry says, and are no longer the source's once
+/// [`advance`](Self::advance) went past the entry.
+pub unsafe trait EntrySource {
+    /// The pool whose buffers it gives ([`BufferPool::key`]).
+    fn pool_key(&self) -> usize;
+    /// The entries waiting, oldest first.
+    fn entries(&self) -> &[Entry];
+    /// Lets go of the first `count` entries.
+    ///
+    /// # Safety
+    /// The caller owns the buffers of these entries, chains included, from now on.
+    unsafe fn advance(&mut self, count: usize);
+}
+
+/// The batch holds buffers of another pool than the ring's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the batch belongs to another packet pool than the ring; make it from the ring's pool")]
+pub struct ForeignPool;
+
+/// Gives back a frame's buffers, whether it is one buffer or a chain.
+fn give_frame<P: BufferPool>(pool: &mut P, head: Entry) {
+    let mut id = head.id();
+    let mut chained = head.flags() & Entry::CHAINED != 0;
+    loop {
+        let next = if chained { pool.continuation(id) } else { None };
+        pool.give(&[id]);
+        let Some((continuation, _)) = next else { break };
+        id = continuation;
+        chained = true;
+    }
+}
+
+/// Asks for a cache line in a state in which it can be written at once. A hint: any address will do.
+#[inline(always)]
+pub fn prefetch_for_write(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes no architectural state and faults on no address; a processor
+    // without PREFETCHW takes it as a no-op (AMD64 manual volume 3, PREFETCHW).
+    unsafe {
+        core::arch::asm!("prefetchw [{}]", in(reg) line,
+            options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}

@@ -1,0 +1,387 @@
+//! The receive ring: every slot always holds a buffer of ours; a filled one leaves only when a
+//! fresh one takes its slot in the same step. An exhausted pool therefore stops reaping (frames wait
+//! in the ring: back-pressure, counted) and never leaves a hole.
+
+use alloc::boxed::Box;
+use core::marker::PhantomData;
+
+use super::descriptors::Descriptors;
+use super::{BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER, RingSize, give_frame};
+use crate::{DmaError, DmaSpace, Doorbell, Iova};
+
+/// Refilled slots are told to the device in groups of at least this many: eight cache lines.
+const DOORBELL_GROUP: u32 = 32;
+
+/// What the bits of a completed receive descriptor mean. The device writes both words, the status
+/// word last; of what they say only the length is acted on here, and it is checked.
+pub trait ReceiveFormat {
+    /// Bits of the status word that are all set when the descriptor is complete.
+    const DONE: u64;
+    /// Bits of the status word that are all set when a frame ends in this buffer.
+    const END: u64;
+
+    /// An entry's words ([`Entry::new`]) from a completed descriptor's.
+    fn annotate(detail: u64, status: u64) -> [u64; 2];
+}
+
+/// What to do with frames longer than one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scatter {
+    /// The most buffers a frame may span; one that does not end by then is dropped and counted.
+    pub max_buffers: u16,
+}
+
+/// What a receive ring counted. Nothing it drops is dropped without one of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveCounters {
+    /// Frames handed over.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames dropped because the device reported a buffer with no byte, or with more than it has.
+    pub bad_length: u64,
+    /// Frames dropped because they did not end within [`Scatter::max_buffers`].
+    pub missing_end: u64,
+    /// Times reaping stopped because the pool had no buffer; the frames wait in the ring.
+    pub pool_exhausted: u64,
+}
+
+/// A frame of several buffers under way.
+enum Partial {
+    /// Began but has not ended yet.
+    Assembling {
+        head: Entry,
+        last: BufferId,
+        buffers: u16,
+        bytes: u32,
+    },
+    /// Was dropped; what follows up to its end goes too.
+    Skipping,
+}
+
+/// What one descriptor gave.
+enum Step {
+    /// The end of a frame that was handed over.
+    Frame,
+    /// A buffer, but no frame.
+    Buffer,
+    /// Nothing: not complete, or no fresh buffer to take its place.
+    Nothing,
+}
+
+/// Empty buffers out to the device, filled ones back.
+pub struct ReceiveRing<F> {
+    descriptors: Descriptors,
+    /// The buffer posted in each slot; the device cannot touch this.
+    posted: Box<[BufferId]>,
+    /// Next slot the device completes. Free running; masked on use.
+    next: u32,
+    /// `next` as it was when the tail was last told to the device.
+    announced: u32,
+    doorbell: Doorbell,
+    partial: Option<Partial>,
+    scatter: Scatter,
+    counters: ReceiveCounters,
+    format: PhantomData<fn() -> F>,
+}
+
+impl<F: ReceiveFormat> ReceiveRing<F> {
+    /// A ring of `size` descriptors, no buffer posted yet.
+    ///
+    /// # Errors
+    /// [`DmaError`] when there is no memory for the descriptors.
+    pub fn new(
+        dma: &dyn DmaSpace,
+        size: RingSize,
+        doorbell: Doorbell,
+        scatter: Scatter,
+    ) -> Result<Self, DmaError> {
+        Ok(Self {
+            descriptors: Descriptors::allocate(dma, size)?,
+            posted: (0..size.get()).map(|_| NO_BUFFER).collect(),
+            next: 0,
+            announced: 0,
+            doorbell,
+            partial: None,
+            scatter,
+            counters: ReceiveCounters::default(),
+            format: PhantomData,
+        })
+    }
+
+    /// Where the device finds the descriptors.
+    pub fn iova(&self) -> Iova {
+        self.descriptors.iova()
+    }
+
+    /// How many descriptors there are.
+    pub fn size(&self) -> u32 {
+        self.descriptors.mask() + 1
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> ReceiveCounters {
+        self.counters
+    }
+
+    /// The next slot the device is to complete, as an index into the ring.
+    pub fn next_index(&self) -> u32 {
+        self.next & self.descriptors.mask()
+    }
+
+    /// How many completed descriptors wait, looking at `limit` of them at most.
+    pub fn completed(&self, limit: u32) -> u32 {
+        (0..limit.min(self.size()))
+            .take_while(|i| done::<F>(self.descriptors.status(self.next.wrapping_add(*i))))
+            .count() as u32
+    }
+
+    /// Puts a buffer into every slot. The device starts at slot 0; it is told of them by
+    /// [`announce`](Self::announce), once its queue is enabled.
+    ///
+    /// # Errors
+    /// How many buffers the pool lacked; then none is posted.
+    pub fn fill<P: BufferPool>(&mut self, pool: &mut P) -> Result<(), u32> {
+        self.drain(pool);
+        for slot in 0..self.posted.len() {
+            let Some(id) = pool.take() else {
+                let (taken, _) = self.posted.split_at_mut(slot);
+                pool.give(taken);
+                taken.fill(NO_BUFFER);
+                return Err(self.size() - slot as u32);
+            };
+            self.posted[slot] = id;
+            self.descriptors
+                .write(slot as u32, [pool.iova(id).to_bits(), 0]);
+        }
+        pool.account(self.size(), 0);
+        Ok(())
+    }
+
+    /// Tells the device of every refilled slot but the one before the next to complete: a head
+    /// equal to the tail means an empty ring.
+    pub fn announce(&mut self) {
+        self.announced = self.next;
+        self.doorbell
+            .ring(self.next.wrapping_sub(1) & self.descriptors.mask());
+    }
+
+    /// Gives every posted buffer back, and those of a frame that has not ended. The device must
+    /// have been stopped: what it still wrote would land in buffers that others use.
+    pub fn drain<P: BufferPool>(&mut self, pool: &mut P) {
+        if let Some(Partial::Assembling { head, .. }) = self.partial.take() {
+            give_frame(pool, head);
+        }
+        let mut returned = 0;
+        for slot in self.posted.iter_mut().filter(|id| **id != NO_BUFFER) {
+            pool.give(&[*slot]);
+            *slot = NO_BUFFER;
+            returned += 1;
+        }
+        pool.account(0, returned);
+        self.next = 0;
+        self.announced = 0;
+    }
+
+    /// Moves up to `limit` frames that the device completed into `sink`, refills their slots, and
+    /// returns how many frames there were.
+    ///
+    /// # Errors
+    /// [`ForeignPool`] when `sink` takes buffers of another pool.
+    #[inline]
+    pub fn reap<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        limit: usize,
+    ) -> Result<usize, ForeignPool> {
+        if sink.pool_key() != pool.key() {
+            return Err(ForeignPool);
+        }
+        let limit = limit.min(sink.room());
+        let first = self.next;
+        let mut frames = 0;
+        while frames < limit {
+            if limit - frames >= 4 && self.next & 3 == 0 && self.reap_line(pool, sink) {
+                frames += 4;
+                continue;
+            }
+            match self.reap_one(pool, sink) {
+                Step::Frame => frames += 1,
+                Step::Buffer => {}
+                Step::Nothing => break,
+            }
+        }
+        if self.next != first {
+            self.counters.frames += frames as u64;
+            if self.next.wrapping_sub(self.announced) >= DOORBELL_GROUP.min(self.size() / 4) {
+                self.announce();
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Reaps one cache line of four whole frames. `false`, with nothing changed, unless all four
+    /// are complete, whole and of plausible length, and there are buffers to take their places.
+    #[inline(always)]
+    fn reap_line<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> bool {
+        let base = self.next & self.descriptors.mask();
+        let rest = self.posted.get_mut(base as usize..);
+        let Some(posted) = rest.and_then(<[_]>::first_chunk_mut::<4>) else {
+            return false;
+        };
+        // The last of the line first: while the line is not complete, one load tells.
+        let s3 = self.descriptors.status(base + 3);
+        if !done::<F>(s3) {
+            return false;
+        }
+        let s2 = self.descriptors.status(base + 2);
+        let s1 = self.descriptors.status(base + 1);
+        let s0 = self.descriptors.status(base);
+        let whole = F::DONE | F::END;
+        if s0 & s1 & s2 & s3 & whole != whole || self.partial.is_some() {
+            return false;
+        }
+        let entries = [
+            Entry::new(posted[0], F::annotate(self.descriptors.detail(base), s0)),
+            Entry::new(
+                posted[1],
+                F::annotate(self.descriptors.detail(base + 1), s1),
+            ),
+            Entry::new(
+                posted[2],
+                F::annotate(self.descriptors.detail(base + 2), s2),
+            ),
+            Entry::new(
+                posted[3],
+                F::annotate(self.descriptors.detail(base + 3), s3),
+            ),
+        ];
+        let capacity = pool.capacity();
+        if !entries
+            .iter()
+            .fold(true, |good, e| good & plausible(*e, capacity))
+        {
+            return false;
+        }
+        let Some(fresh) = pool.take4() else {
+            return false;
+        };
+        if !sink.push4(entries) {
+            pool.give(&fresh);
+            return false;
+        }
+        *posted = fresh;
+        for (i, id) in (0..).zip(fresh) {
+            self.descriptors
+                .write(base + i, [pool.iova(id).to_bits(), 0]);
+        }
+        self.counters.bytes += entries.iter().map(|e| u64::from(e.len())).sum::<u64>();
+        self.next = self.next.wrapping_add(4);
+        true
+    }
+
+    /// Reaps one descriptor: a whole frame, or a part of one.
+    #[inline]
+    fn reap_one<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> Step {
+        let status = self.descriptors.status(self.next);
+        let slot = (self.next & self.descriptors.mask()) as usize;
+        let Some(posted) = self.posted.get_mut(slot).filter(|_| done::<F>(status)) else {
+            return Step::Nothing;
+        };
+        let Some(fresh) = pool.take() else {
+            self.counters.pool_exhausted += 1;
+            return Step::Nothing;
+        };
+        let annotation = F::annotate(self.descriptors.detail(self.next), status);
+        let entry = Entry::new(core::mem::replace(posted, fresh), annotation);
+        self.descriptors
+            .write(self.next, [pool.iova(fresh).to_bits(), 0]);
+        self.next = self.next.wrapping_add(1);
+        let end = status & F::END == F::END;
+        if end && self.partial.is_none() && plausible(entry, pool.capacity()) {
+            self.counters.bytes += u64::from(entry.len());
+            return hand_over(pool, sink, entry);
+        }
+        self.assemble(pool, sink, entry, end)
+    }
+
+    /// Takes a buffer that is not a whole frame: adds it to the frame it is part of and hands that
+    /// over when it ends, or drops it.
+    #[cold]
+    fn assemble<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        entry: Entry,
+        end: bool,
+    ) -> Step {
+        let good = plausible(entry, pool.capacity());
+        let (head, buffers, bytes) = match self.partial.take() {
+            Some(Partial::Skipping) => {
+                pool.give(&[entry.id()]);
+                self.partial = (!end).then_some(Partial::Skipping);
+                return Step::Buffer;
+            }
+            None => (entry, 1, u32::from(entry.len())),
+            Some(Partial::Assembling {
+                head,
+                last,
+                buffers,
+                bytes,
+            }) => {
+                pool.link(last, entry.id(), entry.len());
+                // Status, hash and tag of a frame are those of its last descriptor.
+                let head = entry
+                    .with_id(head.id())
+                    .with_len(head.len())
+                    .with_flags(entry.flags() | Entry::CHAINED);
+                (head, buffers + 1, bytes + u32::from(entry.len()))
+            }
+        };
+        if good && end {
+            self.counters.bytes += u64::from(bytes);
+            return hand_over(pool, sink, head);
+        }
+        if good && buffers < self.scatter.max_buffers {
+            self.partial = Some(Partial::Assembling {
+                head,
+                last: entry.id(),
+                buffers,
+                bytes,
+            });
+            return Step::Buffer;
+        }
+        if good {
+            self.counters.missing_end += 1;
+        } else {
+            self.counters.bad_length += 1;
+        }
+        give_frame(pool, head);
+        self.partial = (!end).then_some(Partial::Skipping);
+        Step::Buffer
+    }
+}
+
+#[inline(always)]
+fn done<F: ReceiveFormat>(status: u64) -> bool {
+    status & F::DONE == F::DONE
+}
+
+/// At least one byte and no more than the buffer has: a zero wraps to the largest value.
+#[inline(always)]
+fn plausible(entry: Entry, capacity: u16) -> bool {
+    entry.len().wrapping_sub(1) < capacity
+}
+
+/// Hands a whole frame to the sink. `reap` made sure of room; a sink that refuses all the same
+/// loses nothing: the buffers go back to the pool.
+#[inline(always)]
+fn hand_over<P: BufferPool, S: EntrySink>(pool: &mut P, sink: &mut S, frame: Entry) -> Step {
+    if sink.push(frame) {
+        Step::Frame
+    } else {
+        give_frame(pool, frame);
+        Step::Buffer
+    }
+}

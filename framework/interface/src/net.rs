@@ -1,0 +1,143 @@
+//! Network ports: [`Net`] for a port as a whole, [`NetQueue`] for one pair of queues on one core.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use sumac_rref::PacketBatch;
+
+/// Why a port cannot do what was asked. The text names the device and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetError {
+    /// The device is not there any more: every register reads as all ones.
+    #[error("{device}: the device is gone; check its slot, then start again")]
+    Gone {
+        /// The device.
+        device: String,
+    },
+    /// The device does not do what its specification says, or not in time.
+    #[error("{device}: {what}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What happened and what helps.
+        what: String,
+    },
+    /// A batch was made from another packet pool than the port's.
+    #[error("{device}: the batch belongs to another packet pool; make it from the port's pool")]
+    ForeignPool {
+        /// The device.
+        device: String,
+    },
+}
+
+/// What one pair of queues counted. Nothing is dropped without one of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Their bytes, without FCS.
+    pub rx_bytes: u64,
+    /// Frames dropped on receive since the device described them wrongly.
+    pub rx_errors: u64,
+    /// Times receiving stopped since the pool had no buffer; the frames wait in the ring.
+    pub rx_no_buffer: u64,
+    /// Frames taken over for transmit.
+    pub tx_packets: u64,
+    /// Their bytes, without FCS.
+    pub tx_bytes: u64,
+    /// Frames dropped on transmit since no ring could take them.
+    pub tx_errors: u64,
+    /// Times frames were handed back since the ring was full.
+    pub tx_full: u64,
+    /// Descriptors posted for transmit and not reported done.
+    pub tx_outstanding: u32,
+}
+
+impl core::ops::AddAssign for QueueStats {
+    fn add_assign(&mut self, other: Self) {
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.rx_errors += other.rx_errors;
+        self.rx_no_buffer += other.rx_no_buffer;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.tx_errors += other.tx_errors;
+        self.tx_full += other.tx_full;
+        self.tx_outstanding += other.tx_outstanding;
+    }
+}
+
+/// One receive and one transmit queue, for one core: nothing in it is shared with another.
+pub trait NetQueue: Send {
+    /// Adds up to `limit` received frames to `batch`, as many as have come and fit; returns how many.
+    /// When none came, finished transmit buffers are given back to the pool instead.
+    ///
+    /// # Errors
+    /// [`NetError::ForeignPool`].
+    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, NetError>;
+
+    /// Takes frames from the front of `batch` as long as the ring has room; returns how many. The
+    /// rest stay in the batch.
+    ///
+    /// # Errors
+    /// [`NetError::ForeignPool`].
+    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, NetError>;
+
+    /// Gives finished transmit buffers back to the pool; returns how many frames' descriptors are
+    /// still with the device.
+    fn reclaim(&mut self) -> u32;
+
+    /// How many received frames wait, looking at `limit` of them at most.
+    fn waiting(&self, limit: u32) -> u32;
+
+    /// What was counted since the queue was made.
+    fn stats(&self) -> QueueStats;
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// The state of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Whether frames can pass.
+    pub up: bool,
+    /// Speed in Mbit/s; zero while down.
+    pub mbps: u32,
+}
+
+/// A network port as a whole: everything but its queues' fast path.
+pub trait Net {
+    /// How people name the device.
+    fn name(&self) -> &str;
+
+    /// The port's own address.
+    fn mac(&self) -> Mac;
+
+    /// The link now.
+    fn link(&self) -> Link;
+
+    /// Looks after the device: fails when it is gone or does not make progress. Call it now and then.
+    ///
+    /// # Errors
+    /// [`NetError::Gone`] or [`NetError::Device`].
+    fn check(&mut self) -> Result<(), NetError>;
+
+    /// The device's own counters since the port was opened, by their usual names.
+    fn counters(&mut self) -> Vec<(String, u64)>;
+
+    /// Stops the device and gives every buffer back to the pool, once the queues are returned.
+    ///
+    /// # Errors
+    /// [`NetError`] when the device does not stop; then its buffers stay withdrawn.
+    fn stop(&mut self) -> Result<(), NetError>;
+}

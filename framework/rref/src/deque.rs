@@ -1,0 +1,322 @@
+//! [`RRefDeque`]: a bounded queue of shared objects that is itself a shared object. Its items are
+//! children: moving the queue to another domain rewrites one owner field, not one per item; an item
+//! gets an owner of its own when it is taken out.
+
+use core::mem::MaybeUninit;
+
+use sumac_device::ring::{Entry, EntrySink, EntrySource};
+
+use crate::heap::HeapError;
+use crate::packet::{bytes, bytes_mut, segments};
+use crate::{DomainId, Exchangeable, Header, Packet, PacketMeta, PacketPool, RRef, SharedHeap};
+use crate::{TypeTag, pool};
+
+/// What can be an item of an [`RRefDeque`]: a shared object in the form it has as a child.
+///
+/// # Safety
+/// Implementers promise that `from_slot(context, into_slot(item), owner)` is the item again, owned
+/// by `owner`, and that dropping a slot through it once frees the item.
+pub unsafe trait Element: Send + Sized + 'static {
+    /// The item as a child.
+    type Slot: Copy;
+    /// What all items of one queue have in common.
+    type Context: Copy + Send;
+    /// The item's type.
+    const TAG: TypeTag;
+
+    /// Makes the item a child: it has no owner of its own any more.
+    fn into_slot(self) -> Self::Slot;
+
+    /// Takes a child out; it is `owner`'s.
+    ///
+    /// # Safety
+    /// `slot` came from `into_slot` of an item of this `context`, and is not used again.
+    unsafe fn from_slot(context: Self::Context, slot: Self::Slot, owner: DomainId) -> Self;
+}
+
+// SAFETY: an entry names the packet's buffers, which are the pool's, the context.
+unsafe impl Element for Packet {
+    type Slot = Entry;
+    type Context = &'static PacketPool;
+    const TAG: TypeTag = pool::PACKET_TAG;
+
+    fn into_slot(self) -> Entry {
+        self.into_entry()
+    }
+
+    unsafe fn from_slot(pool: &'static PacketPool, entry: Entry, owner: DomainId) -> Self {
+        // SAFETY: the caller promises that the entry's buffers are this item's alone.
+        unsafe { Self::from_entry(pool, entry, owner) }
+    }
+}
+
+// SAFETY: a raw RRef is the same object without its owner.
+unsafe impl<T: Exchangeable> Element for RRef<T> {
+    type Slot = crate::heap::RawRRef;
+    type Context = ();
+    const TAG: TypeTag = T::TAG;
+
+    fn into_slot(self) -> Self::Slot {
+        self.into_raw()
+    }
+
+    unsafe fn from_slot((): (), raw: Self::Slot, owner: DomainId) -> Self {
+        // SAFETY: the caller promises that `raw` came from `into_raw` and is used once.
+        unsafe { Self::from_raw(raw, owner) }
+    }
+}
+
+/// What a queue is on the heap: items, oldest first, in `first..end` of `slots`.
+struct Queue<T: Element, const N: usize> {
+    context: T::Context,
+    first: usize,
+    end: usize,
+    slots: [MaybeUninit<T::Slot>; N],
+}
+
+// SAFETY: the queue owns its items, which are shared objects themselves; it moves between threads as
+// they do.
+unsafe impl<T: Element, const N: usize> Send for Queue<T, N> {}
+
+// SAFETY: the slots are RRefs in another form, the context is the host's; the tag mixes the item's
+// with the length, under a bit of its own.
+unsafe impl<T: Element, const N: usize> Exchangeable for Queue<T, N> {
+    const TAG: TypeTag =
+        TypeTag((T::TAG.0 ^ N as u64).wrapping_mul(0x0000_0100_0000_01b3) | 1 << 62);
+}
+
+impl<T: Element, const N: usize> Queue<T, N> {
+    #[inline(always)]
+    fn items(&self) -> &[T::Slot] {
+        let slots = self.slots.get(self.first..self.end).unwrap_or(&[]);
+        // SAFETY: slots in `first..end` are initialised: `push` does so before it moves `end`.
+        unsafe { slots.assume_init_ref() }
+    }
+
+    #[inline(always)]
+    fn items_mut(&mut self) -> &mut [T::Slot] {
+        let slots = self.slots.get_mut(self.first..self.end).unwrap_or(&mut []);
+        // SAFETY: as in `items`.
+        unsafe { slots.assume_init_mut() }
+    }
+
+    /// Moves the items to the front when there is no room behind them.
+    #[inline(always)]
+    fn make_room(&mut self, wanted: usize) -> Option<&mut [MaybeUninit<T::Slot>]> {
+        if self.first == self.end {
+            self.first = 0;
+            self.end = 0;
+        } else if self.end + wanted > N {
+            self.slots.copy_within(self.first..self.end, 0);
+            self.end -= self.first;
+            self.first = 0;
+        }
+        self.slots.get_mut(self.end..self.end + wanted)
+    }
+}
+
+impl<T: Element, const N: usize> Drop for Queue<T, N> {
+    fn drop(&mut self) {
+        let context = self.context;
+        for slot in self.items() {
+            // SAFETY: each item is taken out once; the queue is gone after this.
+            drop(unsafe { T::from_slot(context, *slot, DomainId::NONE) });
+        }
+    }
+}
+
+/// A queue of up to `N` shared objects, itself a shared object.
+pub struct RRefDeque<T: Element, const N: usize> {
+    queue: RRef<Queue<T, N>>,
+}
+
+impl<T: Element, const N: usize> RRefDeque<T, N> {
+    /// An empty queue on the heap, the host's. `context` is the pool for packets, `()` for others.
+    ///
+    /// # Errors
+    /// [`HeapError`] when the heap cannot hold it.
+    pub fn new(heap: &'static SharedHeap, context: T::Context) -> Result<Self, HeapError> {
+        let slots = [MaybeUninit::uninit(); N];
+        let queue = Queue {
+            context,
+            first: 0,
+            end: 0,
+            slots,
+        };
+        Ok(Self {
+            queue: heap.allocate(DomainId::HOST, queue)?,
+        })
+    }
+
+    /// The header: whose the queue and all its items are.
+    pub fn header(&self) -> &Header {
+        self.queue.header()
+    }
+
+    /// How many items there are.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.queue.end - self.queue.first
+    }
+
+    /// Whether there is none.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether no more fit.
+    pub fn is_full(&self) -> bool {
+        self.len() == N
+    }
+
+    /// Puts an item at the end.
+    ///
+    /// # Errors
+    /// The item, when the queue is full.
+    pub fn push_back(&mut self, item: T) -> Result<(), T> {
+        match self.queue.make_room(1).and_then(<[_]>::first_mut) {
+            Some(slot) => {
+                slot.write(item.into_slot());
+                self.queue.end += 1;
+                Ok(())
+            }
+            None => Err(item),
+        }
+    }
+
+    /// Takes the oldest item; it has the queue's owner.
+    pub fn pop_front(&mut self) -> Option<T> {
+        let slot = *self.queue.items().first()?;
+        self.queue.first += 1;
+        let owner = self.header().owner();
+        // SAFETY: the slot was in `first..end` and is no longer: it is used once.
+        Some(unsafe { T::from_slot(self.queue.context, slot, owner) })
+    }
+
+    /// Drops all items.
+    pub fn clear(&mut self) {
+        while self.pop_front().is_some() {}
+    }
+}
+
+/// One packet of a batch, borrowed in place.
+pub struct PacketMut<'a> {
+    entry: &'a mut Entry,
+    pool: &'static PacketPool,
+}
+
+impl PacketMut<'_> {
+    /// What is known of the frame.
+    pub fn meta(&self) -> PacketMeta {
+        PacketMeta::of(*self.entry)
+    }
+
+    /// Bytes of the whole frame.
+    pub fn frame_len(&self) -> usize {
+        segments(self.pool, *self.entry)
+            .map(|(_, len)| usize::from(len))
+            .sum()
+    }
+
+    /// The bytes in the first buffer: of most frames, all.
+    #[inline(always)]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the batch owns the packet's buffers and is borrowed mutably through `self`.
+        unsafe { bytes_mut(self.pool, self.entry.id(), self.entry.len()) }
+    }
+
+    /// The frame, buffer by buffer.
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        let pool = self.pool;
+        // SAFETY: the batch owns the packet's buffers and is borrowed through `self`.
+        segments(pool, *self.entry).map(|(id, len)| unsafe { bytes(pool, id, len) })
+    }
+}
+
+impl<const N: usize> RRefDeque<Packet, N> {
+    /// The pool the packets are of.
+    pub fn pool(&self) -> &'static PacketPool {
+        self.queue.context
+    }
+
+    /// The packets in place, oldest first.
+    #[inline(always)]
+    pub fn packets_mut(&mut self) -> impl Iterator<Item = PacketMut<'_>> {
+        let pool = self.queue.context;
+        self.queue
+            .items_mut()
+            .iter_mut()
+            .map(move |entry| PacketMut { entry, pool })
+    }
+
+    /// Asks for the first cache line of each packet, to be written soon.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        let pool = self.queue.context;
+        for entry in self.queue.items() {
+            sumac_device::ring::prefetch_for_write(pool.data(entry.id()).as_ptr());
+        }
+    }
+}
+
+impl<T: Element, const N: usize> core::fmt::Debug for RRefDeque<T, N> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "RRefDeque({} of {N})", self.len())
+    }
+}
+
+// SAFETY: a pushed entry's buffers are in the queue, which frees them when dropped.
+unsafe impl<const N: usize> EntrySink for RRefDeque<Packet, N> {
+    #[inline(always)]
+    fn pool_key(&self) -> usize {
+        self.queue.context.key()
+    }
+
+    #[inline(always)]
+    fn room(&self) -> usize {
+        N - self.len()
+    }
+
+    #[inline(always)]
+    fn push(&mut self, entry: Entry) -> bool {
+        let Some(slot) = self.queue.make_room(1).and_then(<[_]>::first_mut) else {
+            return false;
+        };
+        slot.write(entry);
+        self.queue.end += 1;
+        true
+    }
+
+    #[inline(always)]
+    fn push4(&mut self, entries: [Entry; 4]) -> bool {
+        let Some(slots) = self
+            .queue
+            .make_room(4)
+            .and_then(<[_]>::first_chunk_mut::<4>)
+        else {
+            return false;
+        };
+        *slots = entries.map(MaybeUninit::new);
+        self.queue.end += 4;
+        true
+    }
+}
+
+// SAFETY: the entries are in `first..end`, owned by the queue; `advance` takes them out of it.
+unsafe impl<const N: usize> EntrySource for RRefDeque<Packet, N> {
+    #[inline(always)]
+    fn pool_key(&self) -> usize {
+        self.queue.context.key()
+    }
+
+    #[inline(always)]
+    fn entries(&self) -> &[Entry] {
+        self.queue.items()
+    }
+
+    #[inline(always)]
+    unsafe fn advance(&mut self, count: usize) {
+        self.queue.first = (self.queue.first + count).min(self.queue.end);
+    }
+}

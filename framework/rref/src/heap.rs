@@ -1,0 +1,356 @@
+//! Typed objects on the shared heap: [`SharedHeap`] and [`RRef<T>`].
+//!
+//! Objects live in slabs of one size class each. A slot is a [`Header`] followed by the value; a free
+//! slot has no owner and no type. The slabs are walked to find what a domain owns. Allocating takes a
+//! lock per size class: it happens when batches are made, never per packet.
+
+use alloc::alloc::{Layout, alloc_zeroed};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use crate::spin::SpinLock;
+use crate::{DomainId, Header, TypeTag};
+
+/// Bytes of a slab, and its alignment.
+const SLAB_BYTES: usize = 64 * 1024;
+/// Bytes of the smallest slot; each further class doubles it.
+const SMALLEST_SLOT: usize = 64;
+/// Size classes: 64 bytes to 32 KiB, header included.
+const CLASSES: usize = 10;
+/// Where the value begins in its slot.
+const VALUE_OFFSET: usize = 32;
+
+const _: () = assert!(size_of::<Header>() <= VALUE_OFFSET);
+
+/// The type of a slot that holds nothing.
+const FREE: TypeTag = TypeTag(0);
+
+/// What may live on the shared heap and cross domains: owned values without references into private
+/// memory.
+///
+/// # Safety
+/// Implementers promise that values hold no reference or pointer but through [`RRef`] and its kin,
+/// that nothing in them changes behind a shared borrow, and that `TAG` is not zero and differs from
+/// that of every other type.
+pub unsafe trait Exchangeable: Send + 'static {
+    /// The type's number.
+    const TAG: TypeTag;
+}
+
+macro_rules! exchangeable_numbers {
+    ($($number:ty = $tag:literal),+) => {
+        $(
+            // SAFETY: a number holds no reference; the tags differ.
+            unsafe impl Exchangeable for $number {
+                const TAG: TypeTag = TypeTag($tag);
+            }
+        )+
+    };
+}
+exchangeable_numbers!(
+    u8 = 1,
+    u16 = 2,
+    u32 = 3,
+    u64 = 4,
+    i8 = 5,
+    i16 = 6,
+    i32 = 7,
+    i64 = 8
+);
+
+// SAFETY: an array holds what its elements hold; the tag mixes element and length (FNV-1a step),
+// with the top bit set to stay clear of the small tags above.
+unsafe impl<T: Exchangeable, const N: usize> Exchangeable for [T; N] {
+    const TAG: TypeTag =
+        TypeTag((T::TAG.0 ^ N as u64).wrapping_mul(0x0000_0100_0000_01b3) | 1 << 63);
+}
+
+struct Class {
+    slot_bytes: usize,
+    slabs: Vec<NonNull<u8>>,
+    free: Vec<NonNull<u8>>,
+}
+
+// SAFETY: the pointers are to slabs the class owns; a class moves between threads under its lock.
+unsafe impl Send for Class {}
+
+/// The heap on which shared objects live. One for the life of a host.
+pub struct SharedHeap {
+    classes: [SpinLock<Class>; CLASSES],
+}
+
+/// The shared heap cannot hold the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeapError {
+    /// Larger or more strictly aligned than the largest slot.
+    #[error("an object of {bytes} bytes does not fit the shared heap: 32,736 bytes is the most")]
+    TooLarge {
+        /// The size of the object.
+        bytes: usize,
+    },
+    /// The host has no memory left for another slab.
+    #[error("the host has no memory for another 64 KiB slab of the shared heap")]
+    OutOfMemory,
+}
+
+impl SharedHeap {
+    /// A heap, never given back: shared objects may outlive whoever made them.
+    pub fn create() -> &'static Self {
+        Box::leak(Box::new(Self {
+            classes: core::array::from_fn(|i| {
+                SpinLock::new(Class {
+                    slot_bytes: SMALLEST_SLOT << i,
+                    slabs: Vec::new(),
+                    free: Vec::new(),
+                })
+            }),
+        }))
+    }
+
+    /// Moves `value` onto the heap, owned by `owner`.
+    ///
+    /// # Errors
+    /// [`HeapError`]; the value is dropped.
+    pub fn allocate<T: Exchangeable>(
+        &'static self,
+        owner: DomainId,
+        value: T,
+    ) -> Result<RRef<T>, HeapError> {
+        let bytes = VALUE_OFFSET + size_of::<T>();
+        let index = bytes
+            .next_power_of_two()
+            .max(SMALLEST_SLOT)
+            .trailing_zeros() as usize
+            - SMALLEST_SLOT.trailing_zeros() as usize;
+        let class = self
+            .classes
+            .get(index)
+            .filter(|_| align_of::<T>() <= VALUE_OFFSET);
+        let class = class.ok_or(HeapError::TooLarge {
+            bytes: size_of::<T>(),
+        })?;
+        let header = Header::new(T::TAG);
+        header.set_owner(owner);
+        let take = |class: &mut Class| {
+            let slot = class.take()?;
+            // SAFETY: a slot taken from its class is aligned to at least 64 and nobody else's; the
+            // class lock, which is held, keeps walkers away.
+            unsafe { slot.cast::<Header>().write(header) };
+            Some(slot)
+        };
+        let slot = class.with(take).ok_or(HeapError::OutOfMemory)?;
+        // SAFETY: the slot is `slot_bytes >= bytes` long and this caller's; the value's offset is a
+        // multiple of its alignment, checked above.
+        unsafe { slot.add(VALUE_OFFSET).cast::<T>().write(value) };
+        Ok(RRef {
+            slot: slot.cast(),
+            class,
+            value: core::marker::PhantomData,
+        })
+    }
+
+    /// How many objects `owner` owns: a walk over all slabs.
+    pub fn count_owned(&self, owner: DomainId) -> usize {
+        let count = |class: &mut Class| {
+            class
+                .slots()
+                .filter(|header| header.tag() != FREE && header.owner() == owner)
+                .count()
+        };
+        self.classes.iter().map(|class| class.with(count)).sum()
+    }
+
+    /// How many objects live on the heap.
+    pub fn count(&self) -> usize {
+        let count = |class: &mut Class| class.slots().filter(|h| h.tag() != FREE).count();
+        self.classes.iter().map(|class| class.with(count)).sum()
+    }
+}
+
+impl Class {
+    fn take(&mut self) -> Option<NonNull<u8>> {
+        if self.free.is_empty() {
+            self.grow()?;
+        }
+        self.free.pop()
+    }
+
+    fn grow(&mut self) -> Option<()> {
+        let layout = Layout::from_size_align(SLAB_BYTES, SLAB_BYTES).ok()?;
+        // SAFETY: the layout has a size above zero.
+        let slab = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        self.slabs.push(slab);
+        for offset in (0..SLAB_BYTES).step_by(self.slot_bytes) {
+            // SAFETY: `offset + slot_bytes <= SLAB_BYTES` since slots divide the slab evenly.
+            let slot = unsafe { slab.add(offset) };
+            // SAFETY: as above; the slot is aligned to 64 and nobody else's yet.
+            unsafe { slot.cast::<Header>().write(Header::new(FREE)) };
+            self.free.push(slot);
+        }
+        Some(())
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Header> {
+        let step = self.slot_bytes;
+        self.slabs.iter().flat_map(move |slab| {
+            (0..SLAB_BYTES).step_by(step).map(move |offset| {
+                // SAFETY: `grow` wrote a header at every multiple of `slot_bytes`; headers change
+                // only through atomics, or as a whole under the class lock, which is held.
+                unsafe { slab.add(offset).cast::<Header>().as_ref() }
+            })
+        })
+    }
+}
+
+/// An [`RRef`] as the child of another object.
+#[derive(Clone, Copy)]
+pub struct RawRRef {
+    slot: NonNull<Header>,
+    class: &'static SpinLock<Class>,
+}
+
+/// An object on the shared heap, owned by whoever holds this.
+pub struct RRef<T: Exchangeable> {
+    slot: NonNull<Header>,
+    class: &'static SpinLock<Class>,
+    value: core::marker::PhantomData<T>,
+}
+
+// SAFETY: an RRef owns its value, and `Exchangeable` types are Send.
+unsafe impl<T: Exchangeable> Send for RRef<T> {}
+// SAFETY: a shared RRef gives shared access to its value only.
+unsafe impl<T: Exchangeable + Sync> Sync for RRef<T> {}
+
+impl<T: Exchangeable> RRef<T> {
+    /// The object's header.
+    pub fn header(&self) -> &Header {
+        // SAFETY: the slot is this RRef's from `allocate` to `drop`, with a valid header.
+        unsafe { self.slot.as_ref() }
+    }
+
+    /// Takes the value off the heap.
+    pub fn into_inner(self) -> T {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the value is read out once; the slot is freed next.
+        let value = unsafe { this.value_pointer().read() };
+        this.free();
+        value
+    }
+
+    /// Gives up ownership: the object is the child of something else.
+    pub(crate) fn into_raw(self) -> RawRRef {
+        self.header().set_owner(DomainId::NONE);
+        let this = ManuallyDrop::new(self);
+        RawRRef {
+            slot: this.slot,
+            class: this.class,
+        }
+    }
+
+    /// Takes an object back; it is `owner`'s.
+    ///
+    /// # Safety
+    /// `raw` came from `into_raw` of an `RRef<T>` and is used once.
+    pub(crate) unsafe fn from_raw(raw: RawRRef, owner: DomainId) -> Self {
+        let this = Self {
+            slot: raw.slot,
+            class: raw.class,
+            value: core::marker::PhantomData,
+        };
+        this.header().set_owner(owner);
+        this
+    }
+
+    fn value_pointer(&self) -> NonNull<T> {
+        // SAFETY: the value lies `VALUE_OFFSET` bytes into the slot, as `allocate` wrote it.
+        unsafe { self.slot.cast::<u8>().add(VALUE_OFFSET).cast() }
+    }
+
+    fn free(&self) {
+        self.class.with(|class| {
+            // SAFETY: the value was moved out or dropped; nobody else refers to the slot, and the
+            // class lock keeps walkers away.
+            unsafe { self.slot.write(Header::new(FREE)) };
+            class.free.push(self.slot.cast());
+        });
+    }
+}
+
+impl<T: Exchangeable> Deref for RRef<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: `allocate` put a T there; this RRef owns it.
+        unsafe { self.value_pointer().as_ref() }
+    }
+}
+
+impl<T: Exchangeable> DerefMut for RRef<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and `&mut self` makes it the only access.
+        unsafe { self.value_pointer().as_mut() }
+    }
+}
+
+impl<T: Exchangeable> Drop for RRef<T> {
+    fn drop(&mut self) {
+        // SAFETY: the value is valid and not used after this.
+        unsafe { self.value_pointer().drop_in_place() };
+        self.free();
+    }
+}
+
+impl<T: Exchangeable + fmt::Debug> fmt::Debug for RRef<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_come_and_go() {
+        let heap = SharedHeap::create();
+        let a = heap.allocate(DomainId::HOST, 7u64).expect("fits");
+        let b = heap.allocate(DomainId::HOST, [1u8; 1500]).expect("fits");
+        assert_eq!(*a, 7);
+        assert_eq!(b[1499], 1);
+        assert_eq!(a.header().owner(), DomainId::HOST);
+        assert_eq!(a.header().borrows(), 0);
+        assert_ne!(a.header().tag(), b.header().tag());
+        assert_eq!(heap.count_owned(DomainId::HOST), 2);
+        drop(b);
+        assert_eq!(heap.count_owned(DomainId::HOST), 1);
+        assert_eq!(a.into_inner(), 7);
+        assert_eq!(heap.count(), 0);
+    }
+
+    #[test]
+    fn too_large_is_refused() {
+        let heap = SharedHeap::create();
+        let result = heap.allocate(DomainId::HOST, [0u8; 40_000]);
+        assert_eq!(result.err(), Some(HeapError::TooLarge { bytes: 40_000 }));
+    }
+
+    #[test]
+    fn many_objects_of_one_class_do_not_overlap() {
+        let heap = SharedHeap::create();
+        let mut all: Vec<_> = (0..5000u64)
+            .map(|i| heap.allocate(DomainId::HOST, i).expect("fits"))
+            .collect();
+        for (i, object) in all.iter_mut().enumerate() {
+            assert_eq!(**object, i as u64);
+            **object += 1;
+        }
+        assert!(all.iter().enumerate().all(|(i, o)| **o == i as u64 + 1));
+        drop(all);
+        assert_eq!(heap.count(), 0);
+    }
+}

@@ -1,0 +1,217 @@
+//! A queue's own stock of free buffers: taken from and given back last in, first out, so that the
+//! buffers used next are those whose lines are still in the cache. It trades with the depot in bulk.
+//!
+//! The stock lies in the pool (a *shelf*), claimed by at most one [`PacketCache`] at a time, so that
+//! it is found again when whoever claimed it is gone.
+
+use core::cell::UnsafeCell;
+
+use sumac_device::Iova;
+use sumac_device::ring::{BufferId, BufferPool};
+
+use super::{BUFFER_BYTES, PacketPool};
+use crate::spin::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// Buffers a shelf holds at most.
+const SHELF: usize = 512;
+/// Buffers moved between shelf and depot at once.
+const BULK: usize = 128;
+
+/// A place for one cache in the pool. Written by whoever claimed it, read by the accountant.
+#[repr(align(128))]
+pub(super) struct Shelf {
+    claimed: AtomicBool,
+    len: AtomicU32,
+    device: AtomicU32,
+    ids: UnsafeCell<[BufferId; SHELF]>,
+}
+
+// SAFETY: `ids` is touched only by the one `PacketCache` that claimed the shelf.
+unsafe impl Sync for Shelf {}
+// SAFETY: a shelf holds plain numbers.
+unsafe impl Send for Shelf {}
+
+impl Shelf {
+    pub(super) fn new() -> Self {
+        Self {
+            claimed: AtomicBool::new(false),
+            len: AtomicU32::new(0),
+            device: AtomicU32::new(0),
+            ids: UnsafeCell::new([0; SHELF]),
+        }
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn device(&self) -> u32 {
+        self.device.load(Ordering::Relaxed)
+    }
+}
+
+/// One queue's stock of free buffers. Not shared; may move between threads.
+pub struct PacketCache {
+    pool: &'static PacketPool,
+    shelf: &'static Shelf,
+}
+
+impl PacketCache {
+    pub(super) fn claim(pool: &'static PacketPool) -> Option<Self> {
+        let free = |shelf: &&Shelf| {
+            shelf
+                .claimed
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        };
+        pool.shelves
+            .iter()
+            .find(free)
+            .map(|shelf| Self { pool, shelf })
+    }
+
+    /// The pool whose buffers these are.
+    pub fn pool(&self) -> &'static PacketPool {
+        self.pool
+    }
+
+    #[inline(always)]
+    fn ids(&mut self) -> &mut [BufferId; SHELF] {
+        // SAFETY: the shelf is claimed by this cache alone, which is borrowed mutably.
+        unsafe { &mut *self.shelf.ids.get() }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.shelf.len.load(Ordering::Relaxed) as usize
+    }
+
+    #[inline(always)]
+    fn set_len(&self, len: usize) {
+        self.shelf.len.store(len as u32, Ordering::Relaxed);
+    }
+
+    /// Makes sure of `wanted` (at most [`BULK`]) buffers on the shelf, if the depot has them.
+    #[cold]
+    fn restock(&mut self, wanted: usize) -> bool {
+        let len = self.len();
+        let pool = self.pool;
+        let Some(room) = self.ids().get_mut(len..len + BULK) else {
+            return len >= wanted;
+        };
+        let len = len + pool.take_bulk(room);
+        self.set_len(len);
+        len >= wanted
+    }
+
+    /// Moves buffers to the depot until `room` more fit on the shelf.
+    #[cold]
+    fn spill(&mut self, room: usize) {
+        let len = self.len();
+        // The oldest go, at the bottom: the youngest are those still in the processor's cache.
+        let surplus = (len + room).saturating_sub(SHELF).max(BULK).min(len);
+        let pool = self.pool;
+        let ids = self.ids();
+        pool.give(&ids[..surplus]);
+        ids.copy_within(surplus..len, 0);
+        self.set_len(len - surplus);
+    }
+
+    /// Gives all buffers on the shelf to the depot.
+    pub fn flush(&mut self) {
+        let len = self.len();
+        let pool = self.pool;
+        pool.give(&self.ids()[..len]);
+        self.set_len(0);
+    }
+}
+
+impl Drop for PacketCache {
+    fn drop(&mut self) {
+        self.flush();
+        self.shelf.claimed.store(false, Ordering::Release);
+    }
+}
+
+// SAFETY: ids come from the depot, where each is once, and leave the shelf when taken; `link` and the
+// address methods are bounds-checked by the pool.
+unsafe impl BufferPool for PacketCache {
+    #[inline(always)]
+    fn key(&self) -> usize {
+        self.pool.key()
+    }
+
+    #[inline(always)]
+    fn capacity(&self) -> u16 {
+        BUFFER_BYTES
+    }
+
+    #[inline(always)]
+    fn iova(&self, id: BufferId) -> Iova {
+        self.pool.iova(id)
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Option<BufferId> {
+        let mut len = self.len();
+        if len == 0 {
+            if !self.restock(1) {
+                return None;
+            }
+            len = self.len();
+        }
+        let id = self.ids().get(len - 1).copied();
+        self.set_len(len - 1);
+        id
+    }
+
+    #[inline(always)]
+    fn take4(&mut self) -> Option<[BufferId; 4]> {
+        let mut len = self.len();
+        if len < 4 {
+            if !self.restock(4) {
+                return None;
+            }
+            len = self.len();
+        }
+        let four = self.ids().get(len - 4..len)?.first_chunk::<4>().copied();
+        self.set_len(len - 4);
+        four
+    }
+
+    #[inline(always)]
+    fn give(&mut self, mut ids: &[BufferId]) {
+        while !ids.is_empty() {
+            let mut len = self.len();
+            let some = ids.len().min(SHELF / 2);
+            if len + some > SHELF {
+                self.spill(some);
+                len = self.len();
+            }
+            let (now, later) = ids.split_at(some);
+            if let Some(room) = self.ids().get_mut(len..len + some) {
+                room.copy_from_slice(now);
+                self.set_len(len + some);
+            }
+            ids = later;
+        }
+    }
+
+    #[inline(always)]
+    fn account(&mut self, posted: u32, returned: u32) {
+        let device = self
+            .shelf
+            .device()
+            .wrapping_add(posted)
+            .wrapping_sub(returned);
+        self.shelf.device.store(device, Ordering::Relaxed);
+    }
+
+    fn link(&mut self, last: BufferId, next: BufferId, len: u16) {
+        self.pool.link(last, next, len);
+    }
+
+    fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)> {
+        self.pool.continuation(id)
+    }
+}

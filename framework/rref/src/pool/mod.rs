@@ -1,0 +1,266 @@
+//! The packet pool: equal buffers in DMA memory, handed out by number.
+//!
+//! A buffer's header `{owner, borrow count, type, continuation}` is in a table of ordinary memory
+//! beside the DMA memory: no device can reach it, and the fast path never touches it, since a packet
+//! in a batch or a ring is the child of that batch or ring. Heads of buffers lie [`STRIDE`] bytes
+//! apart, an odd number of cache lines, so that they spread over all sets of a cache.
+//!
+//! Free buffers are in the depot (one lock, taken for a bulk copy) or in per-queue caches. At any
+//! quiet moment `free + device + held = total`.
+
+mod cache;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use sumac_device::ring::BufferId;
+use sumac_device::{DmaError, DmaMemory, DmaSpace, Iova};
+
+pub use cache::PacketCache;
+use cache::Shelf;
+
+use crate::spin::SpinLock;
+use crate::spin::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::{DomainId, Header, TypeTag};
+
+/// Bytes a packet buffer holds.
+pub const BUFFER_BYTES: u16 = 2048;
+/// Bytes from one buffer to the next.
+pub const STRIDE: usize = 2048 + 64;
+/// The most caches a pool has: one per queue.
+const SHELVES: usize = 256;
+
+/// The type of a packet buffer.
+pub(crate) const PACKET_TAG: TypeTag = TypeTag(0x5041_434b_4554);
+
+/// No packet pool could be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// Between 1 and 4,194,304 buffers are possible.
+    #[error("a packet pool of {buffers} buffers cannot be: ask for 1 to 4194304")]
+    BadSize {
+        /// The size asked for.
+        buffers: u32,
+    },
+    /// There is no DMA memory for the buffers.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+    /// More caches are claimed than there are.
+    #[error("all 256 caches of the packet pool are claimed: use fewer queues")]
+    NoCache,
+}
+
+/// Where the buffers of a pool are, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolAccount {
+    /// All buffers.
+    pub total: u32,
+    /// Free: in the depot or in a cache.
+    pub free: u32,
+    /// Posted to a device.
+    pub device: u32,
+    /// Held by applications: in batches, or as packets.
+    pub held: u32,
+}
+
+/// A header and what a packet of several buffers needs.
+struct BufferHeader {
+    header: Header,
+    /// The buffer in which the packet goes on, and the bytes it holds there.
+    continuation: AtomicU32,
+    continuation_len: AtomicU32,
+}
+
+/// A pool of packet buffers, for the life of the host.
+pub struct PacketPool {
+    memory: DmaMemory,
+    /// First byte of buffer 0.
+    base: NonNull<u8>,
+    iova: Iova,
+    total: u32,
+    headers: Box<[BufferHeader]>,
+    depot: SpinLock<Vec<BufferId>>,
+    shelves: Box<[Shelf]>,
+    /// Times somebody wanted a buffer and there was none.
+    exhausted: AtomicU64,
+}
+
+// SAFETY: buffers are reached only by whoever holds their ids, which the pool hands out once each;
+// all else is atomics and a lock.
+unsafe impl Send for PacketPool {}
+// SAFETY: as above.
+unsafe impl Sync for PacketPool {}
+
+impl PacketPool {
+    /// A pool of `buffers` packet buffers in memory of `dma`. It is never given back: packets may
+    /// outlive whoever made the pool.
+    ///
+    /// # Errors
+    /// [`PoolError`] when the size is out of range or there is no memory.
+    pub fn create(dma: &dyn DmaSpace, buffers: u32) -> Result<&'static Self, PoolError> {
+        if buffers == 0 || buffers > 1 << 22 {
+            return Err(PoolError::BadSize { buffers });
+        }
+        let memory = dma.allocate(buffers as usize * STRIDE, 1 << 21)?;
+        let headers = (0..buffers).map(|_| BufferHeader {
+            header: Header::new(PACKET_TAG),
+            continuation: AtomicU32::new(u32::MAX),
+            continuation_len: AtomicU32::new(0),
+        });
+        Ok(Box::leak(Box::new(Self {
+            base: memory.base(),
+            iova: memory.iova(),
+            memory,
+            total: buffers,
+            headers: headers.collect(),
+            // Lowest numbers on top: a fresh pool is handed out in order of address.
+            depot: SpinLock::new((0..buffers).rev().collect()),
+            shelves: (0..SHELVES).map(|_| Shelf::new()).collect(),
+            exhausted: AtomicU64::new(0),
+        })))
+    }
+
+    /// Claims a cache of its own, for one queue on one core.
+    ///
+    /// # Errors
+    /// [`PoolError::NoCache`] when all are claimed.
+    pub fn claim_cache(&'static self) -> Result<PacketCache, PoolError> {
+        PacketCache::claim(self).ok_or(PoolError::NoCache)
+    }
+
+    /// Where the buffers are now. Exact while nothing moves; never off by more than what is moving.
+    pub fn account(&self) -> PoolAccount {
+        let cached: u32 = self.shelves.iter().map(Shelf::len).sum();
+        let free = self.depot.with(|depot| depot.len() as u32) + cached;
+        let device: u32 = self
+            .shelves
+            .iter()
+            .map(Shelf::device)
+            .fold(0, u32::wrapping_add);
+        let held = self.total.saturating_sub(free).saturating_sub(device);
+        PoolAccount {
+            total: self.total,
+            free,
+            device,
+            held,
+        }
+    }
+
+    /// How many packets `owner` holds one by one, outside of any batch: a walk over all headers.
+    pub fn count_owned(&self, owner: DomainId) -> usize {
+        self.headers
+            .iter()
+            .filter(|h| h.header.owner() == owner)
+            .count()
+    }
+
+    /// Times somebody wanted a buffer and there was none.
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// Whether 2 MiB pages hold the buffers.
+    pub fn huge_pages(&self) -> bool {
+        self.memory.huge_pages()
+    }
+
+    /// Tells this pool from others.
+    #[inline(always)]
+    pub(crate) fn key(&self) -> usize {
+        core::ptr::from_ref(self) as usize
+    }
+
+    /// The first byte of buffer `id`; of buffer 0 for ids there are not.
+    #[inline(always)]
+    pub(crate) fn data(&self, id: BufferId) -> NonNull<u8> {
+        let id = if id < self.total { id } else { 0 };
+        // SAFETY: `id < total`, and `total * STRIDE` bytes lie at `base`.
+        unsafe { self.base.add(id as usize * STRIDE) }
+    }
+
+    /// Where the device sees buffer `id`; buffer 0 for ids there are not.
+    #[inline(always)]
+    pub(crate) fn iova(&self, id: BufferId) -> Iova {
+        debug_assert!(id < self.total);
+        self.iova.within(id as usize * STRIDE, self.memory.len())
+    }
+
+    pub(crate) fn header(&self, id: BufferId) -> Option<&Header> {
+        self.headers.get(id as usize).map(|h| &h.header)
+    }
+
+    pub(crate) fn set_owner(&self, id: BufferId, owner: DomainId) {
+        if let Some(h) = self.headers.get(id as usize) {
+            h.header.set_owner(owner);
+        }
+    }
+
+    /// Makes `next` the continuation of `last`, and the end of the chain.
+    pub(crate) fn link(&self, last: BufferId, next: BufferId, len: u16) {
+        if let (Some(last), Some(end)) = (
+            self.headers.get(last as usize),
+            self.headers.get(next as usize),
+        ) {
+            end.continuation.store(u32::MAX, Ordering::Relaxed);
+            end.continuation_len.store(0, Ordering::Relaxed);
+            last.continuation_len
+                .store(u32::from(len), Ordering::Relaxed);
+            last.continuation.store(next, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)> {
+        let header = self.headers.get(id as usize)?;
+        let next = header.continuation.load(Ordering::Relaxed);
+        let len = header.continuation_len.load(Ordering::Relaxed) as u16;
+        (next < self.total).then_some((next, len))
+    }
+
+    /// A buffer straight from the depot, for those who have no cache.
+    pub(crate) fn take(&self) -> Option<BufferId> {
+        let id = self.depot.with(Vec::pop);
+        if id.is_none() {
+            self.exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        id
+    }
+
+    /// Buffers straight into the depot, for those who have no cache.
+    pub(crate) fn give(&self, ids: &[BufferId]) {
+        // The depot was made with room for all ids, so this does not allocate.
+        self.depot.with(|depot| depot.extend_from_slice(ids));
+    }
+
+    /// Up to `into.len()` buffers from the depot; how many it were.
+    fn take_bulk(&self, into: &mut [BufferId]) -> usize {
+        let taken = self.depot.with(|depot| {
+            let taken = into.len().min(depot.len());
+            let rest = depot.len() - taken;
+            into[..taken].copy_from_slice(&depot[rest..]);
+            depot.truncate(rest);
+            taken
+        });
+        if taken == 0 {
+            self.exhausted.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Checks that no buffer in the depot is there twice, and returns how many there are: all of the
+    /// pool's, once every cache, packet and batch is gone. For tests.
+    ///
+    /// # Errors
+    /// The first buffer found twice.
+    pub fn audit(&self) -> Result<u32, BufferId> {
+        let free = self.depot.with(|depot| depot.clone());
+        let mut seen: Vec<bool> = (0..self.total).map(|_| false).collect();
+        for id in &free {
+            match seen.get_mut(*id as usize) {
+                Some(seen) if !*seen => *seen = true,
+                _ => return Err(*id),
+            }
+        }
+        Ok(free.len() as u32)
+    }
+}
