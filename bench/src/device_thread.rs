@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crate::control::{Control, ControlPage};
-use crate::processor::{pin, ticks};
+use sumac_linux::cores::pin_current_thread as pin;
+use sumac_linux::time::ticks;
 
 /// The ports of one peer.
 pub trait Ports: Send {
@@ -18,8 +19,8 @@ pub trait Ports: Send {
     fn step(&mut self) -> usize;
     /// Whether frames come in.
     fn set_source(&mut self, on: bool);
-    /// How often the driver broke the rules, and the device could not reach its memory.
-    fn violations(&self) -> u64;
+    /// What the driver did against the device's rules, if anything.
+    fn violations(&self) -> Option<String>;
 }
 
 /// One peer's ports, with the page it shares with the device.
@@ -229,8 +230,8 @@ mod tests {
         fn set_source(&mut self, on: bool) {
             self.1 = on;
         }
-        fn violations(&self) -> u64 {
-            0
+        fn violations(&self) -> Option<String> {
+            None
         }
     }
 

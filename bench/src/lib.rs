@@ -2,7 +2,8 @@
 //!
 //! Two drivers, DPDK's unmodified one (another process) and ours (a thread), take turns on one core;
 //! the software 82599 runs on another. [`control`] is the page through which both are told what to do
-//! and report; [`timing`] times ours as `peers/dpdk_peer.c` times DPDK's; [`device_thread`] steps the
+//! and report; [`session`] has
+//! them take turns; [`timing`] times ours as `peers/dpdk_peer.c` times DPDK's; [`device_thread`] steps the
 //! device; [`statistics`] says which windows count; [`report`] and [`figure`] say what came of it.
 
 pub mod control;
@@ -12,5 +13,6 @@ pub mod figure;
 pub mod plan;
 pub mod processor;
 pub mod report;
+pub mod session;
 pub mod statistics;
 pub mod timing;

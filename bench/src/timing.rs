@@ -3,8 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
+use sumac_linux::time::ticks;
+
 use crate::control::{Control, DEVICE, Kind, Mode, Order, PEER, Window};
-use crate::processor::{involuntary_switches, ticks};
+use crate::processor::involuntary_switches;
 
 /// A driver's loop, one turn at a time. Port 0 receives, port 1 sends.
 pub trait Peer {
