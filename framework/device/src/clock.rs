@@ -16,7 +16,7 @@ pub trait Clock: Send + Sync {
     fn sleep_ns(&self, ns: u64);
 }
 
-impl dyn Clock {
+impl dyn Clock + '_ {
     /// Polls `done` every `interval_ns` until it holds or `timeout_ns` are over.
     ///
     /// `done` is asked once more after the time ran out, so that a host that was

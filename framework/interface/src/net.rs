@@ -2,8 +2,8 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
+pub use sumac_packet::MacAddress;
 use sumac_rref::PacketBatch;
 
 /// Why a port cannot do what was asked. The text names the device and the remedy.
@@ -95,17 +95,6 @@ pub trait NetQueue: Send {
     fn stats(&self) -> QueueStats;
 }
 
-/// An Ethernet address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
 /// The state of a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -116,28 +105,46 @@ pub struct Link {
 }
 
 /// A network port as a whole: everything but its queues' fast path.
-pub trait Net {
+pub trait Net: Send {
+    /// The port's queue pairs.
+    type Queue: NetQueue;
+
     /// How people name the device.
     fn name(&self) -> &str;
 
     /// The port's own address.
-    fn mac(&self) -> Mac;
+    fn mac(&self) -> MacAddress;
 
     /// The link now.
     fn link(&self) -> Link;
 
-    /// Looks after the device: fails when it is gone or does not make progress. Call it now and then.
+    /// Looks after the device: fails when it is gone. Call it now and then.
     ///
     /// # Errors
     /// [`NetError::Gone`] or [`NetError::Device`].
     fn check(&mut self) -> Result<(), NetError>;
 
     /// The device's own counters since the port was opened, by their usual names.
-    fn counters(&mut self) -> Vec<(String, u64)>;
-
-    /// Stops the device and gives every buffer back to the pool, once the queues are returned.
     ///
     /// # Errors
-    /// [`NetError`] when the device does not stop; then its buffers stay withdrawn.
-    fn stop(&mut self) -> Result<(), NetError>;
+    /// [`NetError::Gone`].
+    fn counters(&mut self) -> Result<Vec<(String, u64)>, NetError>;
+
+    /// Starts the port with all its queue pairs.
+    ///
+    /// # Errors
+    /// [`NetError::Device`] with the step that failed and what helps.
+    fn start(&mut self, queues: &mut [Self::Queue]) -> Result<(), NetError>;
+
+    /// Lets no more frames in; those that came stay to be received. The first step of a clean stop.
+    ///
+    /// # Errors
+    /// [`NetError::Gone`] or [`NetError::Device`].
+    fn stop_receiving(&mut self) -> Result<(), NetError>;
+
+    /// Stops the port and gives every posted buffer back to the pool.
+    ///
+    /// # Errors
+    /// [`NetError`]; the device was reset then, and no buffer is posted any more all the same.
+    fn stop(&mut self, queues: &mut [Self::Queue]) -> Result<(), NetError>;
 }

@@ -1,0 +1,168 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use sumac_linux::cores::CoreList;
+use sumac_linux::spec::DeviceSpec;
+
+/// Longest IP packet an 82599 takes: 9,728 bytes less Ethernet header and FCS.
+pub const MAX_MTU: u16 = 9710;
+/// Most queue pairs of a port.
+pub const MAX_QUEUES: u16 = 64;
+
+/// Forwards frames between pairs of network ports: 0 to 1 and back, 2 to 3 and back, an odd last one
+/// to itself.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "l2fwd", version, max_term_width = 100, after_long_help = EXAMPLES)]
+pub struct Options {
+    /// Ports to forward between: `sim` (a built-in software 82599) or `sim:KEY=VALUE,...`.
+    ///
+    /// What is plugged into a software port: `gen` (frames from a generator, checked when they come
+    /// back; size=64, rate=line|max|10mpps, flows=N, frames=N), `pcap=FILE` (input), `out=FILE`
+    /// (output), `tap=NAME`, `veth=IFACE`, `peer=ID` (back to back with the port of the same ID).
+    #[arg(value_name = "DEVICE", default_values = ["sim", "sim"])]
+    pub devices: Vec<DeviceSpec>,
+
+    /// Frames moved at once, 1 to 64.
+    #[arg(long, value_name = "N", default_value_t = 32,
+          value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub batch: u8,
+
+    /// Queue pairs of each port, 1 to 64. Received frames spread over the first 16 by their
+    /// addresses and ports (RSS).
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_QUEUES)))]
+    pub queues: u16,
+
+    /// Cores that forward, as in `1` or `0,2-3`; queue pairs are dealt out to them in turn.
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<CoreList>,
+
+    /// How long to run, as in `5s`, `500ms` or `2m`; otherwise until SIGINT or SIGTERM.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// How many frames to forward before ending.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames: Option<u64>,
+
+    /// Time between two updates of the table; `0s` for none.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+    pub stats_interval: Duration,
+
+    /// Print one JSON object at the end instead of tables.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Take every frame, whomever it is for (the default).
+    #[arg(long, overrides_with = "no_promiscuous")]
+    pub promiscuous: bool,
+
+    /// Take only frames for the port's own address, and broadcasts.
+    #[arg(long)]
+    pub no_promiscuous: bool,
+
+    /// Leave frames as they are instead of rewriting their addresses.
+    #[arg(long)]
+    pub no_mac_updating: bool,
+
+    /// Longest IP packet, 68 to 9710 bytes; longer frames are dropped and counted.
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_MTU,
+          value_parser = clap::value_parser!(u16).range(68..=i64::from(MAX_MTU)))]
+    pub mtu: u16,
+
+    /// Descriptors of each ring: a power of two, 64 to 4096.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = parse_descriptors)]
+    pub descriptors: u16,
+
+    /// Buffers of the packet pool; by default as many as the rings and caches can hold.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    pub pool: Option<u32>,
+
+    /// Write what is forwarded to a pcap file.
+    #[arg(long, value_name = "FILE")]
+    pub pcap_dump: Option<PathBuf>,
+
+    /// Start another dump file (FILE.1, FILE.2, ...) after this many MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 64,
+          value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub pcap_dump_size: u64,
+}
+
+const EXAMPLES: &str = "Examples:
+  l2fwd                                      two software ports, each with a 10 Gbit/s generator
+  l2fwd sim:rate=max sim:rate=max --batch 64 as fast as the software devices go
+  l2fwd sim:pcap=in.pcap sim:out=out.pcap    a capture through the driver, and out again
+  l2fwd sim:tap=a sim:tap=b                  between two TAP interfaces (as root)
+  l2fwd --duration 5s --json                 figures for a script
+
+Counters: every frame received is transmitted or counted as dropped. A frame that finds no room on
+its way out waits; the device then drops new ones (rx_dropped), as a full receive ring does.
+
+Exit status: 0 after a clean run, 1 when a device failed, 2 when something given cannot be.";
+
+impl Options {
+    /// Whether ports take frames for anybody.
+    pub fn is_promiscuous(&self) -> bool {
+        self.promiscuous || !self.no_promiscuous
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let time = parse_interval(text)?;
+    if time.is_zero() { Err("a run takes longer than that: write 5s, 500ms or 2m".into()) } else { Ok(time) }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| UNITS.to_owned())?;
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(UNITS.to_owned()),
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| UNITS.to_owned())
+}
+
+const UNITS: &str = "write a number and a unit: 500ms, 5s, 2m or 1h";
+
+fn parse_descriptors(text: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(n) if n.is_power_of_two() && (64..=4096).contains(&n) => Ok(n),
+        _ => Err("write a power of two from 64 to 4096".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "5", "s", "5x", "-1s", "0s", "99999999999999999999s", "18446744073709551615h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn two_software_ports_by_default() {
+        let options = Options::parse_from(["l2fwd"]);
+        assert_eq!(options.devices.len(), 2);
+        assert!(options.is_promiscuous());
+        assert!(!Options::parse_from(["l2fwd", "--no-promiscuous"]).is_promiscuous());
+    }
+}

@@ -1,0 +1,298 @@
+//! The forwarding loop: one worker a core, run to completion, nothing shared between workers.
+//!
+//! A worker has one queue pair of every port. It receives a batch, rewrites addresses in place and
+//! transmits the batch on the partner port. What the partner has no room for stays in the batch and
+//! goes first next time; until then nothing more is received for it: back-pressure, no drop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use sumac_interface::net::{NetError, NetQueue, QueueStats};
+use sumac_linux::time::ticks;
+use sumac_rref::PacketBatch;
+
+use crate::dump::Dump;
+use crate::rewrite::Rewrite;
+
+/// How long a stop waits for frames under way before it gives up on them.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Rounds between two looks at what the main thread wants and what it is shown.
+const ROUNDS_BETWEEN_REPORTS: u32 = 256;
+
+/// What the main thread asks of all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Forward.
+    Run = 0,
+    /// Forward what has come, receive until nothing comes any more, then end.
+    Drain = 1,
+}
+
+/// What workers and the main thread share: orders one way, figures the other.
+pub struct Shared {
+    order: AtomicU8,
+    /// Frames that may still be received; ends a run of `--frames`.
+    allowance: AtomicU64,
+}
+
+impl Shared {
+    /// Orders for a run of at most `frames` frames.
+    pub fn new(frames: Option<u64>) -> Arc<Self> {
+        Arc::new(Self {
+            order: AtomicU8::new(Order::Run as u8),
+            allowance: AtomicU64::new(frames.unwrap_or(u64::MAX)),
+        })
+    }
+
+    /// Gives an order.
+    pub fn order(&self, order: Order) {
+        self.order.store(order as u8, Ordering::Release);
+    }
+
+    /// Whether all frames of `--frames` were received.
+    pub fn exhausted(&self) -> bool {
+        self.allowance.load(Ordering::Relaxed) == 0
+    }
+
+    fn draining(&self) -> bool {
+        self.order.load(Ordering::Acquire) == Order::Drain as u8
+    }
+
+    /// Up to `wanted` of the frames that may still be received.
+    fn allow(&self, wanted: usize) -> usize {
+        let left = self.allowance.load(Ordering::Relaxed);
+        if left == u64::MAX {
+            return wanted;
+        }
+        let take = |left: u64| Some(left - left.min(wanted as u64));
+        match self.allowance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+            Ok(before) => before.min(wanted as u64) as usize,
+            Err(_) => 0,
+        }
+    }
+
+    fn give_back(&self, frames: usize) {
+        if frames > 0 && self.allowance.load(Ordering::Relaxed) != u64::MAX {
+            self.allowance.fetch_add(frames as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One direction of a worker: from a port to its partner.
+pub struct Lane<Q> {
+    /// Index of the port frames come from, also of `queue` among the worker's.
+    pub from: usize,
+    /// Index of the port they leave by.
+    pub to: usize,
+    /// How frames are changed on the way; none leaves them alone.
+    pub rewrite: Option<Rewrite>,
+    /// The worker's queue pair of port `from`.
+    pub queue: Q,
+    /// Received, not yet transmitted.
+    pub batch: PacketBatch,
+}
+
+/// Live figures of one lane, written by its worker alone.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct LaneFigures {
+    rx_packets: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_packets: AtomicU64,
+    tx_bytes: AtomicU64,
+    rx_errors: AtomicU64,
+    tx_errors: AtomicU64,
+    rx_no_buffer: AtomicU64,
+    tx_full: AtomicU64,
+    waiting: AtomicU64,
+    busy_ticks: AtomicU64,
+}
+
+impl LaneFigures {
+    fn publish(&self, stats: QueueStats, waiting: u32, busy_ticks: u64) {
+        let store = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
+        store(&self.rx_packets, stats.rx_packets);
+        store(&self.rx_bytes, stats.rx_bytes);
+        store(&self.tx_packets, stats.tx_packets);
+        store(&self.tx_bytes, stats.tx_bytes);
+        store(&self.rx_errors, stats.rx_errors);
+        store(&self.tx_errors, stats.tx_errors);
+        store(&self.rx_no_buffer, stats.rx_no_buffer);
+        store(&self.tx_full, stats.tx_full);
+        store(&self.waiting, u64::from(waiting));
+        store(&self.busy_ticks, busy_ticks);
+    }
+
+    /// What the lane's queue pair counted, when it last published.
+    pub fn stats(&self) -> QueueStats {
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        QueueStats {
+            rx_packets: load(&self.rx_packets),
+            rx_bytes: load(&self.rx_bytes),
+            tx_packets: load(&self.tx_packets),
+            tx_bytes: load(&self.tx_bytes),
+            rx_errors: load(&self.rx_errors),
+            tx_errors: load(&self.tx_errors),
+            rx_no_buffer: load(&self.rx_no_buffer),
+            tx_full: load(&self.tx_full),
+            tx_outstanding: 0,
+        }
+    }
+
+    /// Frames that waited in the receive ring, of the first 64.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Time-stamp counter ticks spent in rounds that moved frames out of this lane.
+    pub fn busy_ticks(&self) -> u64 {
+        self.busy_ticks.load(Ordering::Relaxed)
+    }
+}
+
+/// What a worker leaves behind when it ends.
+pub struct Outcome<Q> {
+    /// Its queue pairs, by port.
+    pub queues: Vec<Q>,
+    /// Frames received but never transmitted: dropped when draining timed out.
+    pub undelivered: Vec<u64>,
+    /// The first error of a queue, if any ended the worker.
+    pub error: Option<NetError>,
+}
+
+/// One core's share of the forwarding.
+pub struct Worker<Q> {
+    lanes: Vec<Lane<Q>>,
+    figures: Vec<Arc<LaneFigures>>,
+    busy_ticks: Vec<u64>,
+    batch: usize,
+    shared: Arc<Shared>,
+    dump: Option<Arc<Dump>>,
+}
+
+impl<Q: NetQueue> Worker<Q> {
+    /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once.
+    pub fn new(
+        lanes: Vec<Lane<Q>>,
+        batch: usize,
+        shared: Arc<Shared>,
+        dump: Option<Arc<Dump>>,
+    ) -> Self {
+        let figures = lanes.iter().map(|_| Arc::default()).collect();
+        let busy_ticks = vec![0; lanes.len()];
+        Self { lanes, figures, busy_ticks, batch, shared, dump }
+    }
+
+    /// Where the worker's live figures are, by port.
+    pub fn figures(&self) -> Vec<Arc<LaneFigures>> {
+        self.figures.clone()
+    }
+
+    /// Forwards until told to stop or a queue fails.
+    pub fn run(mut self) -> Outcome<Q> {
+        let error = self.forward_until_told().err();
+        let error = error.or_else(|| self.drain().err());
+        self.publish();
+        let undelivered = self.lanes.iter().map(|lane| lane.batch.len() as u64).collect();
+        let queues = self.lanes.into_iter().map(|lane| lane.queue).collect();
+        Outcome { queues, undelivered, error }
+    }
+
+    fn forward_until_told(&mut self) -> Result<(), NetError> {
+        let mut round = 0u32;
+        while !self.shared.draining() {
+            for _ in 0..ROUNDS_BETWEEN_REPORTS {
+                self.forward_once()?;
+            }
+            round = round.wrapping_add(1);
+            if round & 15 == 0 {
+                self.publish();
+            }
+        }
+        Ok(())
+    }
+
+    /// One round over all lanes; returns how many frames moved.
+    #[inline]
+    fn forward_once(&mut self) -> Result<usize, NetError> {
+        let mut moved = 0;
+        for index in 0..self.lanes.len() {
+            let start = ticks();
+            let lane_moved = self.forward_lane(index)?;
+            if lane_moved > 0
+                && let Some(busy) = self.busy_ticks.get_mut(index)
+            {
+                *busy += ticks().wrapping_sub(start);
+            }
+            moved += lane_moved;
+        }
+        Ok(moved)
+    }
+
+    /// Receives, rewrites and transmits one batch of one lane.
+    #[inline]
+    fn forward_lane(&mut self, index: usize) -> Result<usize, NetError> {
+        let Some(lane) = self.lanes.get_mut(index) else { return Ok(0) };
+        if lane.batch.is_empty() {
+            let allowed = self.shared.allow(self.batch);
+            let received = lane.queue.receive(&mut lane.batch, allowed)?;
+            self.shared.give_back(allowed - received);
+            if received == 0 {
+                return Ok(0);
+            }
+            if let Some(rewrite) = &lane.rewrite {
+                lane.batch.prefetch();
+                rewrite.apply(&mut lane.batch);
+            }
+            if let Some(dump) = &self.dump {
+                dump.write(&mut lane.batch);
+            }
+        }
+        transmit(&mut self.lanes, index)
+    }
+
+    /// Receives until nothing comes any more, and waits until all was sent, within limits.
+    fn drain(&mut self) -> Result<(), NetError> {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let mut quiet = 0;
+        while quiet < 3 && Instant::now() < deadline {
+            let moved = self.forward_once()?;
+            let pending = self.lanes.iter().any(|lane| !lane.batch.is_empty());
+            let outstanding: u32 =
+                self.lanes.iter_mut().map(|lane| lane.queue.reclaim()).sum();
+            if moved > 0 || pending || outstanding > 0 {
+                quiet = 0;
+            } else {
+                quiet += 1;
+            }
+            // The device may live on this very core.
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let lanes = self.lanes.iter().zip(&self.figures).zip(&self.busy_ticks);
+        for ((lane, figures), busy) in lanes {
+            figures.publish(lane.queue.stats(), lane.queue.waiting(64), *busy);
+        }
+    }
+}
+
+/// Sends lane `index`'s batch by the queue pair of the port it goes to.
+#[inline]
+fn transmit<Q: NetQueue>(lanes: &mut [Lane<Q>], index: usize) -> Result<usize, NetError> {
+    let Some(to) = lanes.get(index).map(|lane| lane.to) else { return Ok(0) };
+    if to == index {
+        return match lanes.get_mut(index) {
+            Some(lane) => lane.queue.transmit(&mut lane.batch),
+            None => Ok(0),
+        };
+    }
+    match lanes.get_disjoint_mut([index, to]) {
+        Ok([from, to]) => to.queue.transmit(&mut from.batch),
+        Err(_) => Ok(0),
+    }
+}

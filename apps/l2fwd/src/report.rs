@@ -1,0 +1,155 @@
+//! What a run is summed up as: the JSON object of `--json`, and the summary for people.
+
+use std::fmt;
+
+use serde::Serialize;
+use sumac_rref::PoolAccount;
+
+/// One run.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// How long frames were forwarded.
+    pub seconds: f64,
+    /// Frames transmitted, over all ports.
+    pub packets: u64,
+    /// Million frames a second.
+    pub mpps: f64,
+    /// Time-stamp counter ticks a frame, over all rounds that moved frames, on all cores.
+    pub ticks_per_packet: f64,
+    /// The ports, in the order given.
+    pub ports: Vec<PortReport>,
+    /// Where the packet buffers are, after the end.
+    pub pool: PoolReport,
+}
+
+/// One port.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PortReport {
+    /// The device as given.
+    pub device: String,
+    /// The port's address.
+    pub mac: String,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Their bytes, without FCS.
+    pub rx_bytes: u64,
+    /// Frames transmitted.
+    pub tx_packets: u64,
+    /// Their bytes, without FCS.
+    pub tx_bytes: u64,
+    /// Frames the device dropped since its receive ring was full.
+    pub rx_dropped: u64,
+    /// Frames received for this port to transmit and never transmitted.
+    pub tx_dropped: u64,
+    /// Frames the device or the driver found wrong: bad FCS or length, too long, no end.
+    pub rx_errors: u64,
+    /// Times receiving paused since the packet pool was empty.
+    pub rx_no_buffer: u64,
+    /// Times frames had to wait since the transmit ring was full.
+    pub tx_full: u64,
+    /// Rules of the datasheet the driver broke, as counted by a software device.
+    pub violations: u64,
+    /// The rules, by name.
+    pub violated: Vec<String>,
+    /// What was plugged into a software port.
+    pub wire: Option<WireReport>,
+}
+
+/// What passed the wire of a software port: an independent count of the same frames.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct WireReport {
+    /// Frames given to the port.
+    pub sent: u64,
+    /// Frames the port gave.
+    pub received: u64,
+    /// Frames of generators that came back wrong, out of order, twice or not at all.
+    pub errors: u64,
+    /// What failed behind the wire (a full disk, a vanished interface).
+    pub failure: Option<String>,
+}
+
+/// The packet pool.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct PoolReport {
+    /// All buffers.
+    pub total: u32,
+    /// Free ones.
+    pub free: u32,
+    /// Held by the application.
+    pub held: u32,
+    /// Posted to a device.
+    pub device: u32,
+    /// Times a buffer was wanted and none was free.
+    pub exhausted: u64,
+    /// Whether 2 MiB pages hold the buffers.
+    pub huge_pages: bool,
+}
+
+impl PoolReport {
+    /// The pool's own account.
+    pub fn new(account: PoolAccount, exhausted: u64, huge_pages: bool) -> Self {
+        let PoolAccount { total, free, device, held } = account;
+        Self { total, free, held, device, exhausted, huge_pages }
+    }
+}
+
+impl Report {
+    /// Fills in what follows from the ports: packets and rates.
+    pub fn sum_up(mut self, busy_ticks: u64) -> Self {
+        self.packets = self.ports.iter().map(|port| port.tx_packets).sum();
+        if self.seconds > 0.0 {
+            self.mpps = self.packets as f64 / self.seconds / 1e6;
+        }
+        if self.packets > 0 {
+            self.ticks_per_packet = busy_ticks as f64 / self.packets as f64;
+        }
+        self
+    }
+
+    /// Failures behind wires: they make a run fail.
+    pub fn failures(&self) -> impl Iterator<Item = String> + '_ {
+        self.ports.iter().filter_map(|port| {
+            let failure = port.wire.as_ref()?.failure.as_ref()?;
+            Some(format!("{}: {failure}", port.device))
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} frames in {:.2} s: {:.3} Mpps, {:.1} ticks a packet",
+            self.packets, self.seconds, self.mpps, self.ticks_per_packet
+        )?;
+        for port in &self.ports {
+            writeln!(
+                f,
+                "  {} ({}): received {} ({} dropped, {} bad), transmitted {} ({} dropped)",
+                port.device,
+                port.mac,
+                port.rx_packets,
+                port.rx_dropped,
+                port.rx_errors,
+                port.tx_packets,
+                port.tx_dropped
+            )?;
+            if let Some(wire) = &port.wire {
+                writeln!(
+                    f,
+                    "    wire: {} in, {} out, {} wrong; {} rules broken",
+                    wire.sent, wire.received, wire.errors, port.violations
+                )?;
+            }
+            for rule in &port.violated {
+                writeln!(f, "    broken: {rule}")?;
+            }
+        }
+        let pages = if self.pool.huge_pages { "2 MiB pages" } else { "4 KiB pages" };
+        write!(
+            f,
+            "pool: {} buffers in {pages}: {} free, {} held, {} with devices",
+            self.pool.total, self.pool.free, self.pool.held, self.pool.device
+        )
+    }
+}

@@ -1,0 +1,529 @@
+//! A port's control path: what a caller opens, starts, asks and stops.
+//!
+//! [`Control`] owns everything global of one device; each queue pair owns only its own registers.
+//! The order among them is kept here: transmit before receive, receive last of all when
+//! starting, first when stopping. When dropped, a `Control` leaves a device that touches no
+//! memory, so queues must be dropped after it.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use sumac_device::{Bar, Clock, DeviceBacking, DmaSpace};
+
+use crate::bring_up;
+use crate::config::PortConfig;
+use crate::error::{Error, Fault};
+use crate::filters::Filters;
+use crate::flow_control::{self, FlowControl};
+use crate::ids::{Identity, Media, identify};
+use crate::link::{self, LinkState};
+use crate::mtu;
+use crate::phy::{Mdio, Phy};
+use crate::queue_registers::{RxQueueRegisters, TxQueueRegisters, queue_registers};
+use crate::registers::Registers;
+use crate::reset;
+use crate::rss::{self, RssConfig};
+use crate::sfp::{self, Module};
+use crate::stats::Statistics;
+use sumac_interface::net::Mac;
+
+/// What starting and stopping a port asks of each queue pair.
+pub trait QueueControl {
+    /// Programs and enables the transmit queue.
+    ///
+    /// # Errors
+    /// As [`TxQueueRegisters::program`] and [`TxQueueRegisters::enable`].
+    fn start_transmit(&mut self, clock: &dyn Clock) -> Result<(), Fault>;
+
+    /// Programs and enables the receive queue, posts its buffers and moves the tail.
+    ///
+    /// # Errors
+    /// As [`RxQueueRegisters::program`] and [`RxQueueRegisters::enable`].
+    fn start_receive(&mut self, clock: &dyn Clock) -> Result<(), Fault>;
+
+    /// Disables the receive queue.
+    ///
+    /// # Errors
+    /// As [`RxQueueRegisters::disable`].
+    fn stop_receive(&mut self, clock: &dyn Clock) -> Result<(), Fault>;
+
+    /// Disables the transmit queue, when what was posted is sent.
+    ///
+    /// # Errors
+    /// As [`TxQueueRegisters::disable`].
+    fn stop_transmit(&mut self, clock: &dyn Clock) -> Result<(), Fault>;
+
+    /// Takes every buffer back: the device, stopped or reset, uses none any more.
+    fn stopped(&mut self);
+}
+
+/// One port of an 82599, X540 or X550.
+pub struct Control {
+    name: String,
+    registers: Registers,
+    clock: Arc<dyn Clock>,
+    dma: Arc<dyn DmaSpace>,
+    identity: Identity,
+    config: PortConfig,
+    filters: Filters,
+    statistics: Statistics,
+    module: Option<Module>,
+    last_link: LinkState,
+    running: bool,
+}
+
+impl Control {
+    /// Resets and configures the device, everything but the queues. Receive is off and the link
+    /// on its way up afterwards.
+    ///
+    /// # Errors
+    /// An [`Error`] naming the device, the step that failed and what to do about it.
+    pub fn open(backing: DeviceBacking, config: &PortConfig) -> Result<Self, Error> {
+        let DeviceBacking {
+            name,
+            id,
+            bar,
+            dma,
+            clock,
+        } = backing;
+        let at = |fault: Fault| Error::new(&name, fault);
+        let identity = identify(id).ok_or_else(|| at(Fault::NotSupported(id)))?;
+        config
+            .check(identity.generation)
+            .map_err(|error| at(error.into()))?;
+        let registers = Registers::new(&bar);
+        let mac = bring_up::bring_up(&registers, &*clock, identity, config).map_err(at)?;
+        let filters = bring_up::initial_filters(mac, config);
+        filters.write_all(&registers);
+        let module = match identity.media {
+            Media::Sfp => sfp::identify(&registers, &*clock, identity.generation).map_err(at)?,
+            Media::Backplane | Media::Cx4 | Media::Xaui | Media::Copper => None,
+        };
+        Ok(Self {
+            name,
+            registers,
+            clock,
+            dma,
+            identity,
+            config: config.clone(),
+            filters,
+            statistics: Statistics::new(config.queues),
+            module,
+            last_link: LinkState::Down,
+            running: false,
+        })
+    }
+
+    /// How people name the device.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Controller and cable.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> &PortConfig {
+        &self.config
+    }
+
+    /// Where memory for rings comes from.
+    pub fn dma(&self) -> &Arc<dyn DmaSpace> {
+        &self.dma
+    }
+
+    /// The host's clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The device's BAR.
+    pub fn bar(&self) -> &Bar {
+        self.registers.bar()
+    }
+
+    /// Whether the port was started.
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// Puts the device's name to a fault.
+    pub fn error(&self, fault: impl Into<Fault>) -> Error {
+        Error::new(&self.name, fault)
+    }
+
+    /// The registers of queue pair `queue`.
+    ///
+    /// # Errors
+    /// [`Fault::NoSuchQueue`].
+    pub fn queue_registers(
+        &self,
+        queue: u16,
+    ) -> Result<(RxQueueRegisters, TxQueueRegisters), Error> {
+        match self.config.queues {
+            queues if queue >= queues => Err(self.error(Fault::NoSuchQueue { queue, queues })),
+            _ => Ok(queue_registers(self.bar(), queue)),
+        }
+    }
+
+    /// Starts the port: transmit queues, receive queues, and receive last of all (sections 4.6.7
+    /// and 4.6.8).
+    ///
+    /// # Errors
+    /// [`Fault::Already`], or why a queue did not start; the queues are stopped again then.
+    pub fn start<Q: QueueControl>(&mut self, queues: &mut [Q]) -> Result<(), Error> {
+        if self.running {
+            return Err(self.error(Fault::Already("started")));
+        }
+        let started = self.start_queues(queues);
+        self.running = true;
+        started.map_err(|fault| {
+            // The first fault says more than whatever stopping half-started queues adds to it.
+            let _second = self.stop(queues);
+            self.error(fault)
+        })
+    }
+
+    fn start_queues<Q: QueueControl>(&self, queues: &mut [Q]) -> Result<(), Fault> {
+        let clock = &*self.clock;
+        bring_up::enable_transmit(&self.registers);
+        for queue in &mut *queues {
+            queue.start_transmit(clock)?;
+        }
+        for queue in queues {
+            queue.start_receive(clock)?;
+        }
+        reset::resume_receive(&self.registers, clock)
+    }
+
+    /// Stops the port: receive, receive queues, transmit queues. Filters, link and statistics stay.
+    ///
+    /// # Errors
+    /// [`Fault::Already`], or the first fault of a queue. All are tried; if one failed, the device
+    /// is reset so that no queue's memory is in use afterwards whatever happened, and the port
+    /// needs [`reset`](Self::reset) before it can start again.
+    pub fn stop<Q: QueueControl>(&mut self, queues: &mut [Q]) -> Result<(), Error> {
+        if !self.running {
+            return Err(self.error(Fault::Already("stopped")));
+        }
+        self.running = false;
+        let clock = &*self.clock;
+        let mut result = reset::halt_receive(&self.registers, clock);
+        for queue in &mut *queues {
+            result = result.and(queue.stop_receive(clock));
+        }
+        for queue in &mut *queues {
+            result = result.and(queue.stop_transmit(clock));
+        }
+        bring_up::disable_transmit(&self.registers);
+        if result.is_err() {
+            // A queue that does not stop is stopped by reset. If that fails too, the device either
+            // is gone or may still write: then the buffers stay withdrawn for good.
+            match reset::global_reset(&self.registers, clock) {
+                Ok(()) | Err(Fault::DeviceGone) => {}
+                Err(fault) => return Err(self.error(fault)),
+            }
+        }
+        queues.iter_mut().for_each(QueueControl::stopped);
+        result.map_err(|fault| self.error(fault))
+    }
+
+    /// Resets the device and configures it anew as it was: filters, MTU, RSS, flow control. Stops
+    /// the port first if it runs; the statistics' sums stay.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn reset<Q: QueueControl>(&mut self, queues: &mut [Q]) -> Result<(), Error> {
+        if self.running {
+            // A port that does not stop is what a reset is for.
+            let _or_reset = self.stop(queues);
+        }
+        let counted = self.statistics.add_from(&self.registers);
+        let brought_up =
+            bring_up::bring_up(&self.registers, &*self.clock, self.identity, &self.config);
+        if matches!(brought_up, Ok(_) | Err(Fault::DeviceGone)) {
+            queues.iter_mut().for_each(QueueControl::stopped);
+        }
+        counted.and(brought_up).map_err(|fault| self.error(fault))?;
+        self.filters.write_all(&self.registers);
+        self.last_link = LinkState::Down;
+        Ok(())
+    }
+
+    /// The station's address.
+    pub fn mac(&self) -> Mac {
+        self.filters.station()
+    }
+
+    /// Changes the station's address.
+    ///
+    /// # Errors
+    /// [`Fault::NotAStation`], or the device's fault.
+    pub fn set_mac(&mut self, mac: Mac) -> Result<(), Error> {
+        self.change_filters(|filters| filters.set_station(mac), Filters::write_stations)?;
+        self.config.mac = Some(mac);
+        Ok(())
+    }
+
+    /// Receives every frame, or only those for this station.
+    ///
+    /// # Errors
+    /// The device's fault.
+    pub fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
+        self.change_filters(
+            |filters| {
+                filters.set_promiscuous(on);
+                Ok(())
+            },
+            Filters::write_modes,
+        )?;
+        self.config.promiscuous = on;
+        Ok(())
+    }
+
+    /// Receives every multicast, or only the groups added.
+    ///
+    /// # Errors
+    /// The device's fault.
+    pub fn set_all_multicast(&mut self, on: bool) -> Result<(), Error> {
+        self.change_filters(
+            |filters| {
+                filters.set_all_multicast(on);
+                Ok(())
+            },
+            Filters::write_modes,
+        )?;
+        self.config.all_multicast = on;
+        Ok(())
+    }
+
+    /// Receives broadcasts, as it does at first, or not.
+    ///
+    /// # Errors
+    /// The device's fault.
+    pub fn set_broadcast(&mut self, on: bool) -> Result<(), Error> {
+        self.change_filters(
+            |filters| {
+                filters.set_broadcast(on);
+                Ok(())
+            },
+            Filters::write_modes,
+        )
+    }
+
+    /// Receives another unicast address too.
+    ///
+    /// # Errors
+    /// [`Fault::NotAStation`], [`Fault::TooManyAddresses`], or the device's fault.
+    pub fn add_unicast(&mut self, mac: Mac) -> Result<(), Error> {
+        self.change_filters(|filters| filters.add_unicast(mac), Filters::write_stations)
+    }
+
+    /// Receives a unicast address no longer.
+    ///
+    /// # Errors
+    /// The device's fault.
+    pub fn remove_unicast(&mut self, mac: Mac) -> Result<(), Error> {
+        self.change_filters(
+            |filters| {
+                filters.remove_unicast(mac);
+                Ok(())
+            },
+            Filters::write_stations,
+        )
+    }
+
+    /// Receives a group (and, by the hash's nature, perhaps others).
+    ///
+    /// # Errors
+    /// [`Fault::NotAGroup`], or the device's fault.
+    pub fn add_multicast(&mut self, mac: Mac) -> Result<(), Error> {
+        self.change_filters(|filters| filters.add_multicast(mac), Filters::write_groups)
+    }
+
+    /// Receives a group no longer.
+    ///
+    /// # Errors
+    /// The device's fault.
+    pub fn remove_multicast(&mut self, mac: Mac) -> Result<(), Error> {
+        self.change_filters(
+            |filters| {
+                filters.remove_multicast(mac);
+                Ok(())
+            },
+            Filters::write_groups,
+        )
+    }
+
+    /// Receives only VLANs added, or all.
+    ///
+    /// # Errors
+    /// The device's fault.
+    pub fn filter_vlans(&mut self, on: bool) -> Result<(), Error> {
+        self.change_filters(
+            |filters| {
+                filters.filter_vlans(on);
+                Ok(())
+            },
+            |filters, registers| {
+                filters.write_vlans(registers);
+                filters.write_modes(registers);
+            },
+        )
+    }
+
+    /// Receives a VLAN, or no longer; turns VLAN filtering on.
+    ///
+    /// # Errors
+    /// [`Fault::NoSuchVlan`], or the device's fault.
+    pub fn set_vlan(&mut self, vlan: u16, accept: bool) -> Result<(), Error> {
+        self.change_filters(
+            |filters| filters.set_vlan(vlan, accept),
+            |filters, registers| {
+                filters.write_vlans(registers);
+                filters.write_modes(registers);
+            },
+        )
+    }
+
+    /// Changes the driver's copy, then the device with receive halted; the copy only counts when
+    /// the device took it.
+    fn change_filters(
+        &mut self,
+        change: impl FnOnce(&mut Filters) -> Result<(), Fault>,
+        write: impl FnOnce(&Filters, &Registers),
+    ) -> Result<(), Error> {
+        let mut filters = self.filters.clone();
+        change(&mut filters).map_err(|fault| self.error(fault))?;
+        self.with_receive_halted(|registers| write(&filters, registers))?;
+        self.filters = filters;
+        Ok(())
+    }
+
+    fn with_receive_halted(&self, change: impl FnOnce(&Registers)) -> Result<(), Error> {
+        reset::with_receive_halted(&self.registers, &*self.clock, change)
+            .map_err(|fault| self.error(fault))
+    }
+
+    /// The longest IP packet in bytes.
+    pub fn mtu(&self) -> u16 {
+        self.config.mtu
+    }
+
+    /// Changes the MTU. Frames longer than a receive buffer take several descriptors.
+    ///
+    /// # Errors
+    /// [`ConfigError::Mtu`](crate::ConfigError::Mtu), or the device's fault.
+    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        mtu::check(mtu).map_err(|error| self.error(error))?;
+        self.with_receive_halted(|registers| mtu::apply(registers, mtu))?;
+        self.config.mtu = mtu;
+        Ok(())
+    }
+
+    /// Changes how frames spread over the receive queues.
+    ///
+    /// # Errors
+    /// [`ConfigError::RssQueue`](crate::ConfigError::RssQueue), or the device's fault.
+    pub fn set_rss(&mut self, rss: RssConfig) -> Result<(), Error> {
+        let queues = self.config.rss_queues(self.identity.generation);
+        rss.check(queues).map_err(|error| self.error(error))?;
+        self.with_receive_halted(|registers| rss::apply(registers, &rss, queues))?;
+        self.config.rss = rss;
+        Ok(())
+    }
+
+    /// Changes flow control and renegotiates the link, which goes down for it.
+    ///
+    /// # Errors
+    /// The device's fault.
+    pub fn set_flow_control(&mut self, mode: FlowControl) -> Result<(), Error> {
+        let generation = self.identity.generation;
+        self.with_receive_halted(|registers| flow_control::apply(registers, generation, mode))?;
+        link::set_up(&self.registers, &*self.clock, self.identity, mode)
+            .map_err(|fault| self.error(fault))?;
+        self.config.flow_control = mode;
+        Ok(())
+    }
+
+    /// The link now.
+    ///
+    /// # Errors
+    /// [`Fault::DeviceGone`].
+    pub fn link(&self) -> Result<LinkState, Error> {
+        link::state(&self.registers, self.identity.generation).map_err(|fault| self.error(fault))
+    }
+
+    /// The link now if it is not what this function last said: to be asked now and then.
+    ///
+    /// # Errors
+    /// [`Fault::DeviceGone`].
+    pub fn link_change(&mut self) -> Result<Option<LinkState>, Error> {
+        let link = self.link()?;
+        let changed = link != self.last_link;
+        self.last_link = link;
+        Ok(changed.then_some(link))
+    }
+
+    /// The link when it came up, or after `timeout_ns`. Staying down is a finding, not an error.
+    ///
+    /// # Errors
+    /// [`Fault::DeviceGone`].
+    pub fn wait_for_link(&self, timeout_ns: u64) -> Result<LinkState, Error> {
+        link::wait(
+            &self.registers,
+            &*self.clock,
+            self.identity.generation,
+            timeout_ns,
+        )
+        .map_err(|fault| self.error(fault))
+    }
+
+    /// The module in the SFP+ cage when the port was opened.
+    pub fn module(&self) -> Option<Module> {
+        self.module
+    }
+
+    /// The PHY behind MDIO, if one answers.
+    ///
+    /// # Errors
+    /// [`Fault::TimedOut`] or [`Fault::DeviceGone`].
+    pub fn phy(&self) -> Result<Option<Phy>, Error> {
+        Mdio::new(&self.registers, &*self.clock, self.identity.generation)
+            .find()
+            .map_err(|fault| self.error(fault))
+    }
+
+    /// The statistics up to now.
+    ///
+    /// # Errors
+    /// [`Fault::DeviceGone`].
+    pub fn stats(&mut self) -> Result<&Statistics, Error> {
+        let added = self.statistics.add_from(&self.registers);
+        added.map_err(|fault| Error::new(&self.name, fault))?;
+        Ok(&self.statistics)
+    }
+
+    /// The statistics as they were read last.
+    pub fn last_stats(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Starts counting anew.
+    ///
+    /// # Errors
+    /// [`Fault::DeviceGone`].
+    pub fn clear_stats(&mut self) -> Result<(), Error> {
+        self.stats()?;
+        self.statistics.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        reset::quiesce(&self.registers, &*self.clock);
+    }
+}
