@@ -6,13 +6,16 @@
 //! them take turns; [`timing`] times ours as `peers/dpdk_peer.c` times DPDK's; [`device_thread`] steps the
 //! device; [`statistics`] says which windows count; [`report`] and [`figure`] say what came of it.
 
+pub mod compare;
 pub mod control;
 pub mod device_thread;
 pub mod dpdk;
 pub mod figure;
+pub mod ours;
 pub mod plan;
 pub mod processor;
 pub mod report;
+mod rig;
 pub mod session;
 pub mod statistics;
 pub mod timing;

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use sumac_device::RegisterIo;
 
 use super::SharedBarError;
 use super::attach::FileIdentity;
@@ -66,9 +67,60 @@ impl BarMemory {
     }
 }
 
+impl AsRef<[AtomicU32]> for BarMemory {
+    fn as_ref(&self) -> &[AtomicU32] {
+        self.cells()
+    }
+}
+
+impl BarMemory {
+    fn cell(&self, offset: u32) -> Option<&AtomicU32> {
+        let aligned = offset.is_multiple_of(4);
+        self.cells().get(offset as usize / 4).filter(|_| aligned)
+    }
+}
+
+// SAFETY: a cell lies in the mapping, which lives as long as `self`, and others reach it as an atomic.
+unsafe impl RegisterIo for BarMemory {
+    fn len(&self) -> u32 {
+        BAR_LENGTH as u32
+    }
+
+    fn read32(&self, offset: u32) -> u32 {
+        self.cell(offset)
+            .map_or(u32::MAX, |cell| cell.load(Ordering::Acquire))
+    }
+
+    fn write32(&self, offset: u32, value: u32) {
+        if let Some(cell) = self.cell(offset) {
+            cell.store(value, Ordering::Release);
+        }
+    }
+
+    fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
+        self.cell(offset).map(NonNull::from)
+    }
+}
+
 impl Drop for BarMemory {
     fn drop(&mut self) {
         // SAFETY: our own mapping, which nobody can hold any more.
         let _ = unsafe { munmap(self.base.cast(), BAR_LENGTH) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_in_this_process_sees_the_same_cells() {
+        let bar = BarMemory::new().unwrap();
+        bar.write32(0x1028, 7);
+        assert_eq!(bar.cells()[0x1028 / 4].load(Ordering::Relaxed), 7);
+        assert_eq!(bar.read32(0x1028), 7);
+        assert_eq!(bar.read32(BAR_LENGTH as u32), u32::MAX);
+        assert_eq!(bar.read32(0x1029), u32::MAX);
+        assert!(bar.mapped(BAR_LENGTH as u32).is_none());
     }
 }
