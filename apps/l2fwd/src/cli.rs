@@ -112,7 +112,11 @@ impl Options {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let time = parse_interval(text)?;
-    if time.is_zero() { Err("a run takes longer than that: write 5s, 500ms or 2m".into()) } else { Ok(time) }
+    if time.is_zero() {
+        Err("a run takes longer than that: write 5s, 500ms or 2m".into())
+    } else {
+        Ok(time)
+    }
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
@@ -125,7 +129,10 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => return Err(UNITS.to_owned()),
     };
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| UNITS.to_owned())
+    number
+        .checked_mul(unit_ms)
+        .map(Duration::from_millis)
+        .ok_or_else(|| UNITS.to_owned())
 }
 
 const UNITS: &str = "write a number and a unit: 500ms, 5s, 2m or 1h";
@@ -153,7 +160,16 @@ mod tests {
         assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
-        for bad in ["", "5", "s", "5x", "-1s", "0s", "99999999999999999999s", "18446744073709551615h"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "5x",
+            "-1s",
+            "0s",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }

@@ -26,7 +26,13 @@ impl Dump {
     /// [`CaptureError`] when the file cannot be made.
     pub fn create(path: &Path, max_bytes: u64) -> Result<Self, CaptureError> {
         let writer = RotatingWriter::create(path, max_bytes)?;
-        Ok(Self { state: Mutex::new(State { writer, frame: Vec::new(), failure: None }) })
+        Ok(Self {
+            state: Mutex::new(State {
+                writer,
+                frame: Vec::new(),
+                failure: None,
+            }),
+        })
     }
 
     /// Adds the frames of a batch. After a failure nothing more is written; [`finish`](Self::finish)
@@ -40,7 +46,9 @@ impl Dump {
                 return;
             }
             state.frame.clear();
-            packet.segments().for_each(|bytes| state.frame.extend_from_slice(bytes));
+            packet
+                .segments()
+                .for_each(|bytes| state.frame.extend_from_slice(bytes));
             state.failure = state.writer.write_frame(now, &state.frame).err();
         }
     }

@@ -5,7 +5,7 @@
 //! goes first next time; until then nothing more is received for it: back-pressure, no drop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sumac_interface::net::{NetError, NetQueue, QueueStats};
@@ -67,7 +67,10 @@ impl Shared {
             return wanted;
         }
         let take = |left: u64| Some(left - left.min(wanted as u64));
-        match self.allowance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+        match self
+            .allowance
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+        {
             Ok(before) => before.min(wanted as u64) as usize,
             Err(_) => 0,
         }
@@ -182,7 +185,14 @@ impl<Q: NetQueue> Worker<Q> {
     ) -> Self {
         let figures = lanes.iter().map(|_| Arc::default()).collect();
         let busy_ticks = vec![0; lanes.len()];
-        Self { lanes, figures, busy_ticks, batch, shared, dump }
+        Self {
+            lanes,
+            figures,
+            busy_ticks,
+            batch,
+            shared,
+            dump,
+        }
     }
 
     /// Where the worker's live figures are, by port.
@@ -195,9 +205,17 @@ impl<Q: NetQueue> Worker<Q> {
         let error = self.forward_until_told().err();
         let error = error.or_else(|| self.drain().err());
         self.publish();
-        let undelivered = self.lanes.iter().map(|lane| lane.batch.len() as u64).collect();
+        let undelivered = self
+            .lanes
+            .iter()
+            .map(|lane| lane.batch.len() as u64)
+            .collect();
         let queues = self.lanes.into_iter().map(|lane| lane.queue).collect();
-        Outcome { queues, undelivered, error }
+        Outcome {
+            queues,
+            undelivered,
+            error,
+        }
     }
 
     fn forward_until_told(&mut self) -> Result<(), NetError> {
@@ -234,7 +252,9 @@ impl<Q: NetQueue> Worker<Q> {
     /// Receives, rewrites and transmits one batch of one lane.
     #[inline]
     fn forward_lane(&mut self, index: usize) -> Result<usize, NetError> {
-        let Some(lane) = self.lanes.get_mut(index) else { return Ok(0) };
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(0);
+        };
         if lane.batch.is_empty() {
             let allowed = self.shared.allow(self.batch);
             let received = lane.queue.receive(&mut lane.batch, allowed)?;
@@ -260,8 +280,7 @@ impl<Q: NetQueue> Worker<Q> {
         while quiet < 3 && Instant::now() < deadline {
             let moved = self.forward_once()?;
             let pending = self.lanes.iter().any(|lane| !lane.batch.is_empty());
-            let outstanding: u32 =
-                self.lanes.iter_mut().map(|lane| lane.queue.reclaim()).sum();
+            let outstanding: u32 = self.lanes.iter_mut().map(|lane| lane.queue.reclaim()).sum();
             if moved > 0 || pending || outstanding > 0 {
                 quiet = 0;
             } else {
@@ -284,7 +303,9 @@ impl<Q: NetQueue> Worker<Q> {
 /// Sends lane `index`'s batch by the queue pair of the port it goes to.
 #[inline]
 fn transmit<Q: NetQueue>(lanes: &mut [Lane<Q>], index: usize) -> Result<usize, NetError> {
-    let Some(to) = lanes.get(index).map(|lane| lane.to) else { return Ok(0) };
+    let Some(to) = lanes.get(index).map(|lane| lane.to) else {
+        return Ok(0);
+    };
     if to == index {
         return match lanes.get_mut(index) {
             Some(lane) => lane.queue.transmit(&mut lane.batch),

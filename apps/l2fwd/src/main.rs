@@ -1,2 +1,48 @@
-//! Layer 2 forwarding between pairs of ports.
-fn main() {}
+//! `l2fwd`: forwards frames between pairs of ports.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use l2fwd::cli::Options;
+use l2fwd::run::{RunError, run};
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => return refuse(&error),
+    };
+    match run(&options) {
+        Ok(report) if options.json => match serde_json::to_string_pretty(&report) {
+            Ok(json) => {
+                println!("{json}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error.to_string(), 1),
+        },
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error @ RunError::Input(_)) => fail(&error.to_string(), 2),
+        Err(error @ RunError::Device(_)) => fail(&error.to_string(), 1),
+    }
+}
+
+fn fail(what: &str, status: u8) -> ExitCode {
+    eprintln!("l2fwd: {what}");
+    ExitCode::from(status)
+}
+
+/// Help and version as they are; a mistake in one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody left to read the help is no failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    fail(&format!("{line}; see l2fwd --help"), 2)
+}

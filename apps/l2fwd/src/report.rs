@@ -88,8 +88,20 @@ pub struct PoolReport {
 impl PoolReport {
     /// The pool's own account.
     pub fn new(account: PoolAccount, exhausted: u64, huge_pages: bool) -> Self {
-        let PoolAccount { total, free, device, held } = account;
-        Self { total, free, held, device, exhausted, huge_pages }
+        let PoolAccount {
+            total,
+            free,
+            device,
+            held,
+        } = account;
+        Self {
+            total,
+            free,
+            held,
+            device,
+            exhausted,
+            huge_pages,
+        }
     }
 }
 
@@ -145,7 +157,11 @@ impl fmt::Display for Report {
                 writeln!(f, "    broken: {rule}")?;
             }
         }
-        let pages = if self.pool.huge_pages { "2 MiB pages" } else { "4 KiB pages" };
+        let pages = if self.pool.huge_pages {
+            "2 MiB pages"
+        } else {
+            "4 KiB pages"
+        };
         write!(
             f,
             "pool: {} buffers in {pages}: {} free, {} held, {} with devices",

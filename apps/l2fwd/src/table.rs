@@ -33,7 +33,11 @@ pub struct Table {
 impl Table {
     /// A table on standard error, where it does not mix with results.
     pub fn new() -> Self {
-        Self { terminal: stderr().is_terminal(), drawn: 0, last: Vec::new() }
+        Self {
+            terminal: stderr().is_terminal(),
+            drawn: 0,
+            last: Vec::new(),
+        }
     }
 
     /// Whether anybody watches.
@@ -59,8 +63,16 @@ impl Table {
         let seconds = since_last.as_secs_f64().max(1e-9);
         let mut text = format!(
             "{:<24} {:>5} {:>13} {:>8} {:>8} {:>8} {:>8} {:>21} {:>5} {:>6}\n",
-            "port", "link", "packets", "rx Mpps", "tx Mpps", "rx Gb/s", "tx Gb/s",
-            "drops full/bad/tx", "queue", "ticks"
+            "port",
+            "link",
+            "packets",
+            "rx Mpps",
+            "tx Mpps",
+            "rx Gb/s",
+            "tx Gb/s",
+            "drops full/bad/tx",
+            "queue",
+            "ticks"
         );
         let none = Line::default();
         for (index, now) in lines.iter().enumerate() {
@@ -71,7 +83,11 @@ impl Table {
                 (rate(now.1, last.1) + 24.0 * rate(now.0, last.0)) * 8.0 / 1e9
             };
             let moved = now.rx.0.saturating_sub(last.rx.0).max(1);
-            let link = if now.link_mbps == 0 { "down".into() } else { format!("{}G", now.link_mbps / 1000) };
+            let link = if now.link_mbps == 0 {
+                "down".into()
+            } else {
+                format!("{}G", now.link_mbps / 1000)
+            };
             let _ = writeln!(
                 text,
                 "{:<24} {:>5} {:>13} {:>8.3} {:>8.3} {:>8.3} {:>8.3} {:>21} {:>5} {:>6.1}",
@@ -113,7 +129,11 @@ mod tests {
 
     #[test]
     fn line_rate_of_64_byte_frames_is_10_gbit() {
-        let table = Table { terminal: false, drawn: 0, last: Vec::new() };
+        let table = Table {
+            terminal: false,
+            drawn: 0,
+            last: Vec::new(),
+        };
         let packets = 14_880_952;
         let line = Line {
             device: "sim".into(),
@@ -128,7 +148,10 @@ mod tests {
 
     #[test]
     fn long_names_keep_their_end() {
-        assert_eq!(shorten("sim:pcap=/a/long/path/to/in.pcap", 10), "…o/in.pcap");
+        assert_eq!(
+            shorten("sim:pcap=/a/long/path/to/in.pcap", 10),
+            "…o/in.pcap"
+        );
         assert_eq!(shorten("sim", 10), "sim");
     }
 }

@@ -17,7 +17,7 @@ use crate::registers::{
 use crate::reset;
 use crate::rss;
 use crate::stats;
-use sumac_interface::net::Mac;
+use sumac_interface::net::MacAddress;
 
 /// How long the EEPROM may take to be read (section 4.6.3 gives none; other drivers wait as long).
 const EEPROM_TIMEOUT: u64 = 500 * MILLISECOND;
@@ -40,7 +40,7 @@ pub fn bring_up(
     clock: &dyn Clock,
     identity: Identity,
     config: &PortConfig,
-) -> Result<Mac, Fault> {
+) -> Result<MacAddress, Fault> {
     registers.alive()?;
     // 4.6.3.1: disable interrupts, reset, disable them again.
     reset::disable_interrupts(registers);
@@ -82,7 +82,7 @@ pub fn bring_up(
 }
 
 /// The filters a configuration asks for.
-pub(crate) fn initial_filters(mac: Mac, config: &PortConfig) -> Filters {
+pub(crate) fn initial_filters(mac: MacAddress, config: &PortConfig) -> Filters {
     let mut filters = Filters::new(mac);
     filters.set_promiscuous(config.promiscuous);
     filters.set_all_multicast(config.all_multicast);

@@ -5,7 +5,7 @@ use crate::ids::Generation;
 use crate::mac_address::Station;
 use crate::mtu;
 use crate::rss::RssConfig;
-use sumac_interface::net::Mac;
+use sumac_interface::net::MacAddress;
 
 /// Most queue pairs of a port.
 pub const MAX_QUEUES: u16 = 64;
@@ -27,7 +27,7 @@ pub struct PortConfig {
     /// Longest IP packet in bytes, [`mtu::MIN`] to [`mtu::MAX`].
     pub mtu: u16,
     /// The station address, or the EEPROM's.
-    pub mac: Option<Mac>,
+    pub mac: Option<MacAddress>,
     /// Receive every frame, whomever it is for.
     pub promiscuous: bool,
     /// Receive every multicast.
@@ -80,7 +80,7 @@ pub enum ConfigError {
     Mtu(u16),
     /// An address no station may have.
     #[error("{0} is no station address; give one that is neither a group address nor zero")]
-    Mac(Mac),
+    MacAddress(MacAddress),
     /// A redirection table that names a queue that is not there.
     #[error(
         "the RSS table's entry {entry} names queue {queue}; this port can spread over queues below {below}"
@@ -112,7 +112,7 @@ impl PortConfig {
         }
         mtu::check(self.mtu)?;
         if let Some(mac) = self.mac.filter(|mac| !mac.is_station()) {
-            return Err(ConfigError::Mac(mac));
+            return Err(ConfigError::MacAddress(mac));
         }
         self.rss.check(self.rss_queues(generation))
     }
@@ -162,8 +162,11 @@ mod tests {
         );
         assert_eq!(refused(|c| c.mtu = 67), ConfigError::Mtu(67));
         assert_eq!(refused(|c| c.mtu = 9711), ConfigError::Mtu(9711));
-        let group = Mac([1, 0, 0, 0, 0, 0]);
-        assert_eq!(refused(|c| c.mac = Some(group)), ConfigError::Mac(group));
+        let group = MacAddress([1, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            refused(|c| c.mac = Some(group)),
+            ConfigError::MacAddress(group)
+        );
     }
 
     #[test]

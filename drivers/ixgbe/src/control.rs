@@ -25,7 +25,7 @@ use crate::reset;
 use crate::rss::{self, RssConfig};
 use crate::sfp::{self, Module};
 use crate::stats::Statistics;
-use sumac_interface::net::Mac;
+use sumac_interface::net::MacAddress;
 
 /// What starting and stopping a port asks of each queue pair.
 pub trait QueueControl {
@@ -198,6 +198,17 @@ impl Control {
         reset::resume_receive(&self.registers, clock)
     }
 
+    /// Lets no more frames in (section 4.6.7.1.2); those that came stay in their rings to be taken.
+    ///
+    /// # Errors
+    /// [`Fault::Already`] on a port that stands still, or the device's fault.
+    pub fn stop_receiving(&mut self) -> Result<(), Error> {
+        if !self.running {
+            return Err(self.error(Fault::Already("stopped")));
+        }
+        reset::halt_receive(&self.registers, &*self.clock).map_err(|fault| self.error(fault))
+    }
+
     /// Stops the port: receive, receive queues, transmit queues. Filters, link and statistics stay.
     ///
     /// # Errors
@@ -253,7 +264,7 @@ impl Control {
     }
 
     /// The station's address.
-    pub fn mac(&self) -> Mac {
+    pub fn mac(&self) -> MacAddress {
         self.filters.station()
     }
 
@@ -261,7 +272,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Fault::NotAStation`], or the device's fault.
-    pub fn set_mac(&mut self, mac: Mac) -> Result<(), Error> {
+    pub fn set_mac(&mut self, mac: MacAddress) -> Result<(), Error> {
         self.change_filters(|filters| filters.set_station(mac), Filters::write_stations)?;
         self.config.mac = Some(mac);
         Ok(())
@@ -317,7 +328,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Fault::NotAStation`], [`Fault::TooManyAddresses`], or the device's fault.
-    pub fn add_unicast(&mut self, mac: Mac) -> Result<(), Error> {
+    pub fn add_unicast(&mut self, mac: MacAddress) -> Result<(), Error> {
         self.change_filters(|filters| filters.add_unicast(mac), Filters::write_stations)
     }
 
@@ -325,7 +336,7 @@ impl Control {
     ///
     /// # Errors
     /// The device's fault.
-    pub fn remove_unicast(&mut self, mac: Mac) -> Result<(), Error> {
+    pub fn remove_unicast(&mut self, mac: MacAddress) -> Result<(), Error> {
         self.change_filters(
             |filters| {
                 filters.remove_unicast(mac);
@@ -339,7 +350,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Fault::NotAGroup`], or the device's fault.
-    pub fn add_multicast(&mut self, mac: Mac) -> Result<(), Error> {
+    pub fn add_multicast(&mut self, mac: MacAddress) -> Result<(), Error> {
         self.change_filters(|filters| filters.add_multicast(mac), Filters::write_groups)
     }
 
@@ -347,7 +358,7 @@ impl Control {
     ///
     /// # Errors
     /// The device's fault.
-    pub fn remove_multicast(&mut self, mac: Mac) -> Result<(), Error> {
+    pub fn remove_multicast(&mut self, mac: MacAddress) -> Result<(), Error> {
         self.change_filters(
             |filters| {
                 filters.remove_multicast(mac);

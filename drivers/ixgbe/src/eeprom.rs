@@ -8,7 +8,7 @@ use crate::error::{Fault, Wait};
 use crate::ids::Generation;
 use crate::mac_address::Station;
 use crate::registers::{Eec, Eerd, Filter, MICROSECOND, MILLISECOND, Rah, Registers};
-use sumac_interface::net::Mac;
+use sumac_interface::net::MacAddress;
 
 /// How long a word may take (section 8.2.3.2.2 gives none; 64 words take under 3 ms).
 const WORD_TIMEOUT: u64 = 50 * MILLISECOND;
@@ -105,10 +105,10 @@ fn section_sum(
 ///
 /// # Errors
 /// [`Fault::NoStationAddress`].
-pub fn mac_address(registers: &Registers) -> Result<Mac, Fault> {
+pub fn mac_address(registers: &Registers) -> Result<MacAddress, Fault> {
     let low = registers.read(Filter::Ral(0));
     let high: Rah = registers.get_at(0);
-    let mac = Mac::from_registers(low, high.address());
+    let mac = MacAddress::from_registers(low, high.address());
     if mac.is_station() {
         Ok(mac)
     } else {

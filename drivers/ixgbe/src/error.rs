@@ -10,7 +10,7 @@ use sumac_device::{DmaError, PciId, TimedOut};
 use sumac_rref::PoolError;
 
 use crate::config::ConfigError;
-use sumac_interface::net::Mac;
+use sumac_interface::net::MacAddress;
 
 /// A fault and the device it happened on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,13 +76,13 @@ pub enum Fault {
     #[error(
         "the EEPROM gives {0} as MAC address, which no station may have; set one in the configuration"
     )]
-    NoStationAddress(Mac),
+    NoStationAddress(MacAddress),
     /// An address that was asked for is not of the kind needed.
     #[error("{0} is no station address; give one that is neither a group address nor zero")]
-    NotAStation(Mac),
+    NotAStation(MacAddress),
     /// An address that was asked for is not of the kind needed.
     #[error("{0} is no group address; station addresses go into the unicast list")]
-    NotAGroup(Mac),
+    NotAGroup(MacAddress),
     /// The unicast list is full.
     #[error("all {limit} receive addresses are taken; remove one or turn promiscuous mode on")]
     TooManyAddresses {

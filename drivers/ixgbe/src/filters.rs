@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::error::Fault;
 use crate::mac_address::Station;
 use crate::registers::{Etqf, Fctrl, Filter, Ftqf, Mcstctrl, Pools, Rah, Registers, Vlnctrl};
-use sumac_interface::net::Mac;
+use sumac_interface::net::MacAddress;
 
 /// Receive addresses, the station's own included (section 8.2.3.7.8).
 pub const RECEIVE_ADDRESSES: usize = 128;
@@ -23,9 +23,9 @@ const VLANS: u16 = 4096;
 /// What a port accepts.
 #[derive(Clone, Debug)]
 pub struct Filters {
-    station: Mac,
-    more_stations: Vec<Mac>,
-    groups: Vec<Mac>,
+    station: MacAddress,
+    more_stations: Vec<MacAddress>,
+    groups: Vec<MacAddress>,
     vlans: Option<[u32; VLAN_WORDS]>,
     promiscuous: bool,
     all_multicast: bool,
@@ -34,7 +34,7 @@ pub struct Filters {
 
 impl Filters {
     /// Only `station` and broadcasts.
-    pub fn new(station: Mac) -> Self {
+    pub fn new(station: MacAddress) -> Self {
         Self {
             station,
             more_stations: Vec::new(),
@@ -47,7 +47,7 @@ impl Filters {
     }
 
     /// The station's own address.
-    pub fn station(&self) -> Mac {
+    pub fn station(&self) -> MacAddress {
         self.station
     }
 
@@ -55,7 +55,7 @@ impl Filters {
     ///
     /// # Errors
     /// [`Fault::NotAStation`].
-    pub fn set_station(&mut self, mac: Mac) -> Result<(), Fault> {
+    pub fn set_station(&mut self, mac: MacAddress) -> Result<(), Fault> {
         if !mac.is_station() {
             return Err(Fault::NotAStation(mac));
         }
@@ -67,7 +67,7 @@ impl Filters {
     ///
     /// # Errors
     /// [`Fault::NotAStation`], or [`Fault::TooManyAddresses`] when all receive addresses are taken.
-    pub fn add_unicast(&mut self, mac: Mac) -> Result<(), Fault> {
+    pub fn add_unicast(&mut self, mac: MacAddress) -> Result<(), Fault> {
         if !mac.is_station() {
             return Err(Fault::NotAStation(mac));
         }
@@ -84,7 +84,7 @@ impl Filters {
     }
 
     /// Accepts a unicast address no longer.
-    pub fn remove_unicast(&mut self, mac: Mac) {
+    pub fn remove_unicast(&mut self, mac: MacAddress) {
         self.more_stations.retain(|other| *other != mac);
     }
 
@@ -92,7 +92,7 @@ impl Filters {
     ///
     /// # Errors
     /// [`Fault::NotAGroup`].
-    pub fn add_multicast(&mut self, mac: Mac) -> Result<(), Fault> {
+    pub fn add_multicast(&mut self, mac: MacAddress) -> Result<(), Fault> {
         if !mac.is_group() {
             return Err(Fault::NotAGroup(mac));
         }
@@ -103,7 +103,7 @@ impl Filters {
     }
 
     /// Accepts a group no longer.
-    pub fn remove_multicast(&mut self, mac: Mac) {
+    pub fn remove_multicast(&mut self, mac: MacAddress) {
         self.groups.retain(|other| *other != mac);
     }
 
@@ -229,7 +229,7 @@ fn clear_unused_tables(registers: &Registers) {
 }
 
 /// Bits 47:36 of a group address index the multicast table (section 8.2.3.7.3, MO = 0).
-fn multicast_hash(group: Mac) -> u16 {
+fn multicast_hash(group: MacAddress) -> u16 {
     let [.., fifth, sixth] = group.0;
     (u16::from(sixth) << 4 | u16::from(fifth) >> 4) & 0xfff
 }
@@ -240,22 +240,28 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_last_twelve_bits_on_the_wire() {
-        assert_eq!(multicast_hash(Mac([1, 0, 0x5e, 0, 0x50, 0xab])), 0xab5);
-        assert_eq!(multicast_hash(Mac([0xff; 6])), 0xfff);
+        assert_eq!(
+            multicast_hash(MacAddress([1, 0, 0x5e, 0, 0x50, 0xab])),
+            0xab5
+        );
+        assert_eq!(multicast_hash(MacAddress([0xff; 6])), 0xfff);
     }
 
     #[test]
     fn the_unicast_list_has_an_end() {
-        let mut filters = Filters::new(Mac([2, 0, 0, 0, 0, 0]));
+        let mut filters = Filters::new(MacAddress([2, 0, 0, 0, 0, 0]));
         for last in 1..=127 {
-            assert_eq!(filters.add_unicast(Mac([2, 0, 0, 0, 1, last])), Ok(()));
+            assert_eq!(
+                filters.add_unicast(MacAddress([2, 0, 0, 0, 1, last])),
+                Ok(())
+            );
         }
-        let one_more = Mac([2, 0, 0, 0, 2, 0]);
+        let one_more = MacAddress([2, 0, 0, 0, 2, 0]);
         assert_eq!(
             filters.add_unicast(one_more),
             Err(Fault::TooManyAddresses { limit: 128 })
         );
-        let known = Mac([2, 0, 0, 0, 1, 5]);
+        let known = MacAddress([2, 0, 0, 0, 1, 5]);
         assert_eq!(filters.add_unicast(known), Ok(()));
         filters.remove_unicast(known);
         assert_eq!(filters.add_unicast(one_more), Ok(()));
@@ -263,8 +269,8 @@ mod tests {
 
     #[test]
     fn kinds_of_addresses_are_not_mixed_up() {
-        let mut filters = Filters::new(Mac([2, 0, 0, 0, 0, 0]));
-        let group = Mac([1, 0, 0x5e, 0, 0, 1]);
+        let mut filters = Filters::new(MacAddress([2, 0, 0, 0, 0, 0]));
+        let group = MacAddress([1, 0, 0x5e, 0, 0, 1]);
         assert_eq!(filters.add_unicast(group), Err(Fault::NotAStation(group)));
         assert_eq!(filters.set_station(group), Err(Fault::NotAStation(group)));
         let station = filters.station();

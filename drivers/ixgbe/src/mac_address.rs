@@ -1,6 +1,6 @@
 //! What this driver needs of an Ethernet address: its kind, and how registers hold it.
 
-use sumac_interface::net::Mac;
+use sumac_interface::net::MacAddress;
 
 /// Questions to an Ethernet address.
 pub trait Station: Copy {
@@ -20,7 +20,7 @@ pub trait Station: Copy {
     fn high(self) -> u16;
 }
 
-impl Station for Mac {
+impl Station for MacAddress {
     fn is_group(self) -> bool {
         self.0[0] & 1 != 0
     }
@@ -52,17 +52,17 @@ mod tests {
 
     #[test]
     fn registers_hold_the_first_octet_lowest() {
-        let mac = Mac([0x00, 0x1b, 0x21, 0xaa, 0xbb, 0xcc]);
+        let mac = MacAddress([0x00, 0x1b, 0x21, 0xaa, 0xbb, 0xcc]);
         assert_eq!(mac.low(), 0xaa21_1b00);
         assert_eq!(mac.high(), 0xccbb);
-        assert_eq!(Mac::from_registers(mac.low(), mac.high()), mac);
+        assert_eq!(MacAddress::from_registers(mac.low(), mac.high()), mac);
     }
 
     #[test]
     fn groups_and_zero_are_no_stations() {
-        assert!(Mac([2, 0, 0, 0, 0, 1]).is_station());
-        assert!(!Mac([0; 6]).is_station());
-        assert!(!Mac([0xff; 6]).is_station());
-        assert!(!Mac([1, 0, 0x5e, 0, 0, 1]).is_station());
+        assert!(MacAddress([2, 0, 0, 0, 0, 1]).is_station());
+        assert!(!MacAddress([0; 6]).is_station());
+        assert!(!MacAddress([0xff; 6]).is_station());
+        assert!(!MacAddress([1, 0, 0x5e, 0, 0, 1]).is_station());
     }
 }

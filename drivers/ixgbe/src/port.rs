@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use sumac_device::ring::RingSize;
 use sumac_device::{Clock, DeviceBacking, Iova};
-use sumac_interface::net::{Link, Mac, Net, NetError};
+use sumac_interface::net::{Link, MacAddress, Net, NetError};
 use sumac_rref::PacketPool;
 use sumac_rref::pool::BUFFER_BYTES;
 
@@ -265,11 +265,13 @@ impl QueueControl for Lane {
 }
 
 impl Net for Port {
+    type Queue = QueuePair;
+
     fn name(&self) -> &str {
         self.control.name()
     }
 
-    fn mac(&self) -> Mac {
+    fn mac(&self) -> MacAddress {
         self.control.mac()
     }
 
@@ -292,6 +294,22 @@ impl Net for Port {
     fn counters(&mut self) -> Vec<(String, u64)> {
         let _read_or_gone = self.control.stats();
         self.control.last_stats().iter().collect()
+    }
+
+    fn take_queues(&mut self) -> Vec<QueuePair> {
+        Port::take_queues(self)
+    }
+
+    fn return_queues(&mut self, queues: Vec<QueuePair>) {
+        Port::return_queues(self, queues);
+    }
+
+    fn start(&mut self) -> Result<(), NetError> {
+        Ok(Port::start(self)?)
+    }
+
+    fn stop_receiving(&mut self) -> Result<(), NetError> {
+        Ok(self.control.stop_receiving()?)
     }
 
     fn stop(&mut self) -> Result<(), NetError> {

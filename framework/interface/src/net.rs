@@ -124,17 +124,21 @@ pub trait Net: Send {
     /// [`NetError::Gone`] or [`NetError::Device`].
     fn check(&mut self) -> Result<(), NetError>;
 
-    /// The device's own counters since the port was opened, by their usual names.
-    ///
-    /// # Errors
-    /// [`NetError::Gone`].
-    fn counters(&mut self) -> Result<Vec<(String, u64)>, NetError>;
+    /// The device's own counters since the port was opened, by their usual names; of a device that
+    /// is gone, what was read from it last.
+    fn counters(&mut self) -> Vec<(String, u64)>;
 
-    /// Starts the port with all its queue pairs.
+    /// The queue pairs that are at home, in order; each may go to a core of its own.
+    fn take_queues(&mut self) -> Vec<Self::Queue>;
+
+    /// Takes queue pairs back. If the port stands still, their buffers go back to the pool.
+    fn return_queues(&mut self, queues: Vec<Self::Queue>);
+
+    /// Starts the port. All queue pairs must be at home.
     ///
     /// # Errors
     /// [`NetError::Device`] with the step that failed and what helps.
-    fn start(&mut self, queues: &mut [Self::Queue]) -> Result<(), NetError>;
+    fn start(&mut self) -> Result<(), NetError>;
 
     /// Lets no more frames in; those that came stay to be received. The first step of a clean stop.
     ///
@@ -142,9 +146,9 @@ pub trait Net: Send {
     /// [`NetError::Gone`] or [`NetError::Device`].
     fn stop_receiving(&mut self) -> Result<(), NetError>;
 
-    /// Stops the port and gives every posted buffer back to the pool.
+    /// Stops the port. Queue pairs give their buffers back now, those away when they return.
     ///
     /// # Errors
-    /// [`NetError`]; the device was reset then, and no buffer is posted any more all the same.
-    fn stop(&mut self, queues: &mut [Self::Queue]) -> Result<(), NetError>;
+    /// [`NetError`]; the device was reset then.
+    fn stop(&mut self) -> Result<(), NetError>;
 }

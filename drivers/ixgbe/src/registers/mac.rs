@@ -198,15 +198,15 @@ pub struct Fcrth {
 }
 
 contents! {
-    Hlreg0 => Mac::Hlreg0,
-    Msca => Mac::Msca,
-    Msrwd => Mac::Msrwd,
-    Maxfrs => Mac::Maxfrs,
-    Autoc => Mac::Autoc,
-    Autoc2 => Mac::Autoc2,
-    Pcs1gana => Mac::Pcs1gana,
+    Hlreg0 => MacAddress::Hlreg0,
+    Msca => MacAddress::Msca,
+    Msrwd => MacAddress::Msrwd,
+    Maxfrs => MacAddress::Maxfrs,
+    Autoc => MacAddress::Autoc,
+    Autoc2 => MacAddress::Autoc2,
+    Pcs1gana => MacAddress::Pcs1gana,
     Links => LinkStatus::Links,
-    Mflcn => Mac::Mflcn,
+    Mflcn => MacAddress::Mflcn,
     Fccfg => Pause::Fccfg,
     Fcrtl => Pause::Fcrtl(n),
     Fcrth => Pause::Fcrth(n),

@@ -257,7 +257,7 @@ register_offsets! {
 
 register_offsets! {
     /// The MAC (section 8.2.3.22).
-    pub enum Mac: read write {
+    pub enum MacAddress: read write {
         /// HLREG0, MAC core control (section 8.2.3.22.8).
         Hlreg0 = 0x04240,
         /// MSCA, MDIO command and address (section 8.2.3.22.11).

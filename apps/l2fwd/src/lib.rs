@@ -1,0 +1,16 @@
+//! Layer 2 forwarding: what `l2fwd` does, as a library.
+//!
+//! - [`cli`]: the options;
+//! - [`run`]: opens ports, starts workers, watches, stops, sums up;
+//! - [`forward`]: the fast path, a worker's loop;
+//! - [`rewrite`], [`dump`]: what happens to frames on the way;
+//! - [`report`], [`table`]: what people and scripts are told.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod dump;
+pub mod forward;
+pub mod report;
+pub mod rewrite;
+pub mod run;
+pub mod table;
