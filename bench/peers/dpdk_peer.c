@@ -368,12 +368,9 @@ static void start_port(uint16_t port)
 	code = rte_eth_dev_start(port);
 	if (code)
 		fail("start", code);
-	rte_eth_promiscuous_enable(port);
-	struct rte_eth_burst_mode burst;
-	if (!rte_eth_rx_burst_mode_get(port, 0, &burst))
-		fprintf(stderr, "dpdk_peer: port %u receives by: %s\n", port, burst.info);
-	if (!rte_eth_tx_burst_mode_get(port, 0, &burst))
-		fprintf(stderr, "dpdk_peer: port %u transmits by: %s\n", port, burst.info);
+	code = rte_eth_promiscuous_enable(port);
+	if (code)
+		fail("promiscuous mode", code);
 }
 
 static void map_control(const char *path)

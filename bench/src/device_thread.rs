@@ -126,7 +126,7 @@ impl Device {
             group.ports.set_source(source);
             if self.wish.stepped.load(Ordering::Acquire) {
                 let _ = pin(self.driver_core);
-                step_in_turns(group, &self.wish);
+                step_in_turns(group, &self.wish, active);
                 let _ = pin(self.core);
             } else {
                 let every = if self.wish.attentive.load(Ordering::Relaxed) {
@@ -200,8 +200,12 @@ fn settle(ports: &mut dyn Ports) {
 }
 
 /// The device's turns on the driver's own core.
-fn step_in_turns(group: &mut Group, wish: &Wish) {
-    while wish.stepped.load(Ordering::Acquire) && !wish.stop.load(Ordering::Relaxed) {
+fn step_in_turns(group: &mut Group, wish: &Wish, active: usize) {
+    // Whoever is next may be stepped, too: it is not enough to look whether somebody is.
+    while wish.stepped.load(Ordering::Acquire)
+        && wish.active.load(Ordering::Relaxed) == active
+        && !wish.stop.load(Ordering::Relaxed)
+    {
         if group.page.device_turn() {
             group.ports.poll_control();
             settle(group.ports.as_mut());
