@@ -1,0 +1,275 @@
+//! The core of the software 82599: its state, and one poll of it.
+//!
+//! A front (in-process, plain shared BAR) owns the core, tells it of register writes and polls it
+//! with a wire. Registers are cells, so that a front may share them with a driver; everything the
+//! hot loops need is a snapshot, made anew when a register it comes from was written.
+//!
+//! Invariant: nothing in a cell, a descriptor or a frame is trusted; a poll does bounded work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::eeprom::Eeprom;
+use super::faults::{FaultKind, Faults};
+use super::filters::Filters;
+use super::i2c::I2c;
+use super::receive::ReceiveQueue;
+use super::registers::{self as r, QUEUES, QueueRegister};
+use super::rss::Steering;
+use super::statistics::Statistics;
+use super::strict::{Violation, Violations};
+use super::transmit::TransmitQueue;
+use super::{Fault, Identity};
+use crate::memory::Access;
+use crate::wire::{MAX_FRAME, Wire};
+
+/// Frames a queue handles before the next gets its turn.
+pub(super) const BATCH: usize = 32;
+
+/// A BAR's cells: `BAR_BYTES / 4` of them, inside the device or shared with another process.
+pub type Cells = Arc<dyn AsRef<[AtomicU32]> + Send + Sync>;
+
+/// How a driver reaches the registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access32 {
+    /// Every access but a tail's is a call: side effects happen at once.
+    Trapped,
+    /// Plain memory: the device looks for changes ([`Core::poll_control`]).
+    Shared,
+}
+
+/// Called with the vector when an unmasked interrupt cause is set.
+pub type InterruptHook = Box<dyn FnMut(u32) + Send>;
+
+/// One software 82599, without its wire and without its front.
+pub struct Core {
+    pub(super) cells: Cells,
+    pub(super) access: Access32,
+    pub(super) identity: Identity,
+    pub(super) receive: Vec<ReceiveQueue>,
+    pub(super) transmit: Vec<TransmitQueue>,
+    /// Numbers of the queues that are enabled.
+    pub(super) receiving: Vec<usize>,
+    pub(super) transmitting: Vec<usize>,
+    pub(super) plan: Plan,
+    pub(super) plan_stale: bool,
+    pub(super) statistics: Statistics,
+    pub(super) violations: Violations,
+    pub(super) faults: Faults,
+    pub(super) eeprom: Eeprom,
+    pub(super) i2c: I2c,
+    pub(super) strict_deep: bool,
+    pub(super) link_up: bool,
+    /// Register values as last acted upon, for [`Core::poll_control`].
+    pub(super) seen: Vec<(u32, u32)>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) interrupt: Option<InterruptHook>,
+}
+
+/// What the hot loops need to know of the registers.
+pub(super) struct Plan {
+    /// RXCTRL.RXEN.
+    pub receive: bool,
+    /// DMATXCTL.TE.
+    pub transmit: bool,
+    pub filters: Filters,
+    pub steering: Option<Steering>,
+    /// Longest frame without frame check sequence and without VLAN tag.
+    pub max_frame: usize,
+    pub strip_crc: bool,
+    pub pad: bool,
+    /// EtherType of VLAN tags, receive and transmit.
+    pub vlan_type: u16,
+    pub transmit_vlan_type: u16,
+    pub report_hash: bool,
+}
+
+impl Core {
+    /// A device fresh from power-on.
+    pub fn new(
+        cells: Cells,
+        access: Access32,
+        identity: Identity,
+        faults: Vec<Fault>,
+        strict_deep: bool,
+    ) -> Self {
+        let plan = Plan::snapshot(|_| 0, None);
+        let mut core = Self {
+            cells,
+            access,
+            eeprom: Eeprom::new(&identity),
+            i2c: I2c::new(identity.module),
+            identity,
+            receive: (0..QUEUES).map(|_| ReceiveQueue::default()).collect(),
+            transmit: (0..QUEUES).map(|_| TransmitQueue::default()).collect(),
+            receiving: Vec::new(),
+            transmitting: Vec::new(),
+            plan,
+            plan_stale: true,
+            statistics: Statistics::new(),
+            violations: Violations::new(),
+            faults: Faults::new(faults),
+            strict_deep,
+            link_up: true,
+            seen: Vec::new(),
+            scratch: vec![0; 2 * MAX_FRAME],
+            interrupt: None,
+        };
+        core.reset();
+        core
+    }
+
+    /// What a cell holds. Offsets are the model's own, inside the BAR.
+    #[inline(always)]
+    pub(super) fn get(&self, offset: u32) -> u32 {
+        cell(&*self.cells, offset).map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    pub(super) fn set(&self, offset: u32, value: u32) {
+        if let Some(cell) = cell(&*self.cells, offset) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// One poll: at most a batch out of every transmit queue and a batch in. Returns how many
+    /// frames and context descriptors were handled.
+    pub fn poll<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> usize {
+        if self.faults.any() && self.faults_stop() {
+            return 0;
+        }
+        if self.plan_stale {
+            self.refresh_plan();
+        }
+        self.follow_link(wire.link_up());
+        if !self.link_up {
+            return 0;
+        }
+        let mut work = 0;
+        if self.plan.transmit {
+            for turn in 0..self.transmitting.len() {
+                let queue = self.transmitting[turn];
+                work += self.poll_transmit(access, wire, now_ns, queue);
+            }
+        }
+        if self.plan.receive {
+            work += self.poll_receive(access, wire, now_ns);
+        }
+        work
+    }
+
+    /// A device that was pulled out does nothing.
+    fn faults_stop(&mut self) -> bool {
+        self.gone()
+    }
+
+    /// Whether the device was pulled out.
+    pub(super) fn gone(&mut self) -> bool {
+        self.faults.hit(FaultKind::SurpriseRemoval)
+    }
+
+    fn refresh_plan(&mut self) {
+        self.plan_stale = false;
+        let old = self.plan.steering.take();
+        let cells = Arc::clone(&self.cells);
+        let read =
+            |offset| cell(&*cells, offset).map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
+        self.plan = Plan::snapshot(read, old);
+    }
+
+    fn follow_link(&mut self, up: bool) {
+        if up != self.link_up {
+            self.link_up = up;
+            self.publish_link();
+            self.raise(r::EICR_LINK);
+        }
+    }
+
+    /// Sets interrupt causes; an unmasked one reaches the hook. Delivery by vector (IVAR) and
+    /// moderation (EITR) are the hook's owner's.
+    pub(super) fn raise(&mut self, causes: u32) {
+        self.set(r::EICR, self.get(r::EICR) | causes);
+        let unmasked = causes & self.get(r::EIMS);
+        if unmasked != 0
+            && let Some(hook) = &mut self.interrupt
+        {
+            hook(unmasked.trailing_zeros());
+        }
+    }
+
+    /// Who is told of interrupts.
+    pub fn on_interrupt(&mut self, hook: InterruptHook) {
+        self.interrupt = Some(hook);
+    }
+
+    /// Statistics since the device was made.
+    pub fn totals(&self) -> &super::Totals {
+        self.statistics.totals()
+    }
+
+    /// What the driver did wrong so far.
+    pub fn violations(&self) -> &Violations {
+        &self.violations
+    }
+
+    /// Adds a fault.
+    pub fn inject(&mut self, fault: Fault) {
+        self.faults.add(fault);
+    }
+
+    /// Makes the device healthy again; queues that stopped stay stopped until they are reset.
+    pub fn heal(&mut self) {
+        self.faults.clear();
+    }
+
+    /// Stores where the device has got to in the head registers. Done on request, and not with
+    /// every frame: heads share a cache line with the tails a driver writes.
+    pub fn publish_heads(&mut self) {
+        for &queue in &self.receiving {
+            let head = self.receive[queue].head;
+            self.set(r::receive_offset(queue, QueueRegister::Head), head);
+        }
+        for &queue in &self.transmitting {
+            let head = self.transmit[queue].head;
+            self.set(r::transmit_offset(queue, QueueRegister::Head), head);
+        }
+    }
+
+    pub(super) fn dma_fault(&mut self, what: &str, queue: usize, address: u64) {
+        self.violations.record(Violation::DmaFault, || {
+            format!("{what} queue {queue}: {address:#x} is no DMA memory; the queue stops")
+        });
+    }
+}
+
+/// The cell at byte `offset`.
+#[inline(always)]
+pub(super) fn cell(
+    cells: &(dyn AsRef<[AtomicU32]> + Send + Sync),
+    offset: u32,
+) -> Option<&AtomicU32> {
+    cells.as_ref().get((offset / 4) as usize)
+}
+
+impl Plan {
+    fn snapshot(read: impl Fn(u32) -> u32 + Copy, old: Option<Steering>) -> Self {
+        let hlreg0 = read(r::HLREG0);
+        let limit = if hlreg0 & r::HLREG0_JUMBO != 0 {
+            (read(r::MAXFRS) >> 16) as usize
+        } else {
+            1518
+        };
+        Self {
+            receive: read(r::RXCTRL) & r::RXCTRL_ENABLE != 0,
+            transmit: read(r::DMATXCTL) & r::DMATXCTL_ENABLE != 0,
+            filters: Filters::snapshot(read),
+            steering: Steering::snapshot(read(r::MRQC), read, old),
+            max_frame: limit.saturating_sub(4).min(MAX_FRAME),
+            strip_crc: hlreg0 & r::HLREG0_CRC_STRIP != 0,
+            pad: hlreg0 & r::HLREG0_PAD != 0,
+            vlan_type: read(r::VLNCTRL) as u16,
+            transmit_vlan_type: (read(r::DMATXCTL) >> 16) as u16,
+            report_hash: read(r::RXCSUM) & r::RXCSUM_HASH != 0,
+        }
+    }
+}
