@@ -2,8 +2,8 @@
 //!
 //! [`SharedBar`] makes a register file for each port, starts a driver in a mount namespace where
 //! `/sys`, `/dev` and `/run` show those ports ([`sysfs`], [`namespace`]), finds the process that maps
-//! a BAR and shows the device its huge pages ([`attach`], [`memory`]). Whoever steps the devices does
-//! so on [`SharedBar::registers`] and [`SharedBar::memory`], and asks [`SharedBar::watch`] who is there.
+//! a BAR and shows the device its huge pages ([`attach`], [`memory`]). [`SharedPorts`] are the devices
+//! behind the BARs; [`SharedBar::watch`] looks who comes and goes.
 //!
 //! What a plain BAR cannot do: trap an access. Counters are not cleared by reading, bits are not
 //! cleared by writing one. Linux only; needs root.
@@ -15,6 +15,7 @@ mod bar;
 mod huge_pages;
 mod memory;
 mod namespace;
+mod ports;
 mod sysfs;
 
 use std::process::{Child, Command};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 pub use bar::BarMemory;
 pub use huge_pages::Reservation;
 pub use memory::{DriverMemory, Watch};
+pub use ports::SharedPorts;
 pub use sysfs::HUGE_DIRECTORY;
 
 /// What a port says it is.
@@ -112,6 +114,11 @@ impl SharedBar {
     /// The PCI address of port `port`, as the driver sees it.
     pub fn address(&self, port: usize) -> String {
         sysfs::pci_address(port)
+    }
+
+    /// What the ports say they are.
+    pub fn identities(&self) -> &[PortIdentity] {
+        &self.identities
     }
 
     /// The registers of each port.
