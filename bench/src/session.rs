@@ -15,6 +15,9 @@ use crate::dpdk::{CodePath, Dpdk, DpdkError};
 use crate::plan::Row;
 use crate::statistics::Sample;
 
+/// What both drivers find: an 82599 on a KX4 backplane, which needs no module.
+pub const DEVICE_ID: u16 = 0x10f7;
+
 /// Which group of ports is whose.
 const DPDK: usize = 0;
 const OURS: usize = 1;
@@ -106,7 +109,7 @@ impl Session {
         placement: Placement,
         log: PathBuf,
     ) -> Result<Self, SessionError> {
-        let identity = PortIdentity::new(0x10f7);
+        let identity = PortIdentity::new(DEVICE_ID);
         let bar = SharedBar::new(&[identity, identity])?;
         let pages = [Arc::new(ControlPage::new()?), Arc::new(ControlPage::new()?)];
         let (own_ports, bring_up) = rig.own_ports()?;
