@@ -7,6 +7,7 @@
 //! device; [`statistics`] says which windows count; [`report`] and [`figure`] say what came of it.
 
 pub mod compare;
+pub mod constant_wire;
 pub mod control;
 pub mod device_thread;
 pub mod dpdk;
@@ -18,4 +19,5 @@ pub mod report;
 mod rig;
 pub mod session;
 pub mod statistics;
+pub mod third_party;
 pub mod timing;

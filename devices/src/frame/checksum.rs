@@ -14,13 +14,18 @@ impl Sum {
         // The ones' complement sum does not care for byte order until the end (RFC 1071, 2(B)),
         // so whole words are added as they lie in memory and swapped once.
         let mut sum = 0u64;
-        let (words, rest) = bytes.as_chunks::<4>();
+        let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
-            sum += u64::from(u32::from_ne_bytes(*word));
+            let word = u64::from_ne_bytes(*word);
+            sum += (word & 0xFFFF_FFFF) + (word >> 32);
         }
-        let mut last = [0; 4];
-        last[..rest.len()].copy_from_slice(rest);
-        sum += u64::from(u32::from_ne_bytes(last));
+        let (halves, rest) = rest.as_chunks::<2>();
+        for half in halves {
+            sum += u64::from(u16::from_ne_bytes(*half));
+        }
+        if let [last] = *rest {
+            sum += u64::from(u16::from_ne_bytes([last, 0]));
+        }
         Self(self.0 + u64::from(u16::from_be(fold(sum))))
     }
 

@@ -49,30 +49,58 @@ impl Toeplitz {
     /// not hashed, as the 82599 does not (section 7.1.2.8.1).
     #[inline]
     pub fn hash_frame(&self, frame: &[u8], layout: &Layout, fields: RssFields) -> Option<RssHash> {
-        let (addresses, length, kinds) = match layout.l3 {
-            L3::Ipv4 => (usize::from(layout.l3_offset) + 12, 8, &IPV4_KINDS),
-            L3::Ipv6 => (usize::from(layout.l3_offset) + 8, 32, &IPV6_KINDS),
-            _ => return None,
-        };
+        let l3 = usize::from(layout.l3_offset);
+        match layout.l3 {
+            L3::Ipv4 => self.hash_fields::<8>(frame, l3 + 12, layout, fields, &IPV4_KINDS),
+            L3::Ipv6 => self.hash_fields::<32>(frame, l3 + 8, layout, fields, &IPV6_KINDS),
+            _ => None,
+        }
+    }
+
+    /// `ADDRESSES`: bytes of the two addresses, which begin at `at`.
+    #[inline]
+    fn hash_fields<const ADDRESSES: usize>(
+        &self,
+        frame: &[u8],
+        at: usize,
+        layout: &Layout,
+        fields: RssFields,
+        kinds: &[(RssType, RssFields); 3],
+    ) -> Option<RssHash> {
         let [(tcp, tcp_field), (udp, udp_field), (plain, plain_field)] = *kinds;
-        let addresses = frame.get(addresses..addresses + length)?;
+        let addresses = frame.get(at..)?.first_chunk::<ADDRESSES>()?;
         let with_ports = match layout.l4 {
             L4::Tcp if fields.has(tcp_field) => Some(tcp),
             L4::Udp if fields.has(udp_field) => Some(udp),
             _ => None,
         };
         if let Some(kind) = with_ports {
-            let at = usize::from(layout.l4_offset);
-            let ports = frame.get(at..at + 4)?;
-            let mut value = self.hash(addresses);
-            for (row, &byte) in self.table[length..].iter().zip(ports) {
-                value ^= row[usize::from(byte)];
-            }
-            return Some(RssHash { kind, value });
+            let ports = frame
+                .get(usize::from(layout.l4_offset)..)?
+                .first_chunk::<4>()?;
+            let value = self.hash_at::<0, ADDRESSES>(addresses);
+            let ports = match ADDRESSES {
+                8 => self.hash_at::<8, 4>(ports),
+                _ => self.hash_at::<32, 4>(ports),
+            };
+            return Some(RssHash {
+                kind,
+                value: value ^ ports,
+            });
         }
         fields.has(plain_field).then(|| RssHash {
             kind: plain,
-            value: self.hash(addresses),
+            value: self.hash_at::<0, _>(addresses),
+        })
+    }
+
+    /// The part of a hash that `LENGTH` bytes from byte `AT` of the input contribute: fixed, so that
+    /// it is a straight line of table reads.
+    #[inline(always)]
+    fn hash_at<const AT: usize, const LENGTH: usize>(&self, input: &[u8; LENGTH]) -> u32 {
+        let bytes = input.iter().enumerate();
+        bytes.fold(0, |hash, (n, &byte)| {
+            hash ^ self.table[AT + n][usize::from(byte)]
         })
     }
 }

@@ -17,8 +17,6 @@ use super::strict::Violation;
 const LINKS_10G: u32 = r::LINKS_UP | 0x3000_0000 | 0x8000_0000 | 0x0002_0000 | 0x0000_0F00;
 /// SWSM bit 0: reading it takes it.
 const SWSM_SOFTWARE: u32 = 1 << 0;
-/// SWSM bit 1: software has the register semaphore.
-const SWSM_FIRMWARE: u32 = 1 << 1;
 /// SWFW_SYNC bits 9:5: firmware holds the resource.
 const SYNC_FIRMWARE: u32 = 0x1F << 5;
 
@@ -196,9 +194,10 @@ impl Core {
                 }
             }
             _ if enabled => {
-                self.violations.record(Violation::QueueWriteWhileEnabled, || {
-                    format!("{place:?} = {value:#x} while the queue is enabled")
-                });
+                self.violations
+                    .record(Violation::QueueWriteWhileEnabled, || {
+                        format!("{place:?} = {value:#x} while the queue is enabled")
+                    });
             }
             QueueRegister::Length if value == 0 || !value.is_multiple_of(128) => {
                 self.violations.record(Violation::RingLength, || {
@@ -266,9 +265,10 @@ impl Core {
         }
         let kind = buffers >> 25 & 7;
         if !matches!(kind, 0 | 1) {
-            self.violations.record(Violation::HeaderSplitUnsupported, || {
-                format!("SRRCTL({queue}) = {buffers:#x}: descriptor type {kind}")
-            });
+            self.violations
+                .record(Violation::HeaderSplitUnsupported, || {
+                    format!("SRRCTL({queue}) = {buffers:#x}: descriptor type {kind}")
+                });
         }
         let state = &mut self.receive[queue];
         state.base = base & !0x7F;
@@ -343,7 +343,10 @@ impl Core {
         match offset {
             r::CTRL => self.control_written(value),
             r::EICR => self.set(r::EICR, old & !value),
-            r::EICS => self.set_causes(value, old),
+            r::EICS => {
+                self.set(r::EICS, 0);
+                self.raise(value);
+            }
             r::EIMS => self.set(r::EIMS, old | value),
             r::EIMC => {
                 self.set(r::EIMC, 0);
@@ -371,11 +374,6 @@ impl Core {
         }
     }
 
-    fn set_causes(&mut self, value: u32, _old: u32) {
-        self.set(r::EICS, 0);
-        self.raise(value);
-    }
-
     fn control_written(&mut self, value: u32) {
         if value & (r::CTRL_RESET | r::CTRL_LINK_RESET) != 0 {
             if self.faults.hit(FaultKind::ResetNeverCompletes) {
@@ -394,9 +392,10 @@ impl Core {
 
     fn check_while_receiving(&mut self, name: &str, changed: u32) {
         if changed != 0 && self.get(r::RXCTRL) & r::RXCTRL_ENABLE != 0 {
-            self.violations.record(Violation::ControlWriteWhileReceiving, || {
-                format!("{name}: bits {changed:#x} changed while RXCTRL.RXEN is set")
-            });
+            self.violations
+                .record(Violation::ControlWriteWhileReceiving, || {
+                    format!("{name}: bits {changed:#x} changed while RXCTRL.RXEN is set")
+                });
         }
     }
 
@@ -428,10 +427,7 @@ impl Core {
         if self.faults.hit(FaultKind::EepromGarbage) {
             word ^= 1;
         }
-        self.set(
-            r::EERD,
-            u32::from(word) << 16 | address << 2 | r::EERD_DONE,
-        );
+        self.set(r::EERD, u32::from(word) << 16 | address << 2 | r::EERD_DONE);
     }
 
     fn eeprom_request(&mut self, value: u32) {
@@ -551,12 +547,6 @@ impl Core {
         self.seen = (offsets.into_iter())
             .map(|offset| (offset, self.get(offset)))
             .collect();
-    }
-
-    /// The semaphore bits, for tests of who holds what.
-    #[cfg(test)]
-    pub(super) fn semaphore(&self) -> u32 {
-        self.get(r::SWSM) & (SWSM_SOFTWARE | SWSM_FIRMWARE)
     }
 }
 

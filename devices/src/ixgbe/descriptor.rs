@@ -106,8 +106,6 @@ pub const TX_DONE: u64 = 1 << 32;
 pub const TX_IP_CHECKSUM: u64 = 1 << 40;
 /// Advanced: insert the TCP or UDP checksum (POPTS.TXSM).
 pub const TX_L4_CHECKSUM: u64 = 1 << 41;
-/// Advanced: the context named by IDX is meant (CC).
-pub const TX_CHECK_CONTEXT: u64 = 1 << 39;
 /// Advanced: the type field.
 pub const TX_TYPE: u64 = 0xF << 20;
 /// Type of a data descriptor.
@@ -213,7 +211,10 @@ mod tests {
 
     #[test]
     fn context_fields_are_cut_out() {
-        let words = [14 << 9 | 20 | 0x0064 << 16, 1 << 10 | 1 << 11 | 2 << 20 | 1 << 29 | 1 << 36];
+        let words = [
+            14 << 9 | 20 | 0x0064 << 16,
+            1 << 10 | 1 << 11 | 2 << 20 | 1 << 29 | 1 << 36,
+        ];
         let context = Context::parse(words);
         assert_eq!(
             context,

@@ -43,7 +43,10 @@ impl Eeprom {
         words[PHY_LIST_POINTER] = PHY_LIST;
         words[CAPABILITIES] = 0x0001;
         words[0x37] = NONE;
-        for (word, pair) in words[0x10..0x13].iter_mut().zip(identity.mac.chunks_exact(2)) {
+        for (word, pair) in words[0x10..0x13]
+            .iter_mut()
+            .zip(identity.mac.chunks_exact(2))
+        {
             *word = u16::from_le_bytes([pair[0], pair[1]]);
         }
         words[0x2D] = 0x8000;

@@ -96,7 +96,8 @@ impl Faults {
 
     /// One occasion for `kind`: whether it goes wrong.
     pub fn hit(&mut self, kind: FaultKind) -> bool {
-        self.pick(|candidate| (candidate == kind).then_some(())).is_some()
+        self.pick(|candidate| (candidate == kind).then_some(()))
+            .is_some()
     }
 
     /// One occasion for the first fault that `select` knows.

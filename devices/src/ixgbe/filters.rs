@@ -35,17 +35,18 @@ impl Filters {
     pub fn snapshot(read: impl Fn(u32) -> u32) -> Self {
         let fctrl = read(r::FCTRL);
         let mut addresses = (0..128).filter_map(|index| {
-            let (low, high) = (read(r::RAL + 8 * index), read(r::RAL + 8 * index + 4));
+            let at = r::receive_address(index);
+            let (low, high) = (read(at), read(at + 4));
             (high & r::RAH_VALID != 0).then(|| mac(low, high))
         });
         let first = addresses.next();
         let others = addresses.collect();
         let mcstctrl = read(r::MCSTCTRL);
-        let multicast_table = (mcstctrl & r::MCSTCTRL_ENABLE != 0)
-            .then(|| (mcstctrl & 3, table(&read, r::MTA)));
-        let unicast_table = Some(table(&read, r::UTA)).filter(|table| table.iter().any(|&w| w != 0));
-        let vlan_table =
-            (read(r::VLNCTRL) & r::VLNCTRL_FILTER != 0).then(|| table(&read, r::VFTA));
+        let multicast_table =
+            (mcstctrl & r::MCSTCTRL_ENABLE != 0).then(|| (mcstctrl & 3, table(&read, r::MTA)));
+        let unicast_table =
+            Some(table(&read, r::UTA)).filter(|table| table.iter().any(|&w| w != 0));
+        let vlan_table = (read(r::VLNCTRL) & r::VLNCTRL_FILTER != 0).then(|| table(&read, r::VFTA));
         Self {
             unicast: fctrl & r::FCTRL_UNICAST != 0,
             multicast: fctrl & r::FCTRL_MULTICAST != 0,
@@ -86,12 +87,6 @@ impl Filters {
         }
         let table = self.unicast_table.as_ref()?;
         in_table(table, vector(0, destination)).then_some(Accepted::Inexactly)
-    }
-
-    /// Whether VLANs are filtered at all.
-    #[inline(always)]
-    pub fn filters_vlans(&self) -> bool {
-        self.vlan_table.is_some()
     }
 
     /// Whether the port takes frames of this tag.
@@ -146,8 +141,8 @@ mod tests {
 
     fn filters(extra: &[(u32, u32)]) -> Filters {
         let mut registers = HashMap::from([
-            (r::RAL, 0x3322_1102),
-            (r::RAL + 4, r::RAH_VALID | 0x5544),
+            (r::receive_address(0), 0x3322_1102),
+            (r::receive_address(0) + 4, r::RAH_VALID | 0x5544),
         ]);
         registers.extend(extra.iter().copied());
         Filters::snapshot(|offset| registers.get(&offset).copied().unwrap_or(0))

@@ -157,7 +157,11 @@ impl I2c {
 
     fn clock_falls(&mut self) {
         match self.state {
-            State::Receive { role, bits: 8, value } => self.byte_received(role, value),
+            State::Receive {
+                role,
+                bits: 8,
+                value,
+            } => self.byte_received(role, value),
             State::Acknowledge { role, value } => self.after_acknowledge(role, value),
             State::Send { bits: 7, .. } => self.release(State::Acknowledged { by_driver: false }),
             State::Send { bits, value } => self.send_bit(bits + 1, value),
@@ -238,7 +242,9 @@ mod tests {
         }
         /// Whether the module acknowledged.
         fn byte_out(&mut self, value: u8) -> bool {
-            (0..8).rev().for_each(|bit| self.bit_out(value >> bit & 1 != 0));
+            (0..8)
+                .rev()
+                .for_each(|bit| self.bit_out(value >> bit & 1 != 0));
             !self.bit_in()
         }
         fn byte_in(&mut self, more: bool) -> u8 {

@@ -3,18 +3,17 @@
 //! Invariant: the core is behind one lock. A device thread holds it for one bounded poll at a time
 //! and stands back while a register access waits, so that accesses take microseconds.
 
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sumac_device::{Bar, Clock, DeviceBacking, PciId, RegisterIo};
+use sumac_device::{Bar, Clock, DeviceBacking, PciId};
 
 use super::device::{Access32, Cells, Core};
 use super::registers::{BAR_BYTES, Place, QueueRegister, decode};
 use super::{Fault, Identity, Totals, VENDOR, Violations};
-use crate::memory::{Access, GuestMemory, SimDma};
+use crate::memory::{Access, BarCells, GuestMemory, SimDma, Trap, TrappedBar};
 use crate::wire::{AnyWire, Wire, WireReport, WireVisitor};
 
 /// Polls without work before a device thread gives way to others.
@@ -64,7 +63,7 @@ pub struct Sim82599 {
 struct Shared {
     name: String,
     identity: Identity,
-    cells: Arc<Memory>,
+    cells: Arc<BarCells>,
     port: Mutex<Port>,
     /// Register accesses that want the lock.
     waiting: AtomicU32,
@@ -76,20 +75,10 @@ struct Port {
     wire: AnyWire,
 }
 
-/// The BAR's cells.
-struct Memory(Box<[AtomicU32]>);
-
-impl AsRef<[AtomicU32]> for Memory {
-    fn as_ref(&self) -> &[AtomicU32] {
-        &self.0
-    }
-}
-
 impl Sim82599 {
     /// A device at power-on. All devices of a process may share one `dma`, and with it one pool.
     pub fn new(config: Sim82599Config, dma: &SimDma) -> Self {
-        let cells = (0..BAR_BYTES / 4).map(|_| AtomicU32::new(0)).collect();
-        let cells = Arc::new(Memory(cells));
+        let cells = Arc::new(BarCells::new(BAR_BYTES));
         let core = Core::new(
             Arc::clone(&cells) as Cells,
             Access32::Trapped,
@@ -120,7 +109,10 @@ impl Sim82599 {
                 vendor: VENDOR,
                 device: self.shared.identity.device_id,
             },
-            bar: Bar::new(Arc::new(TrappedBar(Arc::clone(&self.shared)))),
+            bar: Bar::new(Arc::new(TrappedBar::new(
+                Arc::clone(&self.shared.cells),
+                Arc::clone(&self.shared) as _,
+            ))),
             dma: Arc::new(self.dma.clone()),
             clock: Arc::new(SystemClock::new()),
         }
@@ -204,31 +196,21 @@ impl Port {
     }
 }
 
-/// The BAR as drivers see it.
-struct TrappedBar(Arc<Shared>);
-
-// SAFETY: the cells are atomics in a box that `self` keeps alive and that is never replaced.
-unsafe impl RegisterIo for TrappedBar {
-    fn len(&self) -> u32 {
-        BAR_BYTES
+impl Trap for Shared {
+    fn read(&self, offset: u32) -> u32 {
+        self.lock_first().core.read(offset)
     }
 
-    fn read32(&self, offset: u32) -> u32 {
-        self.0.lock_first().core.read(offset)
-    }
-
-    fn write32(&self, offset: u32, value: u32) {
-        self.0.lock_first().core.write(offset, value);
+    fn write(&self, offset: u32, value: u32) {
+        self.lock_first().core.write(offset, value);
     }
 
     /// Tails only: everything else has side effects.
-    fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
-        let (Place::Receive(_, QueueRegister::Tail) | Place::Transmit(_, QueueRegister::Tail)) =
-            decode(offset)
-        else {
-            return None;
-        };
-        (*self.0.cells).as_ref().get((offset / 4) as usize).map(NonNull::from)
+    fn untrapped(&self, offset: u32) -> bool {
+        matches!(
+            decode(offset),
+            Place::Receive(_, QueueRegister::Tail) | Place::Transmit(_, QueueRegister::Tail)
+        )
     }
 }
 

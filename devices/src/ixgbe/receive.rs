@@ -76,6 +76,13 @@ impl ReceiveQueue {
         self.owned.clear();
     }
 
+    /// Software moved the head.
+    pub fn restart_at(&mut self, head: u32) {
+        if head < self.count {
+            self.restart(head);
+        }
+    }
+
     fn available(&self) -> u32 {
         distance(self.head, self.tail, self.count)
     }
@@ -278,7 +285,13 @@ impl Core {
             report.vlan = tag.unwrap_or(0);
         }
         let stored = self.as_stored(frame, strip);
-        match self.deliver(access, queue, stored.as_deref().unwrap_or(frame), report, drops) {
+        match self.deliver(
+            access,
+            queue,
+            stored.as_deref().unwrap_or(frame),
+            report,
+            drops,
+        ) {
             Delivery::Done => self.count_received(queue, frame),
             Delivery::Dropped => {}
             Delivery::Waits => return false,
@@ -361,10 +374,7 @@ impl Core {
             (queue.buffer_size, queue.advanced)
         };
         for number in 0..needed {
-            let index = wrapped(
-                self.receive[queue].head + number,
-                self.receive[queue].count,
-            );
+            let index = wrapped(self.receive[queue].head + number, self.receive[queue].count);
             let last = number + 1 == needed;
             let mut words = if last {
                 Received {
@@ -499,7 +509,10 @@ impl ReceiveQueue {
             }
             if access.slice(address, self.buffer_size).is_none() {
                 violations.record(Violation::DmaFault, || {
-                    format!("receive queue {number}: no {} bytes at {address:#x}", self.buffer_size)
+                    format!(
+                        "receive queue {number}: no {} bytes at {address:#x}",
+                        self.buffer_size
+                    )
                 });
             }
             self.checked = wrapped(self.checked + 1, self.count);

@@ -266,7 +266,10 @@ impl Statistics {
             return Some(take_part(total, read, part));
         }
         let (set, kind, part) = queue_register(offset)?;
-        let (total, read) = (self.totals.queues[set][kind], &mut self.read.queues[set][kind]);
+        let (total, read) = (
+            self.totals.queues[set][kind],
+            &mut self.read.queues[set][kind],
+        );
         Some(take_part(total, read, part))
     }
 }
@@ -298,9 +301,7 @@ fn queue_register(offset: u32) -> Option<(usize, usize, Part)> {
         0x1430..0x1830 if offset % 0x40 == 0x30 => Some((in_block(0x1430), 2, Part::Whole)),
         0x8680..0x86C0 => Some((((offset - 0x8680) / 4) as usize, 3, Part::Whole)),
         0x6030..0x6430 if offset % 0x40 == 0x30 => Some((in_block(0x6030), 3, Part::Whole)),
-        0x8700..0x8780 if offset % 8 == 0 => {
-            Some((((offset - 0x8700) / 8) as usize, 4, Part::Low))
-        }
+        0x8700..0x8780 if offset % 8 == 0 => Some((((offset - 0x8700) / 8) as usize, 4, Part::Low)),
         0x8700..0x8780 => Some((((offset - 0x8700) / 8) as usize, 4, Part::High)),
         _ => None,
     }
@@ -356,7 +357,15 @@ mod tests {
 
     #[test]
     fn sizes_fall_into_their_class() {
-        for (len, class) in [(60, 0), (61, 1), (123, 1), (124, 2), (507, 3), (508, 4), (1020, 5)] {
+        for (len, class) in [
+            (60, 0),
+            (61, 1),
+            (123, 1),
+            (124, 2),
+            (507, 3),
+            (508, 4),
+            (1020, 5),
+        ] {
             assert_eq!(size_class(len), class, "{len}");
         }
     }

@@ -146,7 +146,10 @@ mod tests {
             violations.record(Violation::ZeroLength, || format!("descriptor {index}"));
         }
         assert_eq!(violations.total(), 100);
-        assert_eq!(violations.by_name().collect::<Vec<_>>(), [("zero-length", 100)]);
+        assert_eq!(
+            violations.by_name().collect::<Vec<_>>(),
+            [("zero-length", 100)]
+        );
         assert_eq!(violations.described().count(), DESCRIBED);
         assert!(violations.to_string().contains("descriptor 0"));
     }

@@ -54,6 +54,13 @@ impl TransmitQueue {
         self.contexts = [None; 2];
     }
 
+    /// Software moved the head.
+    pub fn restart_at(&mut self, head: u32) {
+        if head < self.count {
+            self.restart(head);
+        }
+    }
+
     fn available(&self) -> u32 {
         distance(self.head, self.tail, self.count)
     }
@@ -134,7 +141,11 @@ impl Core {
             let plain = words[1] & d::TX_PLAIN_MASK == d::TX_PLAIN
                 && (MIN_FRAME..=PLAIN_FRAME).contains(&len)
                 && d::payload_length(words[1]) == len;
-            let payload = if plain { access.slice(words[0], len) } else { None };
+            let payload = if plain {
+                access.slice(words[0], len)
+            } else {
+                None
+            };
             let Some(payload) = payload else { break };
             payload.read(&mut frame[..len]);
             if !wire.transmit(now_ns, &frame[..len]) {
@@ -349,7 +360,10 @@ impl Core {
         };
         if let Err(error) = checksums.insert(frame) {
             self.violations.record(Violation::ChecksumContext, || {
-                format!("transmit queue {queue}: {error:?} for a frame of {} bytes", frame.len())
+                format!(
+                    "transmit queue {queue}: {error:?} for a frame of {} bytes",
+                    frame.len()
+                )
             });
         }
     }
@@ -359,7 +373,10 @@ impl Core {
         let (offset, start) = ((word >> 16 & 0xFF) as usize, (word >> 40 & 0xFF) as usize);
         if start >= frame.len() || offset + 2 > frame.len() {
             self.violations.record(Violation::ChecksumContext, || {
-                format!("legacy checksum from {start} to {offset} in {} bytes", frame.len())
+                format!(
+                    "legacy checksum from {start} to {offset} in {} bytes",
+                    frame.len()
+                )
             });
             return;
         }
@@ -372,7 +389,13 @@ impl Core {
     }
 
     /// Consumes `descriptors` at the head: status where it was asked for.
-    fn complete(&mut self, access: &Access<'_>, ring: &GuestRing<'_>, queue: usize, descriptors: u32) {
+    fn complete(
+        &mut self,
+        access: &Access<'_>,
+        ring: &GuestRing<'_>,
+        queue: usize,
+        descriptors: u32,
+    ) {
         let (head, count) = (self.transmit[queue].head, self.transmit[queue].count);
         let next = wrapped(head + descriptors, count);
         let silent = self.faults.any() && self.faults.hit(FaultKind::TransmitNeverDone);

@@ -6,9 +6,11 @@
 // UNSAFETY: driver memory is raw, shared and written from both sides; see each module's invariant.
 #![expect(unsafe_code)]
 
+mod bar;
 mod copy;
 mod dma;
 mod window;
 
+pub use bar::{BarCells, Trap, TrappedBar};
 pub use dma::{DmaFacts, SimDma};
 pub use window::{Access, CHUNK, GuestMemory, GuestRing, GuestSlice, PAGE, WindowError};

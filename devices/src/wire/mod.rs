@@ -11,9 +11,32 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+mod error;
+mod generator;
 mod null;
+mod options;
+mod pace;
+mod pcap;
+mod peer;
+mod sink;
+mod stamp;
+// UNSAFETY: network interfaces are set up by ioctls and socket options that take raw structures.
+#[expect(unsafe_code)]
+mod sys;
+mod tap;
+#[cfg(test)]
+mod tests;
+mod veth;
 
+pub use error::WireError;
+pub use generator::{GenOptions, GenWire};
 pub use null::NullWire;
+pub use options::WireOptions;
+pub use pace::Rate;
+pub use pcap::PcapWire;
+pub use peer::{PeerWire, Peers, pair};
+pub use tap::TapWire;
+pub use veth::VethWire;
 
 /// The longest frame any wire carries, in bytes without the frame check sequence. The 82599
 /// receives frames of up to 9,728 bytes with it (MAXFRS, datasheet section 8.2.3.22.13).
@@ -186,6 +209,16 @@ macro_rules! any_wire {
 }
 
 any_wire! {
+    /// A generator that verifies what comes back.
+    Gen(GenWire),
+    /// Capture files.
+    Pcap(PcapWire),
+    /// A TAP interface.
+    Tap(TapWire),
+    /// A network interface of the host.
+    Veth(VethWire),
+    /// Another software port.
+    Peer(PeerWire),
     /// A link with nobody at the other end.
     Null(NullWire),
 }

@@ -1,0 +1,176 @@
+//! `tap=NAME`: a TAP interface, created if there is none.
+//!
+//! Whoever uses the interface sees a network card with the software port at the other end of the
+//! cable. The kernel hands over whole frames with their checksums filled in, since the interface
+//! promises no offloads. Its MTU is the user's to set.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+
+use super::sys::{self, interface_name};
+use super::{LinkSwitch, MAX_FRAME, Wire, WireError, WireReport};
+
+/// Nanoseconds without a system call after one that had no frame: a device asks again far sooner
+/// than an interface has anything new.
+pub(super) const IDLE_NS: u64 = 5_000;
+/// What the kernel can hand over at most.
+pub(super) const BUFFER: usize = 65_536;
+
+/// A TAP interface.
+#[derive(Debug)]
+pub struct TapWire {
+    link: LinkSwitch,
+    name: String,
+    file: File,
+    buffer: Box<[u8]>,
+    /// Bytes of the frame at the port; 0 is none.
+    length: usize,
+    idle_until_ns: u64,
+    report: WireReport,
+}
+
+impl TapWire {
+    /// Attaches to the TAP interface `name`, creating it if there is none, and sets it up.
+    ///
+    /// # Errors
+    /// No permission, the interface is something else, or somebody else has it.
+    pub fn open(name: &str) -> Result<Self, WireError> {
+        let checked =
+            interface_name(name).ok_or_else(|| WireError::InterfaceName(name.to_owned()))?;
+        let file = sys::open_tap(&checked).map_err(|error| attach_error(name, error))?;
+        sys::set_up(&checked)
+            .map_err(|error| system_error(name, "set it up", "CAP_NET_ADMIN", error))?;
+        Ok(Self {
+            link: LinkSwitch::new(),
+            name: name.to_owned(),
+            file,
+            buffer: vec![0; BUFFER].into(),
+            length: 0,
+            idle_until_ns: 0,
+            report: WireReport {
+                has_input: true,
+                ..WireReport::default()
+            },
+        })
+    }
+
+    fn fail(&mut self, action: &str, error: &std::io::Error) {
+        let text = || format!("{}: cannot {action}: {error}", self.name);
+        self.report.failure.get_or_insert_with(text);
+    }
+}
+
+fn attach_error(name: &str, error: std::io::Error) -> WireError {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => WireError::NoTun(name.to_owned()),
+        Some(libc::EINVAL) => WireError::NotTap(name.to_owned()),
+        Some(libc::EBUSY) => WireError::Busy(name.to_owned()),
+        _ => system_error(name, "attach to a TAP interface", "CAP_NET_ADMIN", error),
+    }
+}
+
+/// An error of set-up that has no special meaning.
+pub(super) fn system_error(
+    name: &str,
+    action: &'static str,
+    capability: &'static str,
+    source: std::io::Error,
+) -> WireError {
+    let name = name.to_owned();
+    match source.kind() {
+        ErrorKind::PermissionDenied => WireError::Permission {
+            name,
+            action,
+            capability,
+        },
+        _ => WireError::System {
+            name,
+            action,
+            source,
+        },
+    }
+}
+
+/// What to do about a frame that the kernel did not take.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No room now: try again.
+    Retry,
+    /// This frame is lost: too long for the interface, or the interface is down.
+    Frame,
+    /// Nothing will go any more.
+    Interface,
+}
+
+impl Refusal {
+    pub(super) fn of(error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR | libc::ENOMEM) => Self::Retry,
+            Some(libc::ENODEV | libc::ENXIO | libc::EBADFD) => Self::Interface,
+            _ => Self::Frame,
+        }
+    }
+}
+
+impl Wire for TapWire {
+    fn peek(&mut self, now_ns: u64) -> Option<&[u8]> {
+        if !self.link.is_up() || (self.length == 0 && now_ns < self.idle_until_ns) {
+            return None;
+        }
+        while self.length == 0 {
+            match self.file.read(&mut self.buffer) {
+                Ok(length) if length > MAX_FRAME => self.report.errors.oversize += 1,
+                Ok(0) => return None,
+                Ok(length) => self.length = length,
+                Err(error) => {
+                    self.idle_until_ns = now_ns + IDLE_NS;
+                    // EIO: the interface is down, and may come up again.
+                    if Refusal::of(&error) == Refusal::Interface {
+                        self.fail("receive", &error);
+                        self.report.finished = true;
+                    }
+                    return None;
+                }
+            }
+        }
+        self.buffer.get(..self.length)
+    }
+
+    fn consume(&mut self) {
+        if self.length > 0 {
+            self.report.to_device_frames += 1;
+            self.report.to_device_bytes += self.length as u64;
+            self.length = 0;
+        }
+    }
+
+    fn transmit(&mut self, _now_ns: u64, frame: &[u8]) -> bool {
+        match self.file.write(frame) {
+            Ok(_) => {
+                self.report.from_device_frames += 1;
+                self.report.from_device_bytes += frame.len() as u64;
+            }
+            Err(error) => match Refusal::of(&error) {
+                Refusal::Retry => return false,
+                Refusal::Frame => self.report.errors.refused += 1,
+                Refusal::Interface => {
+                    self.report.errors.refused += 1;
+                    self.fail("send", &error);
+                }
+            },
+        }
+        true
+    }
+
+    fn drops_when_full(&self) -> bool {
+        false
+    }
+
+    fn link(&self) -> &LinkSwitch {
+        &self.link
+    }
+
+    fn report(&self) -> WireReport {
+        self.report.clone()
+    }
+}
