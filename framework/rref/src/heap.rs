@@ -62,11 +62,10 @@ exchangeable_numbers!(
     i64 = 8
 );
 
-// SAFETY: an array holds what its elements hold; the tag mixes element and length (FNV-1a step),
-// with the top bit set to stay clear of the small tags above.
+// SAFETY: an array holds what its elements hold; the tag is made of the element's and the
+// length.
 unsafe impl<T: Exchangeable, const N: usize> Exchangeable for [T; N] {
-    const TAG: TypeTag =
-        TypeTag((T::TAG.0 ^ N as u64).wrapping_mul(0x0000_0100_0000_01b3) | 1 << 63);
+    const TAG: TypeTag = T::TAG.of_many(b'A', N);
 }
 
 struct Class {

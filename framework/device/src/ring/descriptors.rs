@@ -49,6 +49,7 @@ impl Descriptors {
     /// Zeroed descriptors in memory of the device's.
     pub(super) fn allocate(dma: &dyn DmaSpace, size: RingSize) -> Result<Self, DmaError> {
         let memory = dma.allocate(size.bytes() as usize, 4096)?;
+        memory.check(size.bytes() as usize, 4096)?;
         for cell in memory.cells() {
             cell.store(0, Ordering::Relaxed);
         }
@@ -70,8 +71,8 @@ impl Descriptors {
 
     #[inline(always)]
     fn at(&self, index: u32) -> &[AtomicU64; 2] {
-        // SAFETY: `allocate` got at least `mask + 1` descriptors at `first`, 4 KiB aligned, and
-        // `self.memory` keeps them; the masked index is at most `mask`.
+        // SAFETY: `allocate` checked that there are at least `mask + 1` descriptors at `first`, 4 KiB
+        // aligned, and `self.memory` keeps them; the masked index is at most `mask`.
         unsafe { self.first.add((index & self.mask) as usize).as_ref() }
     }
 

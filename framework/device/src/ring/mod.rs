@@ -35,8 +35,8 @@ pub const NO_BUFFER: BufferId = u32::MAX;
 /// # Safety
 /// Implementers promise: an id from [`take`](Self::take) or [`take4`](Self::take4) belongs to the
 /// caller alone until it is given back; the device may write `capacity` bytes at `iova(id)` until
-/// then, whatever it writes there; and an id the pool never handed out is answered without touching
-/// foreign memory. Callers (the rings) give back each id once.
+/// then, whatever it writes there; an id the pool never handed out is answered without touching
+/// foreign memory; and pools that live at the same time have different [`key`](Self::key)s.
 pub unsafe trait BufferPool {
     /// Tells one pool from another: a ring refuses entries of a foreign pool.
     fn key(&self) -> usize;
@@ -49,11 +49,18 @@ pub unsafe trait BufferPool {
     /// Four free buffers at once, or none.
     fn take4(&mut self) -> Option<[BufferId; 4]>;
     /// Gives buffers back.
-    fn give(&mut self, ids: &[BufferId]);
+    ///
+    /// # Safety
+    /// The caller owns each of them, as [`take`](Self::take) of a pool of this key gave them out,
+    /// and gives them up.
+    unsafe fn give(&mut self, ids: &[BufferId]);
     /// Notes that `posted` buffers went to the device and `returned` came back, for accounting.
     fn account(&mut self, posted: u32, returned: u32);
     /// Makes `next`, holding `len` bytes, the continuation of `last`.
-    fn link(&mut self, last: BufferId, next: BufferId, len: u16);
+    ///
+    /// # Safety
+    /// The caller owns both, of a pool of this key; `next` has no continuation that is still wanted.
+    unsafe fn link(&mut self, last: BufferId, next: BufferId, len: u16);
     /// The continuation of `id` and its length, as [`link`](Self::link) made it.
     fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)>;
 }
@@ -68,9 +75,16 @@ pub unsafe trait EntrySink {
     /// How many more entries it takes.
     fn room(&self) -> usize;
     /// Takes one entry; without room it is refused: `false`.
-    fn push(&mut self, entry: Entry) -> bool;
+    ///
+    /// # Safety
+    /// The caller owns the entry's buffers, which are of the pool named by
+    /// [`pool_key`](Self::pool_key), and gives them up unless the entry is refused.
+    unsafe fn push(&mut self, entry: Entry) -> bool;
     /// Takes four entries; without room for all, none is taken: `false`.
-    fn push4(&mut self, entries: [Entry; 4]) -> bool;
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push), for each of them.
+    unsafe fn push4(&mut self, entries: [Entry; 4]) -> bool;
 }
 
 /// Gives filled buffers to a transmit ring.
@@ -87,7 +101,7 @@ pub unsafe trait EntrySource {
     /// Lets go of the first `count` entries.
     ///
     /// # Safety
-    /// The caller owns the buffers of these entries, chains included, from now on.
+    /// There are so many, and the caller owns their buffers, chains included, from now on.
     unsafe fn advance(&mut self, count: usize);
 }
 
@@ -97,12 +111,16 @@ pub unsafe trait EntrySource {
 pub struct ForeignPool;
 
 /// Gives back a frame's buffers, whether it is one buffer or a chain.
-fn give_frame<P: BufferPool>(pool: &mut P, head: Entry) {
+///
+/// # Safety
+/// The caller owns them, they are of `pool`, and it gives them up.
+unsafe fn give_frame<P: BufferPool>(pool: &mut P, head: Entry) {
     let mut id = head.id();
     let mut chained = head.flags() & Entry::CHAINED != 0;
     loop {
         let next = if chained { pool.continuation(id) } else { None };
-        pool.give(&[id]);
+        // SAFETY: the caller owns the chain; each of its buffers is met once.
+        unsafe { pool.give(&[id]) };
         let Some((continuation, _)) = next else { break };
         id = continuation;
         chained = true;

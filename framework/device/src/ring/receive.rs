@@ -42,6 +42,12 @@ pub struct ReceiveCounters {
     pub bad_length: u64,
     /// Frames dropped because they did not end within [`Scatter::max_buffers`].
     pub missing_end: u64,
+    /// Frames of several buffers dropped half assembled because the pool had no buffer to take the
+    /// place of the next. Were they kept, rings that wait for each other's buffers, or one ring
+    /// whose pool is small, would wait for good.
+    pub starved: u64,
+    /// Frames dropped because the sink refused them after it had said that it had room.
+    pub refused: u64,
     /// Times reaping stopped because the pool had no buffer; the frames wait in the ring.
     pub pool_exhausted: u64,
 }
@@ -74,6 +80,8 @@ pub struct ReceiveRing<F> {
     descriptors: Descriptors,
     /// The buffer posted in each slot; the device cannot touch this.
     posted: Box<[BufferId]>,
+    /// The pool ([`BufferPool::key`]) whose buffers are posted, one in every slot; none posted, none.
+    pool: Option<usize>,
     /// Next slot the device completes. Free running; masked on use.
     next: u32,
     /// `next` as it was when the tail was last told to the device.
@@ -99,6 +107,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         Ok(Self {
             descriptors: Descriptors::allocate(dma, size)?,
             posted: (0..size.get()).map(|_| NO_BUFFER).collect(),
+            pool: None,
             next: 0,
             announced: 0,
             doorbell,
@@ -140,13 +149,18 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// [`announce`](Self::announce), once its queue is enabled.
     ///
     /// # Errors
-    /// How many buffers the pool lacked; then none is posted.
+    /// How many buffers the pool lacked; then none is posted. All of them, where buffers of another
+    /// pool are still posted: they stay, [`drain`](Self::drain) them into their own pool.
     pub fn fill<P: BufferPool>(&mut self, pool: &mut P) -> Result<(), u32> {
         self.drain(pool);
+        if self.pool.is_some() {
+            return Err(self.size());
+        }
         for slot in 0..self.posted.len() {
             let Some(id) = pool.take() else {
                 let (taken, _) = self.posted.split_at_mut(slot);
-                pool.give(taken);
+                // SAFETY: they were just taken from this pool, and the table forgets them next.
+                unsafe { pool.give(taken) };
                 taken.fill(NO_BUFFER);
                 return Err(self.size() - slot as u32);
             };
@@ -154,6 +168,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             self.descriptors
                 .write(slot as u32, [pool.iova(id).to_bits(), 0]);
         }
+        self.pool = Some(pool.key());
         pool.account(self.size(), 0);
         Ok(())
     }
@@ -168,26 +183,36 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
 
     /// Gives every posted buffer back, and those of a frame that has not ended. The device must
     /// have been stopped: what it still wrote would land in buffers that others use.
-    pub fn drain<P: BufferPool>(&mut self, pool: &mut P) {
-        if let Some(Partial::Assembling { head, .. }) = self.partial.take() {
-            give_frame(pool, head);
+    ///
+    /// Returns how many buffers came back: none where `pool` is not the one they are of.
+    pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
+        if self.pool != Some(pool.key()) {
+            return 0;
         }
         let mut returned = 0;
-        for slot in self.posted.iter_mut().filter(|id| **id != NO_BUFFER) {
-            pool.give(&[*slot]);
-            *slot = NO_BUFFER;
-            returned += 1;
+        if let Some(Partial::Assembling { head, buffers, .. }) = self.partial.take() {
+            // SAFETY: the buffers were posted, so this ring's, from this pool; the frame is gone.
+            unsafe { give_frame(pool, head) };
+            returned += u32::from(buffers);
         }
-        pool.account(0, returned);
+        self.partial = None;
+        // SAFETY: `pool` is set, so each slot holds a buffer of this pool; the table forgets them.
+        unsafe { pool.give(&self.posted) };
+        self.posted.fill(NO_BUFFER);
+        self.pool = None;
+        pool.account(0, self.size());
         self.next = 0;
         self.announced = 0;
+        returned + self.size()
     }
 
     /// Moves up to `limit` frames that the device completed into `sink`, refills their slots, and
-    /// returns how many frames there were.
+    /// returns how many frames there were. A call ends after a lap of the ring,
+    /// or `limit` frames, even if the device completes slots it has not been given.
     ///
     /// # Errors
-    /// [`ForeignPool`] when `sink` takes buffers of another pool.
+    /// [`ForeignPool`] when `sink` takes buffers of another pool, or the ring was filled from
+    /// another than `pool`.
     #[inline]
     pub fn reap<P: BufferPool, S: EntrySink>(
         &mut self,
@@ -197,6 +222,9 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     ) -> Result<usize, ForeignPool> {
         if sink.pool_key() != pool.key() {
             return Err(ForeignPool);
+        }
+        if self.pool != Some(pool.key()) {
+            return self.unfilled();
         }
         let limit = limit.min(sink.room());
         let first = self.next;
@@ -208,8 +236,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             }
             match self.reap_one(pool, sink) {
                 Step::Frame => frames += 1,
-                Step::Buffer => {}
-                Step::Nothing => break,
+                Step::Buffer if self.next.wrapping_sub(first) < self.size() => {}
+                Step::Buffer | Step::Nothing => break,
             }
         }
         if self.next != first {
@@ -219,6 +247,13 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             }
         }
         Ok(frames)
+    }
+
+    /// What reaping gives without a buffer of the caller's pool in every slot: nothing, whatever the
+    /// descriptors say.
+    #[cold]
+    fn unfilled(&self) -> Result<usize, ForeignPool> {
+        self.pool.map_or(Ok(0), |_| Err(ForeignPool))
     }
 
     /// Reaps one cache line of four whole frames. `false`, with nothing changed, unless all four
@@ -267,8 +302,11 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         let Some(fresh) = pool.take4() else {
             return false;
         };
-        if !sink.push4(entries) {
-            pool.give(&fresh);
+        // SAFETY: the four buffers were posted, so this ring's, from the sink's pool; the table
+        // forgets them below.
+        if !unsafe { sink.push4(entries) } {
+            // SAFETY: they were just taken and are not posted.
+            unsafe { pool.give(&fresh) };
             return false;
         }
         *posted = fresh;
@@ -290,8 +328,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             return Step::Nothing;
         };
         let Some(fresh) = pool.take() else {
-            self.counters.pool_exhausted += 1;
-            return Step::Nothing;
+            return self.starve(pool);
         };
         let annotation = F::annotate(self.descriptors.detail(self.next), status);
         let entry = Entry::new(core::mem::replace(posted, fresh), annotation);
@@ -300,10 +337,46 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         self.next = self.next.wrapping_add(1);
         let end = status & F::END == F::END;
         if end && self.partial.is_none() && plausible(entry, pool.capacity()) {
-            self.counters.bytes += u64::from(entry.len());
-            return hand_over(pool, sink, entry);
+            return self.hand_over(pool, sink, entry, u32::from(entry.len()));
         }
         self.assemble(pool, sink, entry, end)
+    }
+
+    /// Hands a whole frame to the sink. `reap` made sure of room; from a sink that refuses all the
+    /// same, the buffers go back to the pool.
+    #[inline(always)]
+    fn hand_over<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        frame: Entry,
+        bytes: u32,
+    ) -> Step {
+        // SAFETY: the frame's buffers were posted, so this ring's, from the sink's pool; neither the
+        // table nor `partial` knows them any more.
+        if unsafe { sink.push(frame) } {
+            self.counters.bytes += u64::from(bytes);
+            Step::Frame
+        } else {
+            self.counters.refused += 1;
+            // SAFETY: as above; the sink did not take them.
+            unsafe { give_frame(pool, frame) };
+            Step::Buffer
+        }
+    }
+
+    /// The pool has no buffer to take the place of a completed one. A frame half assembled is given
+    /// up, which yields some; else the frames wait.
+    #[cold]
+    fn starve<P: BufferPool>(&mut self, pool: &mut P) -> Step {
+        self.counters.pool_exhausted += 1;
+        if let Some(Partial::Assembling { head, .. }) = self.partial {
+            // SAFETY: the buffers were posted, so this ring's, from this pool; `partial` forgets them.
+            unsafe { give_frame(pool, head) };
+            self.partial = Some(Partial::Skipping);
+            self.counters.starved += 1;
+        }
+        Step::Nothing
     }
 
     /// Takes a buffer that is not a whole frame: adds it to the frame it is part of and hands that
@@ -319,7 +392,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         let good = plausible(entry, pool.capacity());
         let (head, buffers, bytes) = match self.partial.take() {
             Some(Partial::Skipping) => {
-                pool.give(&[entry.id()]);
+                // SAFETY: the buffer was posted, so this ring's, and the table forgot it.
+                unsafe { pool.give(&[entry.id()]) };
                 self.partial = (!end).then_some(Partial::Skipping);
                 return Step::Buffer;
             }
@@ -330,7 +404,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
                 buffers,
                 bytes,
             }) => {
-                pool.link(last, entry.id(), entry.len());
+                // SAFETY: both buffers were posted, so this ring's, from this pool.
+                unsafe { pool.link(last, entry.id(), entry.len()) };
                 // Status, hash and tag of a frame are those of its last descriptor.
                 let head = entry
                     .with_id(head.id())
@@ -340,8 +415,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             }
         };
         if good && end {
-            self.counters.bytes += u64::from(bytes);
-            return hand_over(pool, sink, head);
+            return self.hand_over(pool, sink, head, bytes);
         }
         if good && buffers < self.scatter.max_buffers {
             self.partial = Some(Partial::Assembling {
@@ -357,7 +431,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         } else {
             self.counters.bad_length += 1;
         }
-        give_frame(pool, head);
+        // SAFETY: the frame's buffers were posted, so this ring's; `partial` was taken above.
+        unsafe { give_frame(pool, head) };
         self.partial = (!end).then_some(Partial::Skipping);
         Step::Buffer
     }
@@ -372,16 +447,4 @@ fn done<F: ReceiveFormat>(status: u64) -> bool {
 #[inline(always)]
 fn plausible(entry: Entry, capacity: u16) -> bool {
     entry.len().wrapping_sub(1) < capacity
-}
-
-/// Hands a whole frame to the sink. `reap` made sure of room; a sink that refuses all the same
-/// loses nothing: the buffers go back to the pool.
-#[inline(always)]
-fn hand_over<P: BufferPool, S: EntrySink>(pool: &mut P, sink: &mut S, frame: Entry) -> Step {
-    if sink.push(frame) {
-        Step::Frame
-    } else {
-        give_frame(pool, frame);
-        Step::Buffer
-    }
 }

@@ -68,7 +68,7 @@ pub struct TransmitCounters {
     pub full: u64,
     /// Frames dropped because they span more buffers than the ring has slots.
     pub too_long: u64,
-    /// Buffers reported done and given back to the pool.
+    /// Buffers reported done, or drained, and given back to the pool.
     pub reclaimed: u64,
 }
 
@@ -84,6 +84,8 @@ pub struct TransmitRing<F> {
     descriptors: Descriptors,
     /// The buffer posted in each slot ([`NO_BUFFER`] for a context); the device cannot touch this.
     posted: Box<[BufferId]>,
+    /// The pool ([`BufferPool::key`]) whose buffers are posted; changes only when none is.
+    pool: Option<usize>,
     /// Slots at which the device was asked to report: a queue, `first_report..next_report`.
     reports: Box<[u32]>,
     first_report: u32,
@@ -94,6 +96,8 @@ pub struct TransmitRing<F> {
     oldest: u32,
     /// Context descriptors not reclaimed: slots without a buffer.
     contexts: u32,
+    /// Context descriptors ever posted. Free running.
+    contexts_posted: u32,
     doorbell: Doorbell,
     counters: TransmitCounters,
     format: F,
@@ -113,12 +117,14 @@ impl<F: TransmitFormat> TransmitRing<F> {
         Ok(Self {
             descriptors: Descriptors::allocate(dma, size)?,
             posted: (0..size.get()).map(|_| NO_BUFFER).collect(),
+            pool: None,
             reports: (0..size.get()).collect(),
             first_report: 0,
             next_report: 0,
             next: 0,
             oldest: 0,
             contexts: 0,
+            contexts_posted: 0,
             doorbell,
             counters: TransmitCounters::default(),
             format,
@@ -154,7 +160,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
     /// and returns how many left the source. The rest stay where they are.
     ///
     /// # Errors
-    /// [`ForeignPool`] when the source's buffers are of another pool.
+    /// [`ForeignPool`] when the source's buffers are of another pool, or buffers of another pool than
+    /// `pool` are still posted.
     #[inline]
     pub fn post<P: BufferPool, S: EntrySource>(
         &mut self,
@@ -163,6 +170,9 @@ impl<F: TransmitFormat> TransmitRing<F> {
     ) -> Result<usize, ForeignPool> {
         if source.pool_key() != pool.key() {
             return Err(ForeignPool);
+        }
+        if self.pool != Some(pool.key()) {
+            self.bind(pool.key())?;
         }
         let waiting = source.entries().len();
         if self.outstanding() > RECLAIM_ABOVE || (self.free() as usize) < waiting {
@@ -173,7 +183,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
             };
             self.reclaim_down_to(pool, keep);
         }
-        let before = (self.next, self.contexts);
+        let before = (self.next, self.contexts_posted);
         let mut taken = 0;
         while taken < waiting {
             let plain = self.post_plain(pool, source.entries().get(taken..).unwrap_or(&[]));
@@ -192,6 +202,16 @@ impl<F: TransmitFormat> TransmitRing<F> {
         self.counters.full += u64::from(taken < waiting);
         self.commit(pool, before);
         Ok(taken)
+    }
+
+    /// Makes the pool of this key the one whose buffers are posted.
+    #[cold]
+    fn bind(&mut self, key: usize) -> Result<(), ForeignPool> {
+        if self.outstanding() != 0 {
+            return Err(ForeignPool);
+        }
+        self.pool = Some(key);
+        Ok(())
     }
 
     /// Posts the plain frames at the front of `frames` that there are slots for.
@@ -238,9 +258,14 @@ impl<F: TransmitFormat> TransmitRing<F> {
         let (buffers, frame_bytes) = measure(pool, frame);
         let needed = buffers + 1;
         if needed > self.descriptors.mask() {
-            give_frame(pool, frame);
+            // SAFETY: `post` takes the frame from its source; it is posted nowhere.
+            unsafe { give_frame(pool, frame) };
             self.counters.too_long += 1;
             return Outcome::Dropped;
+        }
+        if needed > self.free() {
+            // `post` reckoned with one slot a frame.
+            self.reclaim_down_to(pool, 0);
         }
         if needed > self.free() {
             return Outcome::Full;
@@ -251,6 +276,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
         {
             self.write(NO_BUFFER, words);
             self.contexts += 1;
+            self.contexts_posted = self.contexts_posted.wrapping_add(1);
         }
         let mut buffer = Some((frame.id(), frame.len()));
         let mut left = buffers;
@@ -283,7 +309,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
         }
     }
 
-    /// Asks for a report at the last descriptor written since (`next`, `contexts`) were as given,
+    /// Asks for a report at the last descriptor written since (`next`, `contexts_posted`) were as given,
     /// and rings the doorbell: the only place that does.
     #[inline(always)]
     fn commit<P: BufferPool>(&mut self, pool: &mut P, before: (u32, u32)) {
@@ -298,14 +324,17 @@ impl<F: TransmitFormat> TransmitRing<F> {
             *report = last;
         }
         self.next_report = self.next_report.wrapping_add(1);
-        pool.account(posted - (self.contexts - before.1), 0);
+        let contexts = self.contexts_posted.wrapping_sub(before.1);
+        pool.account(posted.wrapping_sub(contexts), 0);
         self.doorbell.ring(self.next & mask);
     }
 
     /// Gives back every buffer the device reported done. For idle moments: while frames are posted,
-    /// [`post`](Self::post) does it by itself.
+    /// [`post`](Self::post) does it by itself. Nothing comes back to a pool the buffers are not of.
     pub fn reclaim<P: BufferPool>(&mut self, pool: &mut P) {
-        self.reclaim_down_to(pool, 0);
+        if self.pool == Some(pool.key()) {
+            self.reclaim_down_to(pool, 0);
+        }
     }
 
     /// Gives back finished buffers until at most `keep` descriptors are outstanding or the device
@@ -326,7 +355,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
         self.release(pool, done);
     }
 
-    /// Gives back the buffers of the slots before `end`.
+    /// Gives back the buffers of the slots before `end`. `pool` is the one they are of.
     #[inline]
     fn release<P: BufferPool>(&mut self, pool: &mut P, end: u32) {
         let count = end.wrapping_sub(self.oldest);
@@ -344,14 +373,17 @@ impl<F: TransmitFormat> TransmitRing<F> {
                 continue;
             };
             if self.contexts == 0 {
-                pool.give(slots);
+                // SAFETY: these slots were posted since they were last released, each with a buffer
+                // of this pool, and are released now: `oldest` moves past them below.
+                unsafe { pool.give(slots) };
                 continue;
             }
             for id in slots {
                 if *id == NO_BUFFER {
                     self.contexts -= 1;
                 } else {
-                    pool.give(core::slice::from_ref(id));
+                    // SAFETY: as above.
+                    unsafe { pool.give(core::slice::from_ref(id)) };
                 }
             }
         }
@@ -362,13 +394,21 @@ impl<F: TransmitFormat> TransmitRing<F> {
     }
 
     /// Gives every posted buffer back. The device must have been stopped.
-    pub fn drain<P: BufferPool>(&mut self, pool: &mut P) {
+    ///
+    /// Returns how many came back: none where `pool` is not the one they are of.
+    pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
+        if self.outstanding() != 0 && self.pool != Some(pool.key()) {
+            return 0;
+        }
+        let before = self.counters.reclaimed;
         self.release(pool, self.next);
         self.next = 0;
         self.oldest = 0;
         self.first_report = 0;
         self.next_report = 0;
         self.format.forget_context();
+        self.pool = None;
+        (self.counters.reclaimed - before) as u32
     }
 }
 

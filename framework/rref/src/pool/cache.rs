@@ -180,7 +180,7 @@ unsafe impl BufferPool for PacketCache {
     }
 
     #[inline(always)]
-    fn give(&mut self, mut ids: &[BufferId]) {
+    unsafe fn give(&mut self, mut ids: &[BufferId]) {
         while !ids.is_empty() {
             let mut len = self.len();
             let some = ids.len().min(SHELF / 2);
@@ -207,7 +207,7 @@ unsafe impl BufferPool for PacketCache {
         self.shelf.device.store(device, Ordering::Relaxed);
     }
 
-    fn link(&mut self, last: BufferId, next: BufferId, len: u16) {
+    unsafe fn link(&mut self, last: BufferId, next: BufferId, len: u16) {
         self.pool.link(last, next, len);
     }
 

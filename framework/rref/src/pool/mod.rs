@@ -77,7 +77,6 @@ pub struct PacketPool {
     memory: DmaMemory,
     /// First byte of buffer 0.
     base: NonNull<u8>,
-    iova: Iova,
     total: u32,
     headers: Box<[BufferHeader]>,
     depot: SpinLock<Vec<BufferId>>,
@@ -102,7 +101,10 @@ impl PacketPool {
         if buffers == 0 || buffers > 1 << 22 {
             return Err(PoolError::BadSize { buffers });
         }
-        let memory = dma.allocate(buffers as usize * STRIDE, 1 << 21)?;
+        let bytes = (buffers as usize).checked_mul(STRIDE);
+        let bytes = bytes.ok_or(PoolError::BadSize { buffers })?;
+        let memory = dma.allocate(bytes, 1 << 21)?;
+        memory.check(bytes, 64)?;
         let headers = (0..buffers).map(|_| BufferHeader {
             header: Header::new(PACKET_TAG),
             continuation: AtomicU32::new(u32::MAX),
@@ -110,7 +112,6 @@ impl PacketPool {
         });
         Ok(Box::leak(Box::new(Self {
             base: memory.base(),
-            iova: memory.iova(),
             memory,
             total: buffers,
             headers: headers.collect(),
@@ -138,6 +139,9 @@ impl PacketPool {
             .iter()
             .map(Shelf::device)
             .fold(0, u32::wrapping_add);
+        // Buffers posted through one cache and returned through another while this sums up can make
+        // it negative.
+        let device = (device as i32).max(0) as u32;
         let held = self.total.saturating_sub(free).saturating_sub(device);
         PoolAccount {
             total: self.total,
@@ -183,7 +187,7 @@ impl PacketPool {
     #[inline(always)]
     pub(crate) fn iova(&self, id: BufferId) -> Iova {
         debug_assert!(id < self.total);
-        self.iova.within(id as usize * STRIDE, self.memory.len())
+        self.memory.iova_within(id as usize * STRIDE)
     }
 
     pub(crate) fn header(&self, id: BufferId) -> Option<&Header> {
