@@ -68,11 +68,15 @@ pub fn compare(comparison: &Comparison) -> Result<Report, SessionError> {
     for path in [CodePath::Vector, CodePath::Scalar] {
         let vector = path == CodePath::Vector;
         let rows = all.iter().copied();
-        let rows: Vec<_> = rows.filter(|row| (row.batch >= VECTOR_BATCH) == vector).collect();
+        let rows: Vec<_> = rows
+            .filter(|row| (row.batch >= VECTOR_BATCH) == vector)
+            .collect();
         if rows.is_empty() {
             continue;
         }
-        let budget = comparison.budget.mul_f64(rows.len() as f64 / all.len() as f64);
+        let budget = comparison
+            .budget
+            .mul_f64(rows.len() as f64 / all.len() as f64);
         let samples = session(comparison, &program, path, placement, &rows, budget)?;
         let name = format!("DPDK {} {}", short(&comparison.dpdk_version), path.name());
         for (row, samples) in &samples {
@@ -90,7 +94,10 @@ fn position(rows: &[Row], name: &str) -> usize {
 
 /// `22.11` of `22.11.11`.
 fn short(version: &str) -> &str {
-    version.match_indices('.').nth(1).map_or(version, |(at, _)| &version[..at])
+    version
+        .match_indices('.')
+        .nth(1)
+        .map_or(version, |(at, _)| &version[..at])
 }
 
 fn session(
@@ -101,7 +108,9 @@ fn session(
     rows: &[Row],
     budget: Duration,
 ) -> Result<BTreeMap<Row, [Sample; 2]>, SessionError> {
-    let log = comparison.directory.join(format!("dpdk-{}.log", path.name()));
+    let log = comparison
+        .directory
+        .join(format!("dpdk-{}.log", path.name()));
     let mut session = Session::start(&SoftwareRig, program, path, placement, log)?;
     let samples = session.measure(rows, budget)?;
     session.finish()?;
@@ -121,13 +130,31 @@ fn line(row: &Row, [peer, ours]: &[Sample; 2], rules: &Rules, name: &str) -> Opt
         {
             let spread = spread(ours, peer, rules, class);
             let name = name.to_owned();
-            return Some(report::Row::compare(row.name(), class, our, their, name, spread));
+            return Some(report::Row::compare(
+                row.name(),
+                class,
+                our,
+                their,
+                name,
+                spread,
+            ));
         }
     }
+    let undisturbed = |sample: &Sample| {
+        let counts = classes.iter().map(|&class| {
+            let windows = sample
+                .figure(rules, class)
+                .map_or(0, |figure| figure.windows);
+            format!("{windows} {}", class.name())
+        });
+        counts.collect::<Vec<_>>().join(", ")
+    };
     eprintln!(
-        "{}: no class with {ENOUGH} undisturbed windows of both, of {} and {}: the machine is too busy",
+        "{}: no class in which both have {ENOUGH} undisturbed windows: ours {} of {}, {name} {} of {}",
         row.name(),
+        undisturbed(ours),
         ours.taken(),
+        undisturbed(peer),
         peer.taken()
     );
     None

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sumac_devices::ixgbe::Violation;
 use sumac_devices::memory::SimDma;
 use sumac_devices::shared_bar::{BarMemory, SharedBar, SharedPorts};
 
@@ -10,6 +11,7 @@ use crate::control::Control;
 use crate::device_thread::Ports;
 use crate::ours::Ours;
 use crate::session::{BringUp, DEVICE_ID, Rig, Serve, SessionError};
+use crate::third_party::unexpected;
 use crate::timing::serve;
 
 /// Software 82599s with wires that cost next to nothing.
@@ -31,11 +33,11 @@ impl Ports for SharedPorts<ConstantWire> {
         }
     }
 
-    fn violations(&self) -> Option<String> {
-        let broken = (0..).map_while(|port| self.violations(port));
-        let broken: Vec<_> = broken.filter(|violations| violations.total() > 0).collect();
-        let texts: Vec<_> = broken.iter().map(ToString::to_string).collect();
-        (!texts.is_empty()).then(|| texts.join("\n"))
+    fn violations(&self, known: &[Violation]) -> Option<String> {
+        let violations = (0..).map_while(|port| self.violations(port));
+        violations
+            .into_iter()
+            .find_map(|port| unexpected(port, known))
     }
 }
 
@@ -59,4 +61,3 @@ impl Rig for SoftwareRig {
         Ok((Box::new(ports), Box::new(bring_up)))
     }
 }
-

@@ -14,6 +14,7 @@ use crate::device_thread::{DeviceThread, Group, Ports};
 use crate::dpdk::{CodePath, Dpdk, DpdkError};
 use crate::plan::Row;
 use crate::statistics::Sample;
+use crate::third_party::{KNOWN_OF_DPDK, UNSEEN_ORDER};
 
 /// What both drivers find: an 82599 on a KX4 backplane, which needs no module.
 pub const DEVICE_ID: u16 = 0x10f7;
@@ -21,6 +22,7 @@ pub const DEVICE_ID: u16 = 0x10f7;
 /// Which group of ports is whose.
 const DPDK: usize = 0;
 const OURS: usize = 1;
+const PEERS: [&str; 2] = ["DPDK's driver", "our driver"];
 /// Windows of a streaming order; the first [`WARM_UP`] do not count.
 const WINDOWS: u32 = 24;
 const WARM_UP: usize = 2;
@@ -197,7 +199,7 @@ impl Session {
             };
             if !alive || start.elapsed() > ORDER_TIMEOUT {
                 return Err(SessionError::Stuck {
-                    peer: ["DPDK's driver", "our driver"][peer],
+                    peer: PEERS[peer],
                     row: row.name(),
                 });
             }
@@ -226,8 +228,9 @@ impl Session {
         self.device.serve(DPDK, false, false, true);
         self.dpdk.quit();
         let groups = self.device.stop().unwrap_or_default();
-        for (group, peer) in groups.iter().zip(["DPDK's driver", "our driver"]) {
-            if let Some(violations) = group.ports.violations() {
+        let known = [KNOWN_OF_DPDK, UNSEEN_ORDER];
+        for ((group, peer), known) in groups.iter().zip(PEERS).zip(known) {
+            if let Some(violations) = group.ports.violations(known) {
                 return Err(SessionError::Violations { peer, violations });
             }
         }

@@ -132,8 +132,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let transmit = measure(post, || drain(&sender));
     println!("ns a frame of 64 bytes   best  median");
-    println!("receive                {:>6.2}  {:>6.2}", receive.0, receive.1);
-    println!("transmit               {:>6.2}  {:>6.2}", transmit.0, transmit.1);
+    println!(
+        "receive                {:>6.2}  {:>6.2}",
+        receive.0, receive.1
+    );
+    println!(
+        "transmit               {:>6.2}  {:>6.2}",
+        transmit.0, transmit.1
+    );
     for device in [&receiver, &sender] {
         println!("{}: {}", device.name(), device.violations());
     }

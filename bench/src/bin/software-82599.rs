@@ -2,11 +2,11 @@
 //! `software-82599 -- dpdk-testpmd --lcores 0@1 --huge-dir /dev/hugepages -- --forward-mode=io`.
 
 use std::process::{Command, ExitCode};
-use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use sumac_bench::third_party::{Bench, BenchError, run};
 use sumac_devices::wire::{AnyWire, Peers, WireOptions};
+use sumac_linux::signals::Stop;
 
 /// Runs COMMAND where it finds software 82599s as PCI devices 0000:01:00.0, 0000:02:00.0 and so on, bound to
 /// uio_pci_generic, with 2 MiB pages at /dev/hugepages. Prints what passed the wires when it ends. Exit
@@ -78,9 +78,10 @@ fn drive(options: &Options) -> Result<bool, BenchError> {
     let Some((program, arguments)) = options.command.split_first() else {
         return Ok(true);
     };
+    let stop = Stop::install()?;
     let mut command = Command::new(program);
     command.args(arguments);
-    let outcome = run(bench, &mut command, &AtomicBool::new(false))?;
+    let outcome = run(bench, &mut command, |_| stop.requested())?;
     let mut good = true;
     for (port, report) in outcome.reports.iter().enumerate() {
         println!(

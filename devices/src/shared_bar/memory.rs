@@ -136,7 +136,7 @@ impl Watch {
                 memory.find();
                 std::thread::sleep(match memory.driver() {
                     None => Duration::from_millis(2),
-                    Some(_) => Duration::from_millis(20),
+                    Some(_) => Duration::from_millis(250),
                 });
             }
         });

@@ -18,6 +18,11 @@ use crate::wire::Wire;
 /// Polls between two looks at the clock.
 const POLLS_PER_CLOCK: u32 = 8;
 
+/// SRRCTL of queue 0, in steps of 4 bytes.
+const SRRCTL: usize = 0x2100;
+/// The same register's other address, in steps of 64 bytes.
+const SRRCTL_ALIAS: usize = 0x1014;
+
 /// Ports that share memory and a driver.
 pub struct SharedPorts<W> {
     ports: Vec<SharedPort<W>>,
@@ -82,18 +87,22 @@ impl<W: Wire> SharedPorts<W> {
     /// Acts on what the driver wrote into control registers; when the driver is gone, resets the ports
     /// and lets go of its memory.
     pub fn poll_control(&mut self) {
-        if let Some(driver) = &self.driver {
-            if driver.driver_is_gone() {
-                self.reset();
-                return;
-            }
-            // Before a queue is seen enabled, its rings and buffers must be known.
-            let more = self.ports.iter_mut().map(SharedPort::enables_more);
-            if more.fold(false, |any, more| any | more) {
-                driver.look();
-            }
+        if self
+            .driver
+            .as_ref()
+            .is_some_and(|driver| driver.driver_is_gone())
+        {
+            self.reset();
+            return;
         }
         for port in &mut self.ports {
+            if port.enables_more() {
+                port.follow_alias();
+                // Before a queue is seen enabled, its rings and buffers must be known.
+                if let Some(driver) = &self.driver {
+                    driver.look();
+                }
+            }
             port.core.poll_control();
         }
     }
@@ -154,5 +163,21 @@ impl<W> SharedPort<W> {
             *enabled = now;
         }
         more
+    }
+
+    /// SRRCTL of queues 0 to 15 has two addresses (section 8.2.3.8.7). The core reads the lower one; in
+    /// plain memory what a driver wrote to the other must be carried over.
+    fn follow_alias(&self) {
+        let cells = self.bar.cells();
+        for queue in 0..16 {
+            let [core, other] = [SRRCTL + 4 * queue, SRRCTL_ALIAS + 0x40 * queue];
+            let (Some(core), Some(other)) = (cells.get(core / 4), cells.get(other / 4)) else {
+                continue;
+            };
+            match other.load(Ordering::Acquire) {
+                0 => {}
+                value => core.store(value, Ordering::Release),
+            }
+        }
     }
 }
