@@ -2,9 +2,11 @@
 //!
 //! [`ixgbe`] is an Intel 82599 at the register and descriptor level, [`wire`] what can be plugged
 //! into its port, [`frame`] what its silicon understands of a frame, [`memory`] how a device
-//! reaches a driver's memory.
+//! reaches a driver's memory, [`shared_bar`] how an unmodified third-party driver reaches a device.
 
 pub mod frame;
 pub mod ixgbe;
 pub mod memory;
+#[cfg(target_os = "linux")]
+pub mod shared_bar;
 pub mod wire;

@@ -1,0 +1,199 @@
+//! The whole comparison: a session for each of DPDK's code paths, then the rows.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sumac_devices::shared_bar::Reservation;
+use sumac_linux::time::TickCounter;
+
+use crate::control::{Kind, Mode};
+use crate::dpdk::{self, CodePath};
+use crate::plan::{self, Row, VECTOR_BATCH};
+use crate::processor;
+use crate::report::{self, Machine, Report};
+use crate::rig::SoftwareRig;
+use crate::session::{Placement, Session, SessionError};
+use crate::statistics::{Class, Rules, Sample, spread};
+
+/// What to compare, and where.
+#[derive(Debug)]
+pub struct Comparison {
+    /// DPDK's version, for the peer's name.
+    pub dpdk_version: String,
+    /// What a turn does.
+    pub modes: Vec<Mode>,
+    /// Packets a turn.
+    pub batches: Vec<u32>,
+    /// How long to measure.
+    pub budget: Duration,
+    /// The device's core.
+    pub device_core: usize,
+    /// The drivers' core.
+    pub driver_core: usize,
+    /// Where DPDK's program and its log go.
+    pub directory: PathBuf,
+}
+
+/// 2 MiB pages for DPDK and for our driver's pool of 8,192 buffers and its rings.
+const HUGE_PAGES: u64 = dpdk::MEGABYTES / 2 + 16;
+/// Fewer windows of a class say nothing.
+const ENOUGH: usize = 8;
+
+/// Runs the comparison.
+///
+/// # Errors
+/// [`SessionError`]; everything is given back then, too.
+pub fn compare(comparison: &Comparison) -> Result<Report, SessionError> {
+    let counter = TickCounter::start();
+    let program = dpdk::build(&comparison.directory)?;
+    let _pages = Reservation::new(HUGE_PAGES)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let hz = counter.rate().map_or(1e9, |rate| rate.hz);
+    let rules = Rules::at(hz);
+    let placement = Placement {
+        device_core: comparison.device_core,
+        driver_core: comparison.driver_core,
+        window_ticks: (hz / 1000.0) as u64,
+    };
+    let all = plan::rows(&comparison.modes, &comparison.batches);
+    let mut report = Report {
+        machine: Machine {
+            processor: processor::name(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            ticks_per_second: hz,
+        },
+        rows: Vec::new(),
+    };
+    for path in [CodePath::Vector, CodePath::Scalar] {
+        let vector = path == CodePath::Vector;
+        let rows = all.iter().copied();
+        let rows: Vec<_> = rows
+            .filter(|row| (row.batch >= VECTOR_BATCH) == vector)
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let budget = comparison
+            .budget
+            .mul_f64(rows.len() as f64 / all.len() as f64);
+        let samples = session(comparison, &program, path, placement, &rows, budget)?;
+        let name = format!("DPDK {} {}", short(&comparison.dpdk_version), path.name());
+        for (row, samples) in &samples {
+            report.rows.extend(line(row, samples, &rules, &name));
+        }
+    }
+    report.rows.sort_by_key(|row| position(&all, &row.name));
+    Ok(report)
+}
+
+fn position(rows: &[Row], name: &str) -> usize {
+    let found = rows.iter().position(|row| row.name() == name);
+    found.unwrap_or(usize::MAX)
+}
+
+/// `22.11` of `22.11.11`.
+fn short(version: &str) -> &str {
+    version
+        .match_indices('.')
+        .nth(1)
+        .map_or(version, |(at, _)| &version[..at])
+}
+
+fn session(
+    comparison: &Comparison,
+    program: &Path,
+    path: CodePath,
+    placement: Placement,
+    rows: &[Row],
+    budget: Duration,
+) -> Result<BTreeMap<Row, [Sample; 2]>, SessionError> {
+    let log = comparison
+        .directory
+        .join(format!("dpdk-{}.log", path.name()));
+    let mut session = Session::start(&SoftwareRig, program, path, placement, log)?;
+    let samples = session.measure(rows, budget)?;
+    session.finish()?;
+    Ok(samples)
+}
+
+/// The row in the nearest class that both have enough windows of; says so when there is none.
+fn line(row: &Row, [peer, ours]: &[Sample; 2], rules: &Rules, name: &str) -> Option<report::Row> {
+    let classes: &[Class] = match row.kind {
+        Kind::Stepped => &[Class::Same],
+        _ => &[Class::Near, Class::Far],
+    };
+    for &class in classes {
+        let figures = ours.figure(rules, class).zip(peer.figure(rules, class));
+        if let Some((our, their)) = figures
+            && our.windows.min(their.windows) >= ENOUGH
+        {
+            let spread = spread(ours, peer, rules, class);
+            let name = name.to_owned();
+            return Some(report::Row::compare(
+                row.name(),
+                class,
+                our,
+                their,
+                name,
+                spread,
+            ));
+        }
+    }
+    let undisturbed = |sample: &Sample| {
+        let counts = classes.iter().map(|&class| {
+            let windows = sample
+                .figure(rules, class)
+                .map_or(0, |figure| figure.windows);
+            format!("{windows} {}", class.name())
+        });
+        counts.collect::<Vec<_>>().join(", ")
+    };
+    eprintln!(
+        "{}: no class in which both have {ENOUGH} undisturbed windows: ours {} of {}, {name} {} of {}",
+        row.name(),
+        undisturbed(ours),
+        ours.taken(),
+        undisturbed(peer),
+        peer.taken()
+    );
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Window;
+
+    #[test]
+    fn versions_are_shortened() {
+        assert_eq!(short("22.11.11"), "22.11");
+        assert_eq!(short("23.11"), "23.11");
+    }
+
+    #[test]
+    fn near_is_preferred_where_both_have_it() {
+        let rules = Rules::at(1e9);
+        let sample = |ticks, round_trip, count| {
+            let mut sample = Sample::default();
+            let window = Window {
+                ticks,
+                packets: 100,
+                round_trip,
+                ..Window::default()
+            };
+            sample.add(vec![window; count]);
+            sample
+        };
+        let row = Row {
+            mode: Mode::Forward,
+            kind: Kind::Stream,
+            batch: 32,
+        };
+        let near = [sample(2000, 100, 9), sample(1000, 100, 9)];
+        let found = line(&row, &near, &rules, "DPDK").unwrap();
+        assert_eq!((found.class, found.ratio), ("near", Some(0.5)));
+        let mixed = [sample(2000, 100, 9), sample(1000, 400, 9)];
+        assert!(line(&row, &mixed, &rules, "DPDK").is_none());
+    }
+}

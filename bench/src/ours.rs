@@ -1,0 +1,180 @@
+//! Our driver as a peer: the same four turns as DPDK's in `peers/dpdk_peer.c`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sumac_device::{Bar, DeviceBacking, DmaSpace, PciId};
+use sumac_devices::shared_bar::BarMemory;
+use sumac_ixgbe::{Port, PortConfig, QueuePair};
+use sumac_linux::time::LinuxClock;
+use sumac_rref::{Packet, PacketBatch, PacketPool, SharedHeap};
+
+use crate::timing::Peer;
+
+/// As DPDK's side: buffers, descriptors of each ring, bytes of a frame without FCS.
+const POOL: u32 = 8192;
+const RING: u16 = 512;
+const FRAME: u16 = 60;
+/// How long the link may take.
+const LINK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Two ports of ours: port 0 receives, port 1 sends.
+pub struct Ours {
+    receiver: QueuePair,
+    sender: QueuePair,
+    batch: PacketBatch,
+    pool: &'static PacketPool,
+    /// What the metadata adds up to, so that reading it is not optimised away.
+    seen: u64,
+    ports: Vec<Port>,
+}
+
+impl Ours {
+    /// Brings two ports up.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn bring_up(
+        bars: Vec<Arc<BarMemory>>,
+        device: u16,
+        dma: Arc<dyn DmaSpace>,
+    ) -> Result<Self, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let pool = PacketPool::create(&*dma, POOL).map_err(|error| text(&error))?;
+        let config = PortConfig {
+            rx_descriptors: RING,
+            tx_descriptors: RING,
+            promiscuous: true,
+            vlan_strip: true,
+            ..PortConfig::default()
+        };
+        let mut ports = Vec::new();
+        for (index, bar) in bars.into_iter().enumerate() {
+            let backing = DeviceBacking {
+                name: format!("sim{index}"),
+                id: PciId {
+                    vendor: 0x8086,
+                    device,
+                },
+                bar: Bar::new(bar),
+                dma: dma.clone(),
+                clock: Arc::new(LinuxClock),
+            };
+            let mut port = Port::open(backing, pool, &config).map_err(|error| text(&error))?;
+            port.start().map_err(|error| text(&error))?;
+            wait_for_link(&port)?;
+            ports.push(port);
+        }
+        let mut queues = ports.iter_mut().filter_map(|port| port.take_queues().pop());
+        let (Some(receiver), Some(sender)) = (queues.next(), queues.next()) else {
+            return Err("two ports with a queue pair each are needed".to_owned());
+        };
+        drop(queues);
+        let batch = PacketBatch::new(SharedHeap::create(), pool).map_err(|error| text(&error))?;
+        Ok(Self {
+            receiver,
+            sender,
+            batch,
+            pool,
+            seen: 0,
+            ports: ports,
+        })
+    }
+
+    /// Receives into the batch and adds lengths up, as an application that counts bytes.
+    #[inline(always)]
+    fn receive_some(&mut self, batch: usize) -> usize {
+        // The only error is a batch of another pool, which this one is not.
+        let count = self.receiver.receive(&mut self.batch, batch).unwrap_or(0);
+        for mut packet in self.batch.packets_mut() {
+            self.seen = self.seen.wrapping_add(packet.data_mut().len() as u64);
+        }
+        count
+    }
+
+    #[inline(always)]
+    fn send_all(&mut self) {
+        while !self.batch.is_empty() {
+            if self.sender.transmit(&mut self.batch).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Peer for Ours {
+    #[inline(always)]
+    fn receive(&mut self, batch: usize) -> usize {
+        let count = self.receive_some(batch);
+        for packet in self.batch.packets_mut() {
+            let meta = packet.meta();
+            let hash = meta.rss_hash().unwrap_or(0) ^ meta.flags().bits();
+            self.seen ^= u64::from(hash) ^ u64::from(meta.vlan_tag().unwrap_or(0));
+        }
+        self.batch.clear();
+        count
+    }
+
+    #[inline(always)]
+    fn transmit(&mut self, batch: usize) -> usize {
+        for _ in 0..batch {
+            let Some(mut packet) = Packet::allocate(self.pool) else {
+                break;
+            };
+            packet.resize(FRAME);
+            // The batch was sent whole and holds as many as are ever asked for.
+            drop(self.batch.push_back(packet));
+        }
+        let count = self.batch.len();
+        self.send_all();
+        count
+    }
+
+    #[inline(always)]
+    fn forward(&mut self, batch: usize) -> usize {
+        let count = self.receive_some(batch);
+        self.send_all();
+        count
+    }
+
+    #[inline(always)]
+    fn macswap(&mut self, batch: usize) -> usize {
+        let count = self.receive_some(batch);
+        self.batch.prefetch();
+        for mut packet in self.batch.packets_mut() {
+            if let Some((destination, source)) = packet
+                .data_mut()
+                .first_chunk_mut::<12>()
+                .map(|addresses| addresses.split_at_mut(6))
+            {
+                destination.swap_with_slice(source);
+            }
+        }
+        self.send_all();
+        count
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        // Quiet before the rings go: the ports are dropped after the queues otherwise.
+        for port in &mut self.ports {
+            // A device that does not answer any more is reset by whoever owns it.
+            let _ = port.stop();
+        }
+    }
+}
+
+fn wait_for_link(port: &Port) -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        let link = port.control().link().map_err(|error| error.to_string())?;
+        if link.is_up() {
+            return Ok(());
+        }
+        if start.elapsed() > LINK_TIMEOUT {
+            return Err(format!("{}: no link", port.control().name()));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
