@@ -64,6 +64,8 @@ enum Stop {
     Full,
     /// What was read ahead is used up.
     Again,
+    /// There is a frame, but no descriptor.
+    Empty,
     /// The next frame, or the ring, needs the long way.
     Special,
 }
@@ -95,14 +97,6 @@ impl ReceiveQueue {
         self.head = wrapped(self.head + by, self.count);
     }
 
-    fn next_address(&self) -> Option<u64> {
-        if self.used < self.cached {
-            self.cache.get(self.used).copied()
-        } else {
-            None
-        }
-    }
-
     /// What was read ahead no longer begins at the head.
     fn forget(&mut self) {
         self.cached = 0;
@@ -115,9 +109,7 @@ impl ReceiveQueue {
         self.cached = (self.available() as usize).min(BATCH);
         for (ahead, cached) in self.cache[..self.cached].iter_mut().enumerate() {
             let [address, _] = ring.read(wrapped(self.head + ahead as u32, self.count));
-            if let Some(buffer) = access.slice(address, 1) {
-                buffer.prefetch_write();
-            }
+            access.prefetch_write(address);
             *cached = address;
         }
     }
@@ -159,7 +151,8 @@ impl Core {
                 match stop {
                     Stop::Idle | Stop::Full => break,
                     Stop::Again => continue,
-                    Stop::Special => {}
+                    Stop::Empty if !wire.drops_when_full() => break,
+                    Stop::Empty | Stop::Special => {}
                 }
             }
             if !self.receive_one(access, wire, now_ns) {
@@ -186,48 +179,54 @@ impl Core {
         let Some(ring) = access.ring(queue.base, queue.count) else {
             return (0, Stop::Special);
         };
+        let tail = r::receive_offset(0, QueueRegister::Tail);
+        if queue.used == queue.cached {
+            if wire.peek(now_ns).is_none() {
+                return (0, Stop::Idle);
+            }
+            if let Some(tail) = cell(&*self.cells, tail) {
+                let tail = tail.load(Ordering::Acquire);
+                if tail >= queue.count {
+                    return (0, Stop::Special);
+                }
+                queue.tail = tail;
+            }
+            queue.read_ahead(access, &ring);
+            if queue.cached == 0 {
+                return (0, Stop::Empty);
+            }
+        }
         let longest = queue.buffer_size.min(self.plan.max_frame);
+        let plan = &self.plan;
         let staged = &mut self.staged;
         let mut batch = Batch::default();
         let mut frames = 0;
+        let addresses = &queue.cache[queue.used..queue.cached];
+        let full = limit.min(addresses.len());
         let stop = loop {
-            if frames == limit {
-                break Stop::Full;
+            if frames == full {
+                break if frames == limit {
+                    Stop::Full
+                } else {
+                    Stop::Again
+                };
             }
             let Some(frame) = wire.peek(now_ns) else {
                 break Stop::Idle;
             };
-            let Some(address) = queue.next_address() else {
-                if frames > 0 {
-                    // Write back what there is, then read ahead from the new head.
-                    break Stop::Again;
-                }
-                let tail = r::receive_offset(0, QueueRegister::Tail);
-                if let Some(tail) = cell(&*self.cells, tail) {
-                    let tail = tail.load(Ordering::Acquire);
-                    if tail < queue.count {
-                        queue.tail = tail;
-                    }
-                }
-                queue.read_ahead(access, &ring);
-                if queue.cached == 0 {
-                    break Stop::Special;
-                }
-                continue;
-            };
-            let Some(kind) = plain_frame(frame, &self.plan, longest) else {
+            let Some(kind) = plain_frame(frame, plan, longest) else {
                 break Stop::Special;
             };
-            let Some(buffer) = access.slice(address, frame.len()) else {
+            let Some(buffer) = access.slice(addresses[frames], frame.len()) else {
                 break Stop::Special;
             };
             buffer.write(frame);
             batch.add(frame);
             staged[frames] = kind.words(frame.len());
             frames += 1;
-            queue.used += 1;
             wire.consume();
         };
+        queue.used += frames;
         for (index, words) in staged[..frames].iter().enumerate() {
             ring.write(wrapped(queue.head + index as u32, queue.count), *words);
         }
