@@ -104,7 +104,7 @@ impl DmaSpace for SimDma {
             let align_pages = (align as u64).div_ceil(PAGE);
             Shared::allocate_pages(&self.shared, len, pages as usize, align_pages as usize)?
         };
-        Ok(DmaMemory::new(Arc::new(mapping)))
+        Ok(DmaMemory::new(Box::new(mapping)))
     }
 }
 

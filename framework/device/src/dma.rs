@@ -4,7 +4,7 @@
 //! may write it at any time, so it is never lent as `&mut [u8]`: words are read and written through
 //! atomics, and whoever turns part of it into bytes (the packet pool) argues who owns them.
 
-use alloc::sync::Arc;
+use alloc::boxed::Box;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
@@ -18,19 +18,8 @@ impl Iova {
         self.0
     }
 
-    /// The address `bytes` further on in memory of `len` bytes that begins here; beyond its end, the
-    /// beginning: no arithmetic leads out of the memory.
-    #[inline(always)]
-    pub const fn within(self, bytes: usize, len: usize) -> Self {
-        if bytes < len {
-            self.offset(bytes as u64)
-        } else {
-            self
-        }
-    }
-
-    /// The address `bytes` further on.
-    const fn offset(self, bytes: u64) -> Self {
+    /// The address `bytes` further on. Not public: no arithmetic leads out of the memory.
+    pub(crate) const fn offset(self, bytes: u64) -> Self {
         Self(self.0.wrapping_add(bytes))
     }
 }
@@ -51,6 +40,16 @@ pub enum DmaError {
         "DMA memory of {bytes} bytes aligned to {align} cannot be: alignment is a power of two up to 2 MiB, length above zero"
     )]
     BadLayout {
+        /// What was asked for.
+        bytes: usize,
+        /// The alignment asked for.
+        align: usize,
+    },
+    /// The host handed out memory that is shorter or less aligned than was asked.
+    #[error(
+        "the host handed out DMA memory that is not {bytes} bytes aligned to {align}: its DmaSpace is at fault"
+    )]
+    BadMemory {
         /// What was asked for.
         bytes: usize,
         /// The alignment asked for.
@@ -88,13 +87,13 @@ pub trait DmaSpace: Send + Sync {
     fn allocate(&self, len: usize, align: usize) -> Result<DmaMemory, DmaError>;
 }
 
-/// Memory shared with a device, given back when dropped.
-#[derive(Clone)]
+/// Memory shared with a device, given back when dropped. There is one of it for each mapping, and it
+/// cannot be cloned: whoever holds it may argue that nobody else on the processor's side reaches it.
 pub struct DmaMemory {
     base: NonNull<u8>,
     len: usize,
     iova: Iova,
-    mapping: Arc<dyn DmaMapping>,
+    mapping: Box<dyn DmaMapping>,
 }
 
 // SAFETY: the memory is only reached through atomics (or by whoever argues ownership of a part);
@@ -105,7 +104,7 @@ unsafe impl Sync for DmaMemory {}
 
 impl DmaMemory {
     /// Wraps a host's mapping.
-    pub fn new(mapping: Arc<dyn DmaMapping>) -> Self {
+    pub fn new(mapping: Box<dyn DmaMapping>) -> Self {
         Self {
             base: mapping.base(),
             len: mapping.len(),
@@ -132,6 +131,27 @@ impl DmaMemory {
     /// Where the device sees byte `offset`, if there is such a byte.
     pub fn iova_at(&self, offset: usize) -> Option<Iova> {
         (offset < self.len).then(|| self.iova.offset(offset as u64))
+    }
+
+    /// As [`iova_at`](Self::iova_at); where there is no such byte, where the first one is.
+    #[inline(always)]
+    pub fn iova_within(&self, offset: usize) -> Iova {
+        let offset = if offset < self.len { offset } else { 0 };
+        self.iova.offset(offset as u64)
+    }
+
+    /// Whether the memory is what was asked of a [`DmaSpace`]: anyone may implement that, so who
+    /// builds on size and alignment looks first.
+    ///
+    /// # Errors
+    /// [`DmaError::BadMemory`] when it is not.
+    pub fn check(&self, bytes: usize, align: usize) -> Result<(), DmaError> {
+        let aligned = |address: u64| address.is_multiple_of(align as u64);
+        if self.len >= bytes && aligned(self.base.as_ptr() as u64) && aligned(self.iova.0) {
+            Ok(())
+        } else {
+            Err(DmaError::BadMemory { bytes, align })
+        }
     }
 
     /// Whether 2 MiB pages or larger hold it.

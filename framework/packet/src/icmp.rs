@@ -111,7 +111,11 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> IcmpEcho<T> {
         };
         let old = be16(self.buffer.as_ref(), KIND);
         let new = u16::from_be_bytes([reply, 0]);
-        let sum = checksum::update(self.checksum(), old, new);
+        // Of the two forms of zero only this one is right for a message of nothing but zeros.
+        let sum = match checksum::update(self.checksum(), old, new) {
+            0 => 0xffff,
+            sum => sum,
+        };
         put(self.buffer.as_mut(), KIND, new.to_be_bytes());
         put(self.buffer.as_mut(), CHECKSUM, sum.to_be_bytes());
         true
@@ -140,6 +144,10 @@ mod tests {
         assert_eq!(echo.kind(), V4_REPLY);
         assert!(echo.verify_checksum_v4());
         assert!(!echo.make_reply());
+
+        let mut zeros = IcmpEcho::new_checked([V4_REQUEST, 0, 0xf7, 0xff, 0, 0, 0, 0]).unwrap();
+        assert!(zeros.verify_checksum_v4() && zeros.make_reply());
+        assert!(zeros.verify_checksum_v4());
 
         let (a, b) = (Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED);
         let mut bytes = REQUEST;

@@ -15,7 +15,7 @@ use crate::{TypeTag, pool};
 ///
 /// # Safety
 /// Implementers promise that `from_slot(context, into_slot(item), owner)` is the item again, owned
-/// by `owner`, and that dropping a slot through it once frees the item.
+/// by `owner`, for each context the item [`belongs`](Self::belongs) to, and that dropping it frees it.
 pub unsafe trait Element: Send + Sized + 'static {
     /// The item as a child.
     type Slot: Copy;
@@ -23,6 +23,9 @@ pub unsafe trait Element: Send + Sized + 'static {
     type Context: Copy + Send;
     /// The item's type.
     const TAG: TypeTag;
+
+    /// Whether the item is of this context, so that it may go into a queue of it.
+    fn belongs(&self, context: Self::Context) -> bool;
 
     /// Makes the item a child: it has no owner of its own any more.
     fn into_slot(self) -> Self::Slot;
@@ -40,6 +43,10 @@ unsafe impl Element for Packet {
     type Context = &'static PacketPool;
     const TAG: TypeTag = pool::PACKET_TAG;
 
+    fn belongs(&self, pool: &'static PacketPool) -> bool {
+        core::ptr::eq(self.pool(), pool)
+    }
+
     fn into_slot(self) -> Entry {
         self.into_entry()
     }
@@ -55,6 +62,10 @@ unsafe impl<T: Exchangeable> Element for RRef<T> {
     type Slot = crate::heap::RawRRef;
     type Context = ();
     const TAG: TypeTag = T::TAG;
+
+    fn belongs(&self, (): ()) -> bool {
+        true
+    }
 
     fn into_slot(self) -> Self::Slot {
         self.into_raw()
@@ -78,40 +89,52 @@ struct Queue<T: Element, const N: usize> {
 // they do.
 unsafe impl<T: Element, const N: usize> Send for Queue<T, N> {}
 
-// SAFETY: the slots are RRefs in another form, the context is the host's; the tag mixes the item's
-// with the length, under a bit of its own.
+// SAFETY: the slots are RRefs in another form, the context is the host's; the tag is made of the
+// item's and the length.
 unsafe impl<T: Element, const N: usize> Exchangeable for Queue<T, N> {
-    const TAG: TypeTag =
-        TypeTag((T::TAG.0 ^ N as u64).wrapping_mul(0x0000_0100_0000_01b3) | 1 << 62);
+    const TAG: TypeTag = T::TAG.of_many(b'Q', N);
 }
 
 impl<T: Element, const N: usize> Queue<T, N> {
     #[inline(always)]
     fn items(&self) -> &[T::Slot] {
-        let slots = self.slots.get(self.first..self.end).unwrap_or(&[]);
-        // SAFETY: slots in `first..end` are initialised: `push` does so before it moves `end`.
-        unsafe { slots.assume_init_ref() }
+        // SAFETY: `first <= end <= N` always, and slots in `first..end` are initialised: whoever
+        // moves `end` wrote them before.
+        unsafe {
+            self.slots
+                .get_unchecked(self.first..self.end)
+                .assume_init_ref()
+        }
     }
 
     #[inline(always)]
     fn items_mut(&mut self) -> &mut [T::Slot] {
-        let slots = self.slots.get_mut(self.first..self.end).unwrap_or(&mut []);
         // SAFETY: as in `items`.
-        unsafe { slots.assume_init_mut() }
+        unsafe {
+            self.slots
+                .get_unchecked_mut(self.first..self.end)
+                .assume_init_mut()
+        }
     }
 
-    /// Moves the items to the front when there is no room behind them.
+    /// Up to `wanted` places behind the last item; the items move to the front where that makes room.
     #[inline(always)]
-    fn make_room(&mut self, wanted: usize) -> Option<&mut [MaybeUninit<T::Slot>]> {
-        if self.first == self.end {
-            self.first = 0;
-            self.end = 0;
-        } else if self.end + wanted > N {
-            self.slots.copy_within(self.first..self.end, 0);
-            self.end -= self.first;
-            self.first = 0;
+    fn room(&mut self, wanted: usize) -> &mut [MaybeUninit<T::Slot>] {
+        if wanted > N - self.end {
+            self.move_to_front();
         }
-        self.slots.get_mut(self.end..self.end + wanted)
+        // SAFETY: `end <= N` always.
+        let room = unsafe { self.slots.get_unchecked_mut(self.end..) };
+        let wanted = wanted.min(room.len());
+        // SAFETY: just made sure of.
+        unsafe { room.get_unchecked_mut(..wanted) }
+    }
+
+    #[inline(never)]
+    fn move_to_front(&mut self) {
+        self.slots.copy_within(self.first..self.end, 0);
+        self.end -= self.first;
+        self.first = 0;
     }
 }
 
@@ -173,9 +196,13 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
     /// Puts an item at the end.
     ///
     /// # Errors
-    /// The item, when the queue is full.
+    /// The item, when the queue is full, or when it is not of the queue's context: a packet of
+    /// another pool.
     pub fn push_back(&mut self, item: T) -> Result<(), T> {
-        match self.queue.make_room(1).and_then(<[_]>::first_mut) {
+        if !item.belongs(self.queue.context) {
+            return Err(item);
+        }
+        match self.queue.room(1).first_mut() {
             Some(slot) => {
                 slot.write(item.into_slot());
                 self.queue.end += 1;
@@ -279,8 +306,8 @@ unsafe impl<const N: usize> EntrySink for RRefDeque<Packet, N> {
     }
 
     #[inline(always)]
-    fn push(&mut self, entry: Entry) -> bool {
-        let Some(slot) = self.queue.make_room(1).and_then(<[_]>::first_mut) else {
+    unsafe fn push(&mut self, entry: Entry) -> bool {
+        let Some(slot) = self.queue.room(1).first_mut() else {
             return false;
         };
         slot.write(entry);
@@ -289,17 +316,13 @@ unsafe impl<const N: usize> EntrySink for RRefDeque<Packet, N> {
     }
 
     #[inline(always)]
-    fn push4(&mut self, entries: [Entry; 4]) -> bool {
-        let Some(slots) = self
-            .queue
-            .make_room(4)
-            .and_then(<[_]>::first_chunk_mut::<4>)
-        else {
-            return false;
-        };
-        *slots = entries.map(MaybeUninit::new);
-        self.queue.end += 4;
-        true
+    fn spare(&mut self, wanted: usize) -> &mut [MaybeUninit<Entry>] {
+        self.queue.room(wanted)
+    }
+
+    #[inline(always)]
+    unsafe fn filled(&mut self, count: usize) {
+        self.queue.end = (self.queue.end + count).min(N);
     }
 }
 

@@ -23,6 +23,31 @@ impl DomainId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TypeTag(pub u64);
 
+impl TypeTag {
+    /// The tag of `count` objects of this tag in a container of this `kind`: FNV-1a over all three,
+    /// byte by byte, so that no two of them can make up for each other; the top bit keeps clear of
+    /// the small tags of numbers.
+    pub(crate) const fn of_many(self, kind: u8, count: usize) -> Self {
+        let (tag, count) = (self.0.to_le_bytes(), (count as u64).to_le_bytes());
+        let mut hash = fnv1a(0xcbf2_9ce4_8422_2325, kind);
+        let mut i = 0;
+        while i < tag.len() {
+            hash = fnv1a(hash, tag[i]);
+            i += 1;
+        }
+        i = 0;
+        while i < count.len() {
+            hash = fnv1a(hash, count[i]);
+            i += 1;
+        }
+        Self(hash | 1 << 63)
+    }
+}
+
+const fn fnv1a(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
+}
+
 /// The in-place header of a shared object. Readable by anyone; written by this crate only.
 #[derive(Debug)]
 pub struct Header {

@@ -36,6 +36,11 @@ const FREE: TypeTag = TypeTag(0);
 /// Implementers promise that values hold no reference or pointer but through [`RRef`] and its kin,
 /// that nothing in them changes behind a shared borrow, and that `TAG` is not zero and differs from
 /// that of every other type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` may not live on the shared heap",
+    label = "not exchangeable",
+    note = "exchangeable are numbers, arrays of exchangeable values, and what is built of them without references, pointers or interior mutability"
+)]
 pub unsafe trait Exchangeable: Send + 'static {
     /// The type's number.
     const TAG: TypeTag;
@@ -62,11 +67,10 @@ exchangeable_numbers!(
     i64 = 8
 );
 
-// SAFETY: an array holds what its elements hold; the tag mixes element and length (FNV-1a step),
-// with the top bit set to stay clear of the small tags above.
+// SAFETY: an array holds what its elements hold; the tag is made of the element's and the
+// length.
 unsafe impl<T: Exchangeable, const N: usize> Exchangeable for [T; N] {
-    const TAG: TypeTag =
-        TypeTag((T::TAG.0 ^ N as u64).wrapping_mul(0x0000_0100_0000_01b3) | 1 << 63);
+    const TAG: TypeTag = T::TAG.of_many(b'A', N);
 }
 
 struct Class {

@@ -12,15 +12,19 @@
 //! Buffers are [`BufferId`]s of a [`BufferPool`]; filled ones travel as [`Entry`]s, 16 bytes each,
 //! so that a batch is a dense array and no per-buffer header is touched on the fast path.
 
-mod descriptors;
 mod entry;
 mod receive;
+mod slots;
 mod transmit;
+#[cfg(test)]
+mod wrap_tests;
 
-pub use descriptors::RingSize;
 pub use entry::Entry;
 pub use receive::{ReceiveCounters, ReceiveFormat, ReceiveRing, Scatter};
+pub use slots::RingSize;
 pub use transmit::{Part, TransmitCounters, TransmitFormat, TransmitRing};
+
+use core::mem::MaybeUninit;
 
 use crate::Iova;
 
@@ -30,30 +34,70 @@ pub type BufferId = u32;
 /// Stands where no buffer is: a descriptor without one.
 pub const NO_BUFFER: BufferId = u32::MAX;
 
+/// The [`key`](BufferPool::key) no pool has.
+const NO_POOL: usize = 0;
+
+/// Where the device sees the buffers of a pool: equally far apart, in one piece.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferAddresses {
+    first: Iova,
+    stride: u32,
+}
+
+impl BufferAddresses {
+    /// Buffers `stride` bytes apart, the first one at `first`.
+    pub const fn new(first: Iova, stride: u32) -> Self {
+        Self { first, stride }
+    }
+
+    /// Where buffer `id` is.
+    ///
+    /// # Safety
+    /// The pool has such a buffer.
+    #[inline(always)]
+    pub unsafe fn of(self, id: BufferId) -> Iova {
+        self.first.offset(u64::from(id) * u64::from(self.stride))
+    }
+}
+
 /// Where a ring gets buffers and where it gives them back.
 ///
 /// # Safety
-/// Implementers promise: an id from [`take`](Self::take) or [`take4`](Self::take4) belongs to the
-/// caller alone until it is given back; the device may write `capacity` bytes at `iova(id)` until
-/// then, whatever it writes there; and an id the pool never handed out is answered without touching
-/// foreign memory. Callers (the rings) give back each id once.
+/// Implementers promise: an id from [`take`](Self::take) or [`use_stock`](Self::use_stock) belongs to the
+/// caller alone until it is given back; the device may write `capacity` bytes at its address until
+/// then, whatever it writes there; an id the pool never handed out is answered without touching
+/// foreign memory; and pools that live at the same time have different [`key`](Self::key)s,
+/// none of them zero.
 pub unsafe trait BufferPool {
     /// Tells one pool from another: a ring refuses entries of a foreign pool.
     fn key(&self) -> usize;
     /// Bytes a buffer holds.
     fn capacity(&self) -> u16;
-    /// Where the device sees buffer `id`.
-    fn iova(&self, id: BufferId) -> Iova;
+    /// Where the device sees the buffers.
+    fn addresses(&self) -> BufferAddresses;
     /// A free buffer; none when the pool is exhausted.
     fn take(&mut self) -> Option<BufferId>;
-    /// Four free buffers at once, or none.
-    fn take4(&mut self) -> Option<[BufferId; 4]>;
+    /// Up to `wanted` free buffers to look at; they stay the pool's until
+    /// [`use_stock`](Self::use_stock).
+    fn stock(&mut self, wanted: usize) -> &[BufferId];
+    /// Takes the last `count` buffers of what [`stock`](Self::stock) just showed.
+    ///
+    /// # Safety
+    /// It showed as many; the caller owns them from now on.
+    unsafe fn use_stock(&mut self, count: usize);
     /// Gives buffers back.
-    fn give(&mut self, ids: &[BufferId]);
+    ///
+    /// # Safety
+    /// The caller owns each of them, as [`take`](Self::take) of a pool of this key gave them out,
+    /// and gives them up.
+    unsafe fn give(&mut self, ids: &[BufferId]);
     /// Notes that `posted` buffers went to the device and `returned` came back, for accounting.
     fn account(&mut self, posted: u32, returned: u32);
     /// Makes `next`, holding `len` bytes, the continuation of `last`.
-    fn link(&mut self, last: BufferId, next: BufferId, len: u16);
+    ///
+    /// # Safety
+    /// The caller owns both, of a pool of this key; `next` has no continuation that is still wanted.
+    unsafe fn link(&mut self, last: BufferId, next: BufferId, len: u16);
     /// The continuation of `id` and its length, as [`link`](Self::link) made it.
     fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)>;
 }
@@ -68,9 +112,18 @@ pub unsafe trait EntrySink {
     /// How many more entries it takes.
     fn room(&self) -> usize;
     /// Takes one entry; without room it is refused: `false`.
-    fn push(&mut self, entry: Entry) -> bool;
-    /// Takes four entries; without room for all, none is taken: `false`.
-    fn push4(&mut self, entries: [Entry; 4]) -> bool;
+    ///
+    /// # Safety
+    /// The caller owns the entry's buffers, which are of the pool named by
+    /// [`pool_key`](Self::pool_key), and gives them up unless the entry is refused.
+    unsafe fn push(&mut self, entry: Entry) -> bool;
+    /// Room for the next entries: up to `wanted`.
+    fn spare(&mut self, wanted: usize) -> &mut [MaybeUninit<Entry>];
+    /// Takes the entries written to the first `count` places of what [`spare`](Self::spare) gave.
+    ///
+    /// # Safety
+    /// That many were written, and [`push`](Self::push)'s condition holds for each.
+    unsafe fn filled(&mut self, count: usize);
 }
 
 /// Gives filled buffers to a transmit ring.
@@ -87,7 +140,7 @@ pub unsafe trait EntrySource {
     /// Lets go of the first `count` entries.
     ///
     /// # Safety
-    /// The caller owns the buffers of these entries, chains included, from now on.
+    /// There are so many, and the caller owns their buffers, chains included, from now on.
     unsafe fn advance(&mut self, count: usize);
 }
 
@@ -96,13 +149,29 @@ pub unsafe trait EntrySource {
 #[error("the batch belongs to another packet pool than the ring; make it from the ring's pool")]
 pub struct ForeignPool;
 
+/// Lives while a buffer is known in two places. A format is a driver's, safe code that may panic;
+/// unwinding past such a moment would leave the buffer two owners, and a panic while unwinding
+/// aborts. Formats that cannot panic leave nothing of it in the machine code.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    #[cold]
+    fn drop(&mut self) {
+        panic!("a descriptor format panicked while buffers changed hands");
+    }
+}
+
 /// Gives back a frame's buffers, whether it is one buffer or a chain.
-fn give_frame<P: BufferPool>(pool: &mut P, head: Entry) {
+///
+/// # Safety
+/// The caller owns them, they are of `pool`, and it gives them up.
+unsafe fn give_frame<P: BufferPool>(pool: &mut P, head: Entry) {
     let mut id = head.id();
     let mut chained = head.flags() & Entry::CHAINED != 0;
     loop {
         let next = if chained { pool.continuation(id) } else { None };
-        pool.give(&[id]);
+        // SAFETY: the caller owns the chain; each of its buffers is met once.
+        unsafe { pool.give(&[id]) };
         let Some((continuation, _)) = next else { break };
         id = continuation;
         chained = true;

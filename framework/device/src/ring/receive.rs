@@ -2,11 +2,15 @@
 //! fresh one takes its slot in the same step. An exhausted pool therefore stops reaping (frames wait
 //! in the ring: back-pressure, counted) and never leaves a hole.
 
-use alloc::boxed::Box;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 
-use super::descriptors::Descriptors;
-use super::{BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER, RingSize, give_frame};
+use super::slots::{Slots, status, write};
+use super::{
+    AbortOnUnwind, BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER, NO_POOL,
+    RingSize, give_frame,
+};
 use crate::{DmaError, DmaSpace, Doorbell, Iova};
 
 /// Refilled slots are told to the device in groups of at least this many: eight cache lines.
@@ -42,6 +46,12 @@ pub struct ReceiveCounters {
     pub bad_length: u64,
     /// Frames dropped because they did not end within [`Scatter::max_buffers`].
     pub missing_end: u64,
+    /// Frames of several buffers dropped half assembled because the pool had no buffer to take the
+    /// place of the next. Were they kept, rings that wait for each other's buffers, or one ring
+    /// whose pool is small, would wait for good.
+    pub starved: u64,
+    /// Frames dropped because the sink refused them after it had said that it had room.
+    pub refused: u64,
     /// Times reaping stopped because the pool had no buffer; the frames wait in the ring.
     pub pool_exhausted: u64,
 }
@@ -71,9 +81,10 @@ enum Step {
 
 /// Empty buffers out to the device, filled ones back.
 pub struct ReceiveRing<F> {
-    descriptors: Descriptors,
-    /// The buffer posted in each slot; the device cannot touch this.
-    posted: Box<[BufferId]>,
+    /// A buffer in every slot once filled.
+    slots: Slots,
+    /// The pool ([`BufferPool::key`]) whose buffers are posted; none posted, [`NO_POOL`].
+    pool: usize,
     /// Next slot the device completes. Free running; masked on use.
     next: u32,
     /// `next` as it was when the tail was last told to the device.
@@ -97,8 +108,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         scatter: Scatter,
     ) -> Result<Self, DmaError> {
         Ok(Self {
-            descriptors: Descriptors::allocate(dma, size)?,
-            posted: (0..size.get()).map(|_| NO_BUFFER).collect(),
+            slots: Slots::allocate(dma, size)?,
+            pool: NO_POOL,
             next: 0,
             announced: 0,
             doorbell,
@@ -109,14 +120,22 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         })
     }
 
+    /// As if `index` descriptors had come and gone; `index` is a multiple of the size.
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, index: u32) -> &Slots {
+        self.next = index;
+        self.announced = index;
+        &self.slots
+    }
+
     /// Where the device finds the descriptors.
     pub fn iova(&self) -> Iova {
-        self.descriptors.iova()
+        self.slots.iova()
     }
 
     /// How many descriptors there are.
     pub fn size(&self) -> u32 {
-        self.descriptors.mask() + 1
+        self.slots.size()
     }
 
     /// What was counted so far.
@@ -126,13 +145,13 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
 
     /// The next slot the device is to complete, as an index into the ring.
     pub fn next_index(&self) -> u32 {
-        self.next & self.descriptors.mask()
+        self.next & self.slots.mask()
     }
 
     /// How many completed descriptors wait, looking at `limit` of them at most.
     pub fn completed(&self, limit: u32) -> u32 {
         (0..limit.min(self.size()))
-            .take_while(|i| done::<F>(self.descriptors.status(self.next.wrapping_add(*i))))
+            .take_while(|i| done::<F>(status(self.slots.descriptor(self.next.wrapping_add(*i)))))
             .count() as u32
     }
 
@@ -140,20 +159,26 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// [`announce`](Self::announce), once its queue is enabled.
     ///
     /// # Errors
-    /// How many buffers the pool lacked; then none is posted.
+    /// How many buffers the pool lacked; then none is posted. All of them, where buffers of another
+    /// pool are still posted: they stay, [`drain`](Self::drain) them into their own pool.
     pub fn fill<P: BufferPool>(&mut self, pool: &mut P) -> Result<(), u32> {
         self.drain(pool);
-        for slot in 0..self.posted.len() {
-            let Some(id) = pool.take() else {
-                let (taken, _) = self.posted.split_at_mut(slot);
-                pool.give(taken);
-                taken.fill(NO_BUFFER);
-                return Err(self.size() - slot as u32);
-            };
-            self.posted[slot] = id;
-            self.descriptors
-                .write(slot as u32, [pool.iova(id).to_bits(), 0]);
+        if self.pool != NO_POOL {
+            return Err(self.size());
         }
+        for slot in 0..self.size() {
+            let Some(id) = pool.take() else {
+                let (taken, _) = self.slots.posted().split_at_mut(slot as usize);
+                // SAFETY: they were just taken from this pool, and the table forgets them next.
+                unsafe { pool.give(taken) };
+                taken.fill(NO_BUFFER);
+                return Err(self.size() - slot);
+            };
+            let (descriptor, holder) = self.slots.slot(slot);
+            *holder = id;
+            write(descriptor, [address_of(pool, id), 0]);
+        }
+        self.pool = pool.key();
         pool.account(self.size(), 0);
         Ok(())
     }
@@ -163,31 +188,41 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     pub fn announce(&mut self) {
         self.announced = self.next;
         self.doorbell
-            .ring(self.next.wrapping_sub(1) & self.descriptors.mask());
+            .ring(self.next.wrapping_sub(1) & self.slots.mask());
     }
 
     /// Gives every posted buffer back, and those of a frame that has not ended. The device must
     /// have been stopped: what it still wrote would land in buffers that others use.
-    pub fn drain<P: BufferPool>(&mut self, pool: &mut P) {
-        if let Some(Partial::Assembling { head, .. }) = self.partial.take() {
-            give_frame(pool, head);
+    ///
+    /// Returns how many buffers came back: none where `pool` is not the one they are of.
+    pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
+        if self.pool != pool.key() {
+            return 0;
         }
         let mut returned = 0;
-        for slot in self.posted.iter_mut().filter(|id| **id != NO_BUFFER) {
-            pool.give(&[*slot]);
-            *slot = NO_BUFFER;
-            returned += 1;
+        if let Some(Partial::Assembling { head, buffers, .. }) = self.partial.take() {
+            // SAFETY: the buffers were posted, so this ring's, from this pool; the frame is gone.
+            unsafe { give_frame(pool, head) };
+            returned += u32::from(buffers);
         }
-        pool.account(0, returned);
+        self.partial = None;
+        // SAFETY: `pool` is set, so each slot holds a buffer of this pool; the table forgets them.
+        unsafe { pool.give(self.slots.posted()) };
+        self.slots.posted().fill(NO_BUFFER);
+        self.pool = NO_POOL;
+        pool.account(0, self.size());
         self.next = 0;
         self.announced = 0;
+        returned + self.size()
     }
 
     /// Moves up to `limit` frames that the device completed into `sink`, refills their slots, and
-    /// returns how many frames there were.
+    /// returns how many frames there were. A call ends after a lap of the ring,
+    /// or `limit` frames, even if the device completes slots it has not been given.
     ///
     /// # Errors
-    /// [`ForeignPool`] when `sink` takes buffers of another pool.
+    /// [`ForeignPool`] when `sink` takes buffers of another pool, or the ring was filled from
+    /// another than `pool`.
     #[inline]
     pub fn reap<P: BufferPool, S: EntrySink>(
         &mut self,
@@ -198,18 +233,23 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         if sink.pool_key() != pool.key() {
             return Err(ForeignPool);
         }
+        if self.pool != pool.key() {
+            return self.unfilled();
+        }
         let limit = limit.min(sink.room());
         let first = self.next;
         let mut frames = 0;
         while frames < limit {
-            if limit - frames >= 4 && self.next & 3 == 0 && self.reap_line(pool, sink) {
-                frames += 4;
-                continue;
+            if self.next & 3 == 0 && limit - frames >= 4 {
+                frames += self.reap_lines(pool, sink, limit - frames);
+                if frames == limit {
+                    break;
+                }
             }
             match self.reap_one(pool, sink) {
                 Step::Frame => frames += 1,
-                Step::Buffer => {}
-                Step::Nothing => break,
+                Step::Buffer if self.next.wrapping_sub(first) < self.size() => {}
+                Step::Buffer | Step::Nothing => break,
             }
         }
         if self.next != first {
@@ -221,89 +261,143 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         Ok(frames)
     }
 
-    /// Reaps one cache line of four whole frames. `false`, with nothing changed, unless all four
-    /// are complete, whole and of plausible length, and there are buffers to take their places.
+    /// What reaping gives without a buffer of the caller's pool in every slot: nothing, whatever the
+    /// descriptors say.
+    #[cold]
+    fn unfilled(&self) -> Result<usize, ForeignPool> {
+        if self.pool == NO_POOL {
+            Ok(0)
+        } else {
+            Err(ForeignPool)
+        }
+    }
+
+    /// Reaps cache lines of four whole frames each, `next` being at the first of a line. Stops,
+    /// having changed nothing of it, at the first line whose frames are not all complete, whole and
+    /// of plausible length, or for which pool or sink have no room: [`reap_one`](Self::reap_one)
+    /// sees to that one. Returns how many frames there were.
     #[inline(always)]
-    fn reap_line<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> bool {
-        let base = self.next & self.descriptors.mask();
-        let rest = self.posted.get_mut(base as usize..);
-        let Some(posted) = rest.and_then(<[_]>::first_chunk_mut::<4>) else {
-            return false;
-        };
-        // The last of the line first: while the line is not complete, one load tells.
-        let s3 = self.descriptors.status(base + 3);
-        if !done::<F>(s3) {
-            return false;
+    fn reap_lines<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        limit: usize,
+    ) -> usize {
+        // An idle ring wants no stock: looking for it can take the pool's lock and counts as want.
+        let last = self.slots.descriptor(self.next.wrapping_add(3));
+        if self.partial.is_some() || !done::<F>(status(last)) {
+            return 0;
         }
-        let s2 = self.descriptors.status(base + 2);
-        let s1 = self.descriptors.status(base + 1);
-        let s0 = self.descriptors.status(base);
-        let whole = F::DONE | F::END;
-        if s0 & s1 & s2 & s3 & whole != whole || self.partial.is_some() {
-            return false;
-        }
-        let entries = [
-            Entry::new(posted[0], F::annotate(self.descriptors.detail(base), s0)),
-            Entry::new(
-                posted[1],
-                F::annotate(self.descriptors.detail(base + 1), s1),
-            ),
-            Entry::new(
-                posted[2],
-                F::annotate(self.descriptors.detail(base + 2), s2),
-            ),
-            Entry::new(
-                posted[3],
-                F::annotate(self.descriptors.detail(base + 3), s3),
-            ),
-        ];
+        let addresses = pool.addresses();
         let capacity = pool.capacity();
-        if !entries
-            .iter()
-            .fold(true, |good, e| good & plausible(*e, capacity))
-        {
-            return false;
+        // From the top of the stock: those given back last.
+        let (_, fresh) = pool.stock(limit & !3).as_rchunks::<4>();
+        let (room, _) = sink.spare(limit & !3).as_chunks_mut::<4>();
+        let (mut next, mut bytes) = (self.next, 0);
+        let uneven = AbortOnUnwind;
+        for (fresh, room) in fresh.iter().rev().zip(room) {
+            let (line, slot) = self.slots.line(next);
+            // The last of the line first: while the line is not complete, one load tells.
+            let s3 = status(&line[3]);
+            if !done::<F>(s3) {
+                break;
+            }
+            let states = [status(&line[0]), status(&line[1]), status(&line[2]), s3];
+            let whole = F::DONE | F::END;
+            if states.iter().fold(whole, |all, state| all & state) != whole {
+                break;
+            }
+            let entry = |i: usize| {
+                let annotation = F::annotate(line[i][0].load(Ordering::Relaxed), states[i]);
+                Entry::new(slot[i], annotation)
+            };
+            let entries = [entry(0), entry(1), entry(2), entry(3)];
+            if !entries
+                .iter()
+                .fold(true, |good, e| good & plausible(*e, capacity))
+            {
+                break;
+            }
+            *room = entries.map(MaybeUninit::new);
+            *slot = *fresh;
+            for (descriptor, id) in line.iter().zip(fresh) {
+                // SAFETY: the id came from this pool's stock.
+                let address = unsafe { addresses.of(*id) };
+                write(descriptor, [address.to_bits(), 0]);
+            }
+            bytes += entries.iter().map(|e| u64::from(e.len())).sum::<u64>();
+            next = next.wrapping_add(4);
         }
-        let Some(fresh) = pool.take4() else {
-            return false;
-        };
-        if !sink.push4(entries) {
-            pool.give(&fresh);
-            return false;
+        let frames = next.wrapping_sub(self.next) as usize;
+        // SAFETY: the last `frames` of the stock are in the table now, and the buffers that were
+        // there before, of the same pool, fill the first `frames` of the sink's room.
+        unsafe {
+            pool.use_stock(frames);
+            sink.filled(frames);
         }
-        *posted = fresh;
-        for (i, id) in (0..).zip(fresh) {
-            self.descriptors
-                .write(base + i, [pool.iova(id).to_bits(), 0]);
-        }
-        self.counters.bytes += entries.iter().map(|e| u64::from(e.len())).sum::<u64>();
-        self.next = self.next.wrapping_add(4);
-        true
+        core::mem::forget(uneven);
+        self.counters.bytes += bytes;
+        self.next = next;
+        frames
     }
 
     /// Reaps one descriptor: a whole frame, or a part of one.
     #[inline]
     fn reap_one<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> Step {
-        let status = self.descriptors.status(self.next);
-        let slot = (self.next & self.descriptors.mask()) as usize;
-        let Some(posted) = self.posted.get_mut(slot).filter(|_| done::<F>(status)) else {
+        let (descriptor, holder) = self.slots.slot(self.next);
+        let status = status(descriptor);
+        if !done::<F>(status) {
             return Step::Nothing;
-        };
+        }
         let Some(fresh) = pool.take() else {
-            self.counters.pool_exhausted += 1;
-            return Step::Nothing;
+            return self.starve(pool);
         };
-        let annotation = F::annotate(self.descriptors.detail(self.next), status);
-        let entry = Entry::new(core::mem::replace(posted, fresh), annotation);
-        self.descriptors
-            .write(self.next, [pool.iova(fresh).to_bits(), 0]);
+        let annotation = F::annotate(descriptor[0].load(Ordering::Relaxed), status);
+        let entry = Entry::new(core::mem::replace(holder, fresh), annotation);
+        write(descriptor, [address_of(pool, fresh), 0]);
         self.next = self.next.wrapping_add(1);
         let end = status & F::END == F::END;
         if end && self.partial.is_none() && plausible(entry, pool.capacity()) {
-            self.counters.bytes += u64::from(entry.len());
-            return hand_over(pool, sink, entry);
+            return self.hand_over(pool, sink, entry, u32::from(entry.len()));
         }
         self.assemble(pool, sink, entry, end)
+    }
+
+    /// Hands a whole frame to the sink. `reap` made sure of room; from a sink that refuses all the
+    /// same, the buffers go back to the pool.
+    #[inline(always)]
+    fn hand_over<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        frame: Entry,
+        bytes: u32,
+    ) -> Step {
+        // SAFETY: the frame's buffers were posted, so this ring's, from the sink's pool; neither the
+        // table nor `partial` knows them any more.
+        if unsafe { sink.push(frame) } {
+            self.counters.bytes += u64::from(bytes);
+            Step::Frame
+        } else {
+            self.counters.refused += 1;
+            // SAFETY: as above; the sink did not take them.
+            unsafe { give_frame(pool, frame) };
+            Step::Buffer
+        }
+    }
+
+    /// The pool has no buffer to take the place of a completed one. A frame half assembled is given
+    /// up, which yields some; else the frames wait.
+    #[cold]
+    fn starve<P: BufferPool>(&mut self, pool: &mut P) -> Step {
+        self.counters.pool_exhausted += 1;
+        if let Some(Partial::Assembling { head, .. }) = self.partial {
+            // SAFETY: the buffers were posted, so this ring's, from this pool; `partial` forgets them.
+            unsafe { give_frame(pool, head) };
+            self.partial = Some(Partial::Skipping);
+            self.counters.starved += 1;
+        }
+        Step::Nothing
     }
 
     /// Takes a buffer that is not a whole frame: adds it to the frame it is part of and hands that
@@ -319,7 +413,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         let good = plausible(entry, pool.capacity());
         let (head, buffers, bytes) = match self.partial.take() {
             Some(Partial::Skipping) => {
-                pool.give(&[entry.id()]);
+                // SAFETY: the buffer was posted, so this ring's, and the table forgot it.
+                unsafe { pool.give(&[entry.id()]) };
                 self.partial = (!end).then_some(Partial::Skipping);
                 return Step::Buffer;
             }
@@ -330,7 +425,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
                 buffers,
                 bytes,
             }) => {
-                pool.link(last, entry.id(), entry.len());
+                // SAFETY: both buffers were posted, so this ring's, from this pool.
+                unsafe { pool.link(last, entry.id(), entry.len()) };
                 // Status, hash and tag of a frame are those of its last descriptor.
                 let head = entry
                     .with_id(head.id())
@@ -340,8 +436,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             }
         };
         if good && end {
-            self.counters.bytes += u64::from(bytes);
-            return hand_over(pool, sink, head);
+            return self.hand_over(pool, sink, head, bytes);
         }
         if good && buffers < self.scatter.max_buffers {
             self.partial = Some(Partial::Assembling {
@@ -357,10 +452,18 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         } else {
             self.counters.bad_length += 1;
         }
-        give_frame(pool, head);
+        // SAFETY: the frame's buffers were posted, so this ring's; `partial` was taken above.
+        unsafe { give_frame(pool, head) };
         self.partial = (!end).then_some(Partial::Skipping);
         Step::Buffer
     }
+}
+
+/// The address of a buffer that was just taken from `pool`.
+#[inline(always)]
+fn address_of<P: BufferPool>(pool: &P, taken: BufferId) -> u64 {
+    // SAFETY: private to this file, whose callers took the id from this pool.
+    unsafe { pool.addresses().of(taken) }.to_bits()
 }
 
 #[inline(always)]
@@ -372,16 +475,4 @@ fn done<F: ReceiveFormat>(status: u64) -> bool {
 #[inline(always)]
 fn plausible(entry: Entry, capacity: u16) -> bool {
     entry.len().wrapping_sub(1) < capacity
-}
-
-/// Hands a whole frame to the sink. `reap` made sure of room; a sink that refuses all the same
-/// loses nothing: the buffers go back to the pool.
-#[inline(always)]
-fn hand_over<P: BufferPool, S: EntrySink>(pool: &mut P, sink: &mut S, frame: Entry) -> Step {
-    if sink.push(frame) {
-        Step::Frame
-    } else {
-        give_frame(pool, frame);
-        Step::Buffer
-    }
 }

@@ -14,8 +14,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-use sumac_device::ring::BufferId;
-use sumac_device::{DmaError, DmaMemory, DmaSpace, Iova};
+use sumac_device::ring::{BufferAddresses, BufferId};
+use sumac_device::{DmaError, DmaMemory, DmaSpace};
 
 pub use cache::PacketCache;
 use cache::Shelf;
@@ -29,7 +29,7 @@ pub const BUFFER_BYTES: u16 = 2048;
 /// Bytes from one buffer to the next.
 pub const STRIDE: usize = 2048 + 64;
 /// The most caches a pool has: one per queue.
-const SHELVES: usize = 256;
+const SHELVES: usize = if cfg!(loom) { 2 } else { 256 };
 
 /// The type of a packet buffer.
 pub(crate) const PACKET_TAG: TypeTag = TypeTag(0x5041_434b_4554);
@@ -77,7 +77,6 @@ pub struct PacketPool {
     memory: DmaMemory,
     /// First byte of buffer 0.
     base: NonNull<u8>,
-    iova: Iova,
     total: u32,
     headers: Box<[BufferHeader]>,
     depot: SpinLock<Vec<BufferId>>,
@@ -102,7 +101,10 @@ impl PacketPool {
         if buffers == 0 || buffers > 1 << 22 {
             return Err(PoolError::BadSize { buffers });
         }
-        let memory = dma.allocate(buffers as usize * STRIDE, 1 << 21)?;
+        let bytes = (buffers as usize).checked_mul(STRIDE);
+        let bytes = bytes.ok_or(PoolError::BadSize { buffers })?;
+        let memory = dma.allocate(bytes, 1 << 21)?;
+        memory.check(bytes, 64)?;
         let headers = (0..buffers).map(|_| BufferHeader {
             header: Header::new(PACKET_TAG),
             continuation: AtomicU32::new(u32::MAX),
@@ -110,7 +112,6 @@ impl PacketPool {
         });
         Ok(Box::leak(Box::new(Self {
             base: memory.base(),
-            iova: memory.iova(),
             memory,
             total: buffers,
             headers: headers.collect(),
@@ -138,6 +139,9 @@ impl PacketPool {
             .iter()
             .map(Shelf::device)
             .fold(0, u32::wrapping_add);
+        // Buffers posted through one cache and returned through another while this sums up can make
+        // it negative.
+        let device = (device as i32).max(0) as u32;
         let held = self.total.saturating_sub(free).saturating_sub(device);
         PoolAccount {
             total: self.total,
@@ -179,11 +183,10 @@ impl PacketPool {
         unsafe { self.base.add(id as usize * STRIDE) }
     }
 
-    /// Where the device sees buffer `id`; buffer 0 for ids there are not.
+    /// Where the device sees the buffers.
     #[inline(always)]
-    pub(crate) fn iova(&self, id: BufferId) -> Iova {
-        debug_assert!(id < self.total);
-        self.iova.within(id as usize * STRIDE, self.memory.len())
+    pub(crate) fn addresses(&self) -> BufferAddresses {
+        BufferAddresses::new(self.memory.iova(), STRIDE as u32)
     }
 
     pub(crate) fn header(&self, id: BufferId) -> Option<&Header> {

@@ -1,0 +1,232 @@
+//! Runs `l2fwd` and reads its JSON object.
+//!
+//! Invariant: no run outlives its test: it is killed when its [`Running`] is dropped, and killed
+//! with a message when it takes longer than [`PATIENCE`].
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Far longer than any run here takes: a bound on hanging, not on speed.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// The program under test.
+pub const L2FWD: &str = env!("CARGO_BIN_EXE_l2fwd");
+
+/// Says on standard error, past libtest's capture, that a test did not run and why.
+pub fn skip(test: &str, reason: &str) {
+    let _ = writeln!(io::stderr(), "SKIP {test}: {reason}");
+}
+
+/// True if this process may make namespaces and interfaces.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Everything a run left: how it ended and what it wrote.
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The JSON object of a run that must have ended well.
+    pub fn report(&self) -> Report {
+        assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        let value = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("stdout is not one JSON object ({e}): {}", self.stdout));
+        Report(value)
+    }
+}
+
+/// A run under way.
+pub struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts `l2fwd` with these arguments.
+    pub fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Self::spawn(Command::new(L2FWD).args(arguments))
+    }
+
+    /// Starts a prepared command.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Waits until the program has installed its handler for `signal`, which it does before it
+    /// touches a device.
+    pub fn wait_for_handler(&mut self, signal: Signal) {
+        let status = format!("/proc/{}/status", self.child.id());
+        let bit = 1_u64 << (signal as i32 - 1);
+        self.wait_for("a signal handler", || {
+            fs::read_to_string(&status).is_ok_and(|text| {
+                text.lines()
+                    .find_map(|line| line.strip_prefix("SigCgt:"))
+                    .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+                    .is_some_and(|mask| mask & bit != 0)
+            })
+        });
+    }
+
+    /// Waits until `ready`, failing at once if the program ends before.
+    pub fn wait_for(&mut self, what: &str, ready: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !ready() {
+            let ended = self.child.try_wait().expect("l2fwd is our child").is_some();
+            if ended || Instant::now() > deadline {
+                let finished = self.finish();
+                panic!(
+                    "no {what}; l2fwd ended with {}: {}",
+                    finished.status, finished.stderr
+                );
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id is an i32"));
+        kill(pid, signal).expect("the program runs and is ours");
+    }
+
+    /// Waits for the end.
+    pub fn finish(&mut self) -> Finished {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("l2fwd is our child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.child.kill().expect("l2fwd is our child");
+            }
+            thread::sleep(POLL);
+        };
+        let text = |reader: Option<JoinHandle<String>>| {
+            reader
+                .and_then(|thread| thread.join().ok())
+                .unwrap_or_default()
+        };
+        Finished {
+            status,
+            stdout: text(self.stdout.take()),
+            stderr: text(self.stderr.take()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already waited for in a test that passed; otherwise the test has failed already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads a pipe to its end on a thread of its own, so that the program never blocks on it.
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Runs `l2fwd` to its end.
+pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Finished {
+    Running::start(arguments).finish()
+}
+
+/// The JSON object `l2fwd --json` prints.
+#[derive(Debug)]
+pub struct Report(pub Value);
+
+impl Report {
+    /// A count at a JSON pointer such as `/ports/0/rx_packets`.
+    pub fn count(&self, pointer: &str) -> u64 {
+        self.0
+            .pointer(pointer)
+            .and_then(Value::as_u64)
+            .unwrap_or_else(|| panic!("no count {pointer} in {:#}", self.0))
+    }
+
+    /// A number at a JSON pointer.
+    pub fn number(&self, pointer: &str) -> f64 {
+        self.0
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .unwrap_or_else(|| panic!("no number {pointer} in {:#}", self.0))
+    }
+
+    /// How many ports there are.
+    pub fn ports(&self) -> usize {
+        self.0["ports"].as_array().map_or(0, Vec::len)
+    }
+
+    /// What must hold after every run on software devices, whatever happened in it.
+    pub fn assert_books_balance(&self) {
+        let pool = |what: &str| self.count(&format!("/pool/{what}"));
+        assert_eq!(
+            pool("free") + pool("held") + pool("device"),
+            pool("total"),
+            "{:#}",
+            self.0
+        );
+        assert_eq!(
+            pool("held"),
+            0,
+            "buffers still held after the end: {:#}",
+            self.0
+        );
+        let ports = self.ports();
+        assert!(ports > 0, "no ports in {:#}", self.0);
+        for port in 0..ports {
+            let count = |port: usize, what: &str| self.count(&format!("/ports/{port}/{what}"));
+            assert_eq!(count(port, "violations"), 0, "{:#}", self.0);
+            assert_eq!(
+                count(port, "wire/errors"),
+                0,
+                "wrong frames on a wire: {:#}",
+                self.0
+            );
+            let to = peer(port, ports);
+            assert_eq!(
+                count(port, "rx_packets"),
+                count(to, "tx_packets") + count(to, "tx_dropped"),
+                "port {port} received other than port {to} sent and dropped: {:#}",
+                self.0
+            );
+        }
+    }
+}
+
+/// Where a port forwards to: 0 and 1, 2 and 3, and so on; an odd one to itself.
+fn peer(port: usize, ports: usize) -> usize {
+    if port ^ 1 < ports { port ^ 1 } else { port }
+}

@@ -1,0 +1,18 @@
+//! A host and a device for tests, benchmarks and fuzzing of the framework; no product links it.
+//!
+//! - [`host`]: DMA memory on the heap and registers in a vector;
+//! - [`format`]: the descriptor bits that the tests' device speaks, no real device's;
+//! - [`model`]: a device that plays its part on the descriptors, checking what it was given;
+//! - [`mod@hostile`]: both rings against descriptors with anything in them.
+//!
+//! Invariant: everything here reaches DMA memory by bus address, through the host's table of what is
+//! mapped, as a device would; an address that is not mapped is a panic, which is a failed test.
+// UNSAFETY: a host hands out memory, and a device copies bytes to and from it.
+#![expect(unsafe_code)]
+
+pub mod format;
+pub mod host;
+pub mod hostile;
+pub mod model;
+
+pub use hostile::hostile;

@@ -1,0 +1,63 @@
+//! `cargo xtask bench`: measurements, in release mode.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use crate::report::{self, Outcome, Report};
+use crate::workspace::cargo;
+
+const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What to measure.
+#[derive(Subcommand)]
+pub enum What {
+    /// The parts alone: rings, pool, packet views, driver calls (criterion).
+    Parts {
+        /// Passed on to criterion, for example a benchmark's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Ticks a packet beside DPDK's own driver on the same software device; writes
+    /// target/bench/peers.json and an SVG. Installs DPDK's Debian packages if they are missing.
+    Peers {
+        /// Passed on to the benchmark; `cargo xtask bench peers -- --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+/// Runs a benchmark; true if it ended well.
+pub fn run(what: &What) -> bool {
+    let mut report = Report::new(1);
+    match what {
+        What::Parts { arguments } => {
+            report.step("parts", "the parts alone", || parts(arguments));
+        }
+        What::Peers { arguments } => {
+            report.step("peers", "DPDK's driver and ours, interleaved", || {
+                peers(arguments)
+            });
+        }
+    }
+    report.finish()
+}
+
+fn parts(arguments: &[String]) -> Outcome {
+    let mut bench = cargo(["bench", "-p", "sumac-bench", "--"]);
+    report::command(bench.args(arguments), LIMIT)
+}
+
+/// The benchmark itself installs DPDK where it is missing, or says why it cannot.
+fn peers(arguments: &[String]) -> Outcome {
+    let mut bench = cargo([
+        "run",
+        "--release",
+        "-p",
+        "sumac-bench",
+        "--bin",
+        "peers",
+        "--",
+    ]);
+    report::command(bench.args(arguments), LIMIT)
+}

@@ -1,0 +1,44 @@
+//! `cargo xtask check`: formatting, lints and documentation, each without a single warning.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::report::{self, Report};
+use crate::workspace::cargo;
+
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Runs the checks; true if all pass.
+pub fn run() -> bool {
+    let mut report = Report::new(3);
+    report.step("fmt", "the code is formatted", || {
+        let mut outcome = report::command(&mut cargo(["fmt", "--all", "--check"]), LIMIT);
+        if Path::new("fuzz/Cargo.toml").exists() {
+            let mut fuzz = cargo([
+                "fmt",
+                "--all",
+                "--check",
+                "--manifest-path",
+                "fuzz/Cargo.toml",
+            ]);
+            outcome = outcome.and(report::command(&mut fuzz, LIMIT));
+        }
+        outcome
+    });
+    report.step("clippy", "no lint fires", || {
+        let mut clippy = cargo([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]);
+        report::command(&mut clippy, LIMIT)
+    });
+    report.step("doc", "the documentation builds without a warning", || {
+        let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
+        report::command(doc.env("RUSTDOCFLAGS", "-D warnings"), LIMIT)
+    });
+    report.finish()
+}

@@ -1,0 +1,151 @@
+//! `cargo xtask test`: every test, step by step.
+//!
+//! A step is one call of cargo, or a few that belong together. Steps run in the order of [`STEPS`]:
+//! the quick ones that fail first come first. A failed step does not stop those after it.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::packages::{self, Need};
+use crate::report::{self, Outcome, Report};
+use crate::workspace::{cargo, target_dir};
+use crate::{fuzz, soak};
+
+/// Crates with loom models of what crosses threads.
+const LOOM_CRATES: &[&str] = &["sumac-rref"];
+
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// Which steps, and how long the open-ended ones take.
+#[derive(Args)]
+pub struct Options {
+    /// Steps to run; all of them if none is named.
+    #[arg(value_parser = STEPS.map(|step| step.name))]
+    steps: Vec<String>,
+    /// Seconds for each fuzz target.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    fuzz_seconds: u64,
+    /// Seconds for the soak test.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    soak_seconds: u64,
+    /// MiB sent over each TCP connection of the end-to-end tests.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    transfer_mib: u64,
+    /// List the steps and stop.
+    #[arg(long)]
+    list: bool,
+}
+
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Options) -> Outcome,
+}
+
+const STEPS: [Step; 6] = [
+    Step {
+        name: "unit",
+        about: "unit, property and integration tests of every crate",
+        run: unit,
+    },
+    Step {
+        name: "doc",
+        about: "examples in the documentation, and what must not compile",
+        run: doc,
+    },
+    Step {
+        name: "loom",
+        about: "every interleaving of what crosses threads",
+        run: loom,
+    },
+    Step {
+        name: "e2e",
+        about: "l2fwd as a user runs it, in release mode",
+        run: e2e,
+    },
+    Step {
+        name: "fuzz",
+        about: "a short run of each fuzz target",
+        run: |options| fuzz::fuzz_all(options.fuzz_seconds),
+    },
+    Step {
+        name: "soak",
+        about: "random set-ups, stops and signals for a short while",
+        run: |options| soak::soak(options.soak_seconds, None),
+    },
+];
+
+/// Runs the steps asked for; true if nothing failed.
+pub fn run(options: &Options) -> bool {
+    if options.list {
+        STEPS
+            .iter()
+            .for_each(|step| println!("{:<6} {}", step.name, step.about));
+        return true;
+    }
+    let wanted = |step: &&Step| {
+        options.steps.is_empty() || options.steps.iter().any(|name| name == step.name)
+    };
+    let mut report = Report::new(STEPS.iter().filter(wanted).count());
+    for step in STEPS.iter().filter(wanted) {
+        report.step(step.name, step.about, || (step.run)(options));
+    }
+    report.finish()
+}
+
+/// All of the workspace but the programs of l2fwd's own folder `tests`, which are steps of their own.
+fn unit(_: &Options) -> Outcome {
+    let mut others = cargo([
+        "test",
+        "--workspace",
+        "--exclude",
+        "l2fwd",
+        "--no-fail-fast",
+    ]);
+    others.args(["--lib", "--bins", "--tests"]);
+    let mut l2fwd = cargo(["test", "-p", "l2fwd", "--lib", "--bins", "--no-fail-fast"]);
+    report::tests(&mut others, LIMIT).and(report::tests(&mut l2fwd, LIMIT))
+}
+
+fn doc(_: &Options) -> Outcome {
+    report::tests(
+        &mut cargo(["test", "--workspace", "--doc", "--no-fail-fast"]),
+        LIMIT,
+    )
+}
+
+/// loom replaces atomics and threads by its own under `cfg(loom)`: another build of everything, so
+/// a target folder of its own. Its search is slow without optimisation.
+fn loom(_: &Options) -> Outcome {
+    let mut test = cargo(["test", "--release", "--lib", "--no-fail-fast"]);
+    LOOM_CRATES.iter().for_each(|name| {
+        test.args(["-p", name]);
+    });
+    test.arg("--target-dir")
+        .arg(target_dir().join("loom"))
+        .arg("loom");
+    test.env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off");
+    report::tests(&mut test, LIMIT)
+}
+
+/// Two network namespaces need `ip` and `ping`; without them those tests skip themselves.
+fn e2e(options: &Options) -> Outcome {
+    let needs = [
+        Need {
+            file: "ip",
+            package: "iproute2",
+        },
+        Need {
+            file: "ping",
+            package: "iputils-ping",
+        },
+    ];
+    if let Err(reason) = packages::ensure(&needs) {
+        println!("{reason}");
+    }
+    let mut test = cargo(["test", "--release", "-p", "l2fwd", "--test", "e2e"]);
+    test.env("SUMAC_TRANSFER_MIB", options.transfer_mib.to_string());
+    report::tests(&mut test, LIMIT)
+}
