@@ -8,6 +8,7 @@
 //! Invariant: nothing here knows a driver. Whatever a driver writes is possible input.
 
 mod control;
+mod describe;
 mod descriptor;
 pub mod device;
 mod eeprom;

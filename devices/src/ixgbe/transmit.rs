@@ -126,9 +126,7 @@ impl Core {
         let (descriptors, frame) = (&mut self.staged, &mut self.payload);
         for (ahead, words) in descriptors[..count].iter_mut().enumerate() {
             *words = ring.read(wrapped(state.head + ahead as u32, state.count));
-            if let Some(payload) = access.slice(words[0], 1) {
-                payload.prefetch_read();
-            }
+            access.prefetch_read(words[0]);
         }
         let mut batch = Batch::default();
         let mut sent = 0;
