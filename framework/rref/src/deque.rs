@@ -7,8 +7,10 @@ use core::mem::MaybeUninit;
 use sumac_device::ring::{Entry, EntrySink, EntrySource};
 
 use crate::heap::HeapError;
-use crate::packet::{bytes, bytes_mut, segments};
-use crate::{DomainId, Exchangeable, Header, Packet, PacketMeta, PacketPool, RRef, SharedHeap};
+use crate::packet::{bytes, bytes_mut, give_frame, segments};
+use crate::{
+    BATCH, DomainId, Exchangeable, Header, Packet, PacketMeta, PacketPool, RRef, SharedHeap,
+};
 use crate::{TypeTag, pool};
 
 /// What can be an item of an [`RRefDeque`]: a shared object in the form it has as a child.
@@ -35,6 +37,17 @@ pub unsafe trait Element: Send + Sized + 'static {
     /// # Safety
     /// `slot` came from `into_slot` of an item of this `context`, and is not used again.
     unsafe fn from_slot(context: Self::Context, slot: Self::Slot, owner: DomainId) -> Self;
+
+    /// Frees children.
+    ///
+    /// # Safety
+    /// As for [`from_slot`](Self::from_slot), for each of them.
+    unsafe fn free(context: Self::Context, slots: &[Self::Slot]) {
+        for slot in slots {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Self::from_slot(context, *slot, DomainId::NONE) });
+        }
+    }
 }
 
 // SAFETY: an entry names the packet's buffers, which are the pool's, the context.
@@ -54,6 +67,26 @@ unsafe impl Element for Packet {
     unsafe fn from_slot(pool: &'static PacketPool, entry: Entry, owner: DomainId) -> Self {
         // SAFETY: the caller promises that the entry's buffers are this item's alone.
         unsafe { Self::from_entry(pool, entry, owner) }
+    }
+
+    unsafe fn free(pool: &'static PacketPool, entries: &[Entry]) {
+        for some in entries.chunks(BATCH) {
+            let mut ids = [0; BATCH];
+            let whole = ids
+                .iter_mut()
+                .zip(some)
+                .filter(|(_, e)| e.flags() & Entry::CHAINED == 0);
+            let count = whole.map(|(id, entry)| *id = entry.id()).count();
+            if count == some.len() {
+                // The usual case: one trip to the depot for all of them.
+                pool.give(ids.get(..count).unwrap_or(&[]));
+                continue;
+            }
+            for entry in some {
+                // SAFETY: the caller gives the entry's buffers up, chain and all.
+                unsafe { give_frame(pool, *entry) };
+            }
+        }
     }
 }
 
@@ -140,11 +173,8 @@ impl<T: Element, const N: usize> Queue<T, N> {
 
 impl<T: Element, const N: usize> Drop for Queue<T, N> {
     fn drop(&mut self) {
-        let context = self.context;
-        for slot in self.items() {
-            // SAFETY: each item is taken out once; the queue is gone after this.
-            drop(unsafe { T::from_slot(context, *slot, DomainId::NONE) });
-        }
+        // SAFETY: the queue, whose items these are, is gone after this.
+        unsafe { T::free(self.context, self.items()) };
     }
 }
 
@@ -223,7 +253,14 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
 
     /// Drops all items.
     pub fn clear(&mut self) {
-        while self.pop_front().is_some() {}
+        let queue = &mut *self.queue;
+        let (first, end) = (queue.first, queue.end);
+        // No longer the queue's, whatever freeing them does.
+        queue.first = end;
+        // SAFETY: `first..end` held items a moment ago, and `first <= end <= N`.
+        let items = unsafe { queue.slots.get_unchecked(first..end).assume_init_ref() };
+        // SAFETY: the queue forgot them above.
+        unsafe { T::free(queue.context, items) };
     }
 }
 

@@ -4,11 +4,12 @@
 //! The stock lies in the pool (a *shelf*), claimed by at most one [`PacketCache`] at a time, so that
 //! it is found again when whoever claimed it is gone.
 
-use sumac_device::ring::{BufferAddresses, BufferId, BufferPool};
+use sumac_device::ring::{BufferAddresses, BufferId, BufferPool, Entry, EntrySink, EntrySource};
 
 use super::{BUFFER_BYTES, PacketPool};
 use crate::spin::UnsafeCell;
 use crate::spin::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::{Packet, RRefDeque};
 
 /// Buffers a shelf holds at most.
 const SHELF: usize = if cfg!(loom) { 4 } else { 512 };
@@ -117,6 +118,55 @@ impl PacketCache {
         pool.give(&ids[..surplus]);
         ids.copy_within(surplus..len, 0);
         self.set_len(len - surplus);
+    }
+
+    /// Adds up to `count` empty packets of `len` bytes each to a batch of this pool; returns how many.
+    /// What the bytes are is left over from earlier use.
+    #[inline]
+    pub fn allocate<const N: usize>(
+        &mut self,
+        batch: &mut RRefDeque<Packet, N>,
+        count: usize,
+        len: u16,
+    ) -> usize {
+        if !core::ptr::eq(batch.pool(), self.pool) {
+            return 0;
+        }
+        let room = batch.spare(count);
+        let stock = self.stock(room.len());
+        for (room, id) in room.iter_mut().zip(stock.iter().rev()) {
+            room.write(Entry::new(*id, [0, 0]).with_len(len.min(BUFFER_BYTES)));
+        }
+        let taken = stock.len();
+        // SAFETY: `taken` buffers were shown, of the batch's pool, and fill as many places.
+        unsafe {
+            self.use_stock(taken);
+            batch.filled(taken);
+        }
+        taken
+    }
+
+    /// Gives the buffers of all packets of a batch of this pool back; a batch of another pool gives
+    /// them to its own.
+    #[inline]
+    pub fn recycle<const N: usize>(&mut self, batch: &mut RRefDeque<Packet, N>) {
+        let entries = batch.entries();
+        let chained = entries.iter().fold(0, |flags, e| flags | e.flags()) & Entry::CHAINED != 0;
+        if chained || !core::ptr::eq(batch.pool(), self.pool) {
+            batch.clear();
+            return;
+        }
+        let count = entries.len();
+        for some in entries.chunks(BULK) {
+            let mut ids = [0; BULK];
+            ids.iter_mut()
+                .zip(some)
+                .for_each(|(id, entry)| *id = entry.id());
+            // SAFETY: the batch owns these buffers of this pool, and lets go of them below.
+            unsafe { self.give(ids.get(..some.len()).unwrap_or(&[])) };
+        }
+        // SAFETY: the buffers of the `count` entries there are were taken over just now.
+        unsafe { batch.advance(count) };
     }
 
     /// Gives all buffers on the shelf to the depot.
