@@ -8,6 +8,7 @@ use sumac_devices::shared_bar::BarMemory;
 use sumac_interface::net::NetQueue;
 use sumac_ixgbe::{Port, PortConfig, QueuePair};
 use sumac_linux::time::LinuxClock;
+use sumac_packet::EthernetFrame;
 use sumac_rref::{PacketBatch, PacketPool, SharedHeap};
 
 use crate::timing::Peer;
@@ -104,6 +105,7 @@ impl Ours {
 impl Peer for Ours {
     #[inline(always)]
     fn receive(&mut self, batch: usize) -> usize {
+        self.receiver.set_prefetch(false);
         let count = self.receive_some(batch);
         for packet in self.batch.packets_mut() {
             let meta = packet.meta();
@@ -124,6 +126,7 @@ impl Peer for Ours {
 
     #[inline(always)]
     fn forward(&mut self, batch: usize) -> usize {
+        self.receiver.set_prefetch(false);
         let count = self.receive_some(batch);
         self.send_all();
         count
@@ -131,15 +134,11 @@ impl Peer for Ours {
 
     #[inline(always)]
     fn macswap(&mut self, batch: usize) -> usize {
+        self.receiver.set_prefetch(true);
         let count = self.receive_some(batch);
-        self.batch.prefetch();
         for mut packet in self.batch.packets_mut() {
-            if let Some((destination, source)) = packet
-                .data_mut()
-                .first_chunk_mut::<12>()
-                .map(|addresses| addresses.split_at_mut(6))
-            {
-                destination.swap_with_slice(source);
+            if let Ok(mut frame) = EthernetFrame::new_checked(packet.data_mut()) {
+                frame.swap_addresses();
             }
         }
         self.send_all();

@@ -178,11 +178,14 @@ pub struct Worker<Q> {
 impl<Q: NetQueue> Worker<Q> {
     /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once.
     pub fn new(
-        lanes: Vec<Lane<Q>>,
+        mut lanes: Vec<Lane<Q>>,
         batch: usize,
         shared: Arc<Shared>,
         dump: Option<Arc<Dump>>,
     ) -> Self {
+        for lane in &mut lanes {
+            lane.queue.set_prefetch(lane.rewrite.is_some());
+        }
         let figures = lanes.iter().map(|_| Arc::default()).collect();
         let busy_ticks = vec![0; lanes.len()];
         Self {
@@ -263,7 +266,6 @@ impl<Q: NetQueue> Worker<Q> {
                 return Ok(0);
             }
             if let Some(rewrite) = &lane.rewrite {
-                lane.batch.prefetch();
                 rewrite.apply(&mut lane.batch);
             }
             if let Some(dump) = &self.dump {

@@ -97,6 +97,10 @@ impl NetQueue for QueuePair {
         QueuePair::transmit(self, batch)
     }
 
+    fn set_prefetch(&mut self, on: bool) {
+        self.rx.set_prefetch(on);
+    }
+
     #[inline]
     fn allocate(&mut self, batch: &mut PacketBatch, count: usize, len: u16) -> usize {
         self.cache.allocate(batch, count, len)

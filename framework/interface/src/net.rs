@@ -79,6 +79,10 @@ pub trait NetQueue: Send {
     /// [`ForeignPool`].
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, ForeignPool>;
 
+    /// Whether the beginnings of frames are fetched while they are received: for those who look into
+    /// frames. Off at first.
+    fn set_prefetch(&mut self, on: bool);
+
     /// Adds up to `count` packets of `len` bytes each to `batch`, to be written and sent; returns how
     /// many the pool and the batch had room for. Their bytes are what earlier use left there.
     fn allocate(&mut self, batch: &mut PacketBatch, count: usize, len: u16) -> usize;

@@ -313,15 +313,6 @@ impl<const N: usize> RRefDeque<Packet, N> {
             .iter_mut()
             .map(move |entry| PacketMut { entry, pool })
     }
-
-    /// Asks for the first cache line of each packet, to be written soon.
-    #[inline(always)]
-    pub fn prefetch(&self) {
-        let pool = self.queue.context;
-        for entry in self.queue.items() {
-            sumac_device::ring::prefetch_for_write(pool.data(entry.id()).as_ptr());
-        }
-    }
 }
 
 impl<T: Element, const N: usize> core::fmt::Debug for RRefDeque<T, N> {

@@ -37,20 +37,33 @@ pub const NO_BUFFER: BufferId = u32::MAX;
 /// The [`key`](BufferPool::key) no pool has.
 const NO_POOL: usize = 0;
 
-/// Where the device sees the buffers of a pool: equally far apart, in one piece.
+/// Where the buffers of a pool are: equally far apart, in one piece.
 #[derive(Clone, Copy, Debug)]
 pub struct BufferAddresses {
     first: Iova,
+    /// Where the processor sees the first one; for prefetching only.
+    base: *const u8,
     stride: u32,
 }
 
 impl BufferAddresses {
-    /// Buffers `stride` bytes apart, the first one at `first`.
-    pub const fn new(first: Iova, stride: u32) -> Self {
-        Self { first, stride }
+    /// Buffers `stride` bytes apart, the first one at `first` for the device and at `base` for the
+    /// processor.
+    pub const fn new(first: Iova, base: *const u8, stride: u32) -> Self {
+        Self {
+            first,
+            base,
+            stride,
+        }
     }
 
-    /// Where buffer `id` is.
+    /// Asks for the first cache line of buffer `id`, to be written soon. A hint: any number will do.
+    #[inline(always)]
+    pub fn prefetch(self, id: BufferId) {
+        prefetch_for_write(self.base.wrapping_add(id as usize * self.stride as usize));
+    }
+
+    /// Where the device sees buffer `id`.
     ///
     /// # Safety
     /// The pool has such a buffer.
@@ -73,7 +86,7 @@ pub unsafe trait BufferPool {
     fn key(&self) -> usize;
     /// Bytes a buffer holds.
     fn capacity(&self) -> u16;
-    /// Where the device sees the buffers.
+    /// Where the buffers are.
     fn addresses(&self) -> BufferAddresses;
     /// A free buffer; none when the pool is exhausted.
     fn take(&mut self) -> Option<BufferId>;

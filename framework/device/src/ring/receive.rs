@@ -15,6 +15,9 @@ use crate::{DmaError, DmaSpace, Doorbell, Iova};
 /// Refilled slots are told to the device in groups of at least this many: eight cache lines.
 const DOORBELL_GROUP: u32 = 32;
 
+/// Where frames are reaped one by one, the frame this far ahead is asked for, if it has come.
+const PREFETCH_AHEAD: u32 = 4;
+
 /// What the bits of a completed receive descriptor mean. The device writes both words, the status
 /// word last; of what they say only the length is acted on here, and it is checked.
 pub trait ReceiveFormat {
@@ -91,6 +94,8 @@ pub struct ReceiveRing<F> {
     /// How many refilled slots the device is told of together.
     announce_after: u32,
     doorbell: Doorbell,
+    /// Whether frames are looked into soon after they are reaped.
+    prefetch: bool,
     partial: Option<Partial>,
     scatter: Scatter,
     counters: ReceiveCounters,
@@ -115,6 +120,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             announced: 0,
             announce_after: DOORBELL_GROUP.min(size.get() / 4),
             doorbell,
+            prefetch: false,
             partial: None,
             scatter,
             counters: ReceiveCounters::default(),
@@ -148,6 +154,12 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// The next slot the device is to complete, as an index into the ring.
     pub fn next_index(&self) -> u32 {
         self.next & self.slots.mask()
+    }
+
+    /// Whether to ask for the first cache line of frames as they are reaped: for users who look into
+    /// frames. Those who only pass them on are faster without.
+    pub fn set_prefetch(&mut self, on: bool) {
+        self.prefetch = on;
     }
 
     /// How many completed descriptors wait, looking at `limit` of them at most.
@@ -353,6 +365,9 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             if !good || all & whole != whole {
                 break;
             }
+            if self.prefetch {
+                slot.iter().for_each(|id| addresses.prefetch(*id));
+            }
             for (descriptor, id) in line.iter().zip(fresh) {
                 // SAFETY: the id came from this pool's stock.
                 let address = unsafe { addresses.of(*id) };
@@ -378,6 +393,12 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// Reaps one descriptor: a whole frame, or a part of one.
     #[inline(always)]
     fn reap_one<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> Step {
+        if self.prefetch {
+            let (ahead, id) = self.slots.slot(self.next.wrapping_add(PREFETCH_AHEAD));
+            if done::<F>(status(ahead)) {
+                pool.addresses().prefetch(*id);
+            }
+        }
         let (descriptor, holder) = self.slots.slot(self.next);
         let status = status(descriptor);
         if !done::<F>(status) {

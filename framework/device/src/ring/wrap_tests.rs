@@ -103,7 +103,7 @@ unsafe impl BufferPool for Pool {
         2048
     }
     fn addresses(&self) -> BufferAddresses {
-        BufferAddresses::new(self.2.iova(), 64)
+        BufferAddresses::new(self.2.iova(), core::ptr::null(), 64)
     }
     fn take(&mut self) -> Option<BufferId> {
         self.0.pop()

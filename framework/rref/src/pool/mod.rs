@@ -183,10 +183,10 @@ impl PacketPool {
         unsafe { self.base.add(id as usize * STRIDE) }
     }
 
-    /// Where the device sees the buffers.
+    /// Where the buffers are.
     #[inline(always)]
     pub(crate) fn addresses(&self) -> BufferAddresses {
-        BufferAddresses::new(self.memory.iova(), STRIDE as u32)
+        BufferAddresses::new(self.memory.iova(), self.base.as_ptr(), STRIDE as u32)
     }
 
     pub(crate) fn header(&self, id: BufferId) -> Option<&Header> {
