@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use sumac_device::{Bar, DeviceBacking, DmaSpace, PciId};
 use sumac_devices::shared_bar::BarMemory;
+use sumac_interface::net::NetQueue;
 use sumac_ixgbe::{Port, PortConfig, QueuePair};
 use sumac_linux::time::LinuxClock;
-use sumac_rref::{Packet, PacketBatch, PacketPool, SharedHeap};
+use sumac_rref::{PacketBatch, PacketPool, SharedHeap};
 
 use crate::timing::Peer;
 
@@ -77,7 +78,7 @@ impl Ours {
             batch,
             pool,
             seen: 0,
-            ports: ports,
+            ports,
         })
     }
 
@@ -111,20 +112,13 @@ impl Peer for Ours {
             let hash = meta.rss_hash().unwrap_or(0) ^ meta.flags().bits();
             self.seen ^= u64::from(hash) ^ u64::from(meta.vlan_tag().unwrap_or(0));
         }
-        self.batch.clear();
+        self.receiver.recycle(&mut self.batch);
         count
     }
 
     #[inline(always)]
     fn transmit(&mut self, batch: usize) -> usize {
-        for _ in 0..batch {
-            let Some(mut packet) = Packet::allocate(self.pool) else {
-                break;
-            };
-            packet.resize(FRAME);
-            // The batch was sent whole and holds as many as are ever asked for.
-            drop(self.batch.push_back(packet));
-        }
+        self.sender.allocate(&mut self.batch, batch, FRAME);
         let count = self.batch.len();
         self.send_all();
         count

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sumac_capture::{CaptureError, RotatingWriter};
 use sumac_rref::PacketBatch;
@@ -14,7 +14,8 @@ pub struct Dump {
 }
 
 struct State {
-    writer: RotatingWriter,
+    /// None once finished.
+    writer: Option<RotatingWriter>,
     frame: Vec<u8>,
     failure: Option<CaptureError>,
 }
@@ -28,7 +29,7 @@ impl Dump {
         let writer = RotatingWriter::create(path, max_bytes)?;
         Ok(Self {
             state: Mutex::new(State {
-                writer,
+                writer: Some(writer),
                 frame: Vec::new(),
                 failure: None,
             }),
@@ -39,17 +40,20 @@ impl Dump {
     /// tells.
     pub fn write(&self, batch: &mut PacketBatch) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = SystemTime::now();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let time_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
         let state = &mut *state;
         for packet in batch.packets_mut() {
-            if state.failure.is_some() {
+            let Some(writer) = state.writer.as_mut().filter(|_| state.failure.is_none()) else {
                 return;
-            }
+            };
             state.frame.clear();
             packet
                 .segments()
                 .for_each(|bytes| state.frame.extend_from_slice(bytes));
-            state.failure = state.writer.write_frame(now, &state.frame).err();
+            state.failure = writer.write(time_ns, &state.frame).err();
         }
     }
 
@@ -61,7 +65,7 @@ impl Dump {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.failure.take() {
             Some(failure) => Err(failure),
-            None => state.writer.flush(),
+            None => state.writer.take().map_or(Ok(()), RotatingWriter::finish),
         }
     }
 }

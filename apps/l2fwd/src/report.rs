@@ -62,8 +62,12 @@ pub struct WireReport {
     pub sent: u64,
     /// Frames the port gave.
     pub received: u64,
-    /// Frames of generators that came back wrong, out of order, twice or not at all.
+    /// Frames of generators that never came back: those that were dropped on the way.
+    pub missing: u64,
+    /// Frames that came back altered, out of order or twice, or too long for a port.
     pub errors: u64,
+    /// Frames the other end refused: an interface that is down, for one.
+    pub refused: u64,
     /// What failed behind the wire (a full disk, a vanished interface).
     pub failure: Option<String>,
 }
@@ -149,8 +153,8 @@ impl fmt::Display for Report {
             if let Some(wire) = &port.wire {
                 writeln!(
                     f,
-                    "    wire: {} in, {} out, {} wrong; {} rules broken",
-                    wire.sent, wire.received, wire.errors, port.violations
+                    "    wire: {} in, {} out, {} missing, {} wrong; {} rules broken",
+                    wire.sent, wire.received, wire.missing, wire.errors, port.violations
                 )?;
             }
             for rule in &port.violated {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sumac_interface::net::{Net, NetQueue, QueueStats};
+use sumac_interface::net::{Net, QueueStats};
 use sumac_ixgbe::{Port, PortConfig, QueuePair};
 use sumac_linux::cores::{self, CoreList};
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
@@ -69,14 +69,15 @@ pub fn run(options: &Options) -> Result<Report, RunError> {
     let seconds = start.elapsed().as_secs_f64();
 
     let stopped = stop_all(&mut ports, &mut workers, &frames);
-    let mut report = sum_up(&ports, &workers, &opened, seconds);
+    let mut report = sum_up(&ports, &workers, seconds);
     let ended = close(ports, workers, &mut opened, &mut report);
     report.pool = PoolReport::new(pool.account(), pool.exhausted(), pool.huge_pages());
     if let Some(dump) = dump {
         dump.finish().map_err(device)?;
     }
     failure.and(stopped).and(ended)?;
-    match report.failures().next() {
+    let failure = report.failures().next();
+    match failure {
         Some(failure) => Err(device(failure)),
         None => Ok(report),
     }
@@ -388,13 +389,7 @@ fn stop_all(
     result
 }
 
-fn sum_up(
-    ports: &[OpenPort],
-    workers: &[RunningWorker],
-    opened: &OpenPorts,
-    seconds: f64,
-) -> Report {
-    let _ = opened;
+fn sum_up(ports: &[OpenPort], workers: &[RunningWorker], seconds: f64) -> Report {
     let mut report = Report {
         seconds,
         ..Report::default()
@@ -464,7 +459,9 @@ fn close(
         report.wire = Some(WireReport {
             sent: wire.to_device_frames,
             received: wire.from_device_frames,
-            errors: wire.errors.total(),
+            missing: wire.errors.gaps,
+            errors: wire.errors.total() - wire.errors.gaps - wire.errors.refused,
+            refused: wire.errors.refused,
             failure: wire.failure,
         });
         let violations = software.violations();

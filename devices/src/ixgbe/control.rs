@@ -185,14 +185,12 @@ impl Core {
             return;
         };
         match register {
-            QueueRegister::Control => {}
-            QueueRegister::Tail => {
-                if !enabled && value != 0 {
-                    self.violations.record(Violation::TailWhileDisabled, || {
-                        format!("{place:?} = {value} before the queue is enabled")
-                    });
-                }
+            QueueRegister::Tail if !enabled && value != 0 => {
+                self.violations.record(Violation::TailWhileDisabled, || {
+                    format!("{place:?} = {value} before the queue is enabled")
+                });
             }
+            QueueRegister::Control | QueueRegister::Tail => {}
             _ if enabled => {
                 self.violations
                     .record(Violation::QueueWriteWhileEnabled, || {
@@ -212,11 +210,12 @@ impl Core {
         match register {
             QueueRegister::Control => self.control_receive(queue, value),
             QueueRegister::Head => self.receive[queue].restart_at(value),
-            QueueRegister::Tail => self.check_tail(
-                Place::Receive(queue, register),
-                value,
-                self.receive[queue].count,
-            ),
+            QueueRegister::Tail => {
+                let count = self.receive[queue].count;
+                if self.tail_is_bad(Place::Receive(queue, register), value, count) {
+                    self.receive[queue].bad_tail = true;
+                }
+            }
             _ => {}
         }
     }
@@ -225,21 +224,24 @@ impl Core {
         match register {
             QueueRegister::Control => self.control_transmit(queue, value),
             QueueRegister::Head => self.transmit[queue].restart_at(value),
-            QueueRegister::Tail => self.check_tail(
-                Place::Transmit(queue, register),
-                value,
-                self.transmit[queue].count,
-            ),
+            QueueRegister::Tail => {
+                let count = self.transmit[queue].count;
+                if self.tail_is_bad(Place::Transmit(queue, register), value, count) {
+                    self.transmit[queue].bad_tail = true;
+                }
+            }
             _ => {}
         }
     }
 
-    fn check_tail(&mut self, place: Place, tail: u32, count: u32) {
-        if count != 0 && tail >= count {
+    fn tail_is_bad(&mut self, place: Place, tail: u32, count: u32) -> bool {
+        let bad = count != 0 && tail >= count;
+        if bad {
             self.violations.record(Violation::TailBeyondRing, || {
                 format!("{place:?} = {tail} in a ring of {count}")
             });
         }
+        bad
     }
 
     /// RXDCTL: a queue is enabled with the ring its registers describe (section 4.6.7.1).

@@ -25,6 +25,8 @@ use crate::wire::{MAX_FRAME, Wire};
 
 /// Frames a queue handles before the next gets its turn.
 pub(super) const BATCH: usize = 32;
+/// Longest frame the plain transmit loop sends.
+pub(super) const PLAIN_FRAME: usize = 2048;
 
 /// A BAR's cells: `BAR_BYTES / 4` of them, inside the device or shared with another process.
 pub type Cells = Arc<dyn AsRef<[AtomicU32]> + Send + Sync>;
@@ -62,7 +64,11 @@ pub struct Core {
     pub(super) link_up: bool,
     /// Register values as last acted upon, for [`Core::poll_control`].
     pub(super) seen: Vec<(u32, u32)>,
+    /// A frame on the long way.
     pub(super) scratch: Vec<u8>,
+    /// Write-backs, or descriptors, of a batch; and a payload: kept so as not to be cleared anew.
+    pub(super) staged: [[u64; 2]; BATCH],
+    pub(super) payload: [u8; PLAIN_FRAME],
     pub(super) interrupt: Option<InterruptHook>,
 }
 
@@ -113,6 +119,8 @@ impl Core {
             link_up: true,
             seen: Vec::new(),
             scratch: vec![0; 2 * MAX_FRAME],
+            staged: [[0; 2]; BATCH],
+            payload: [0; PLAIN_FRAME],
             interrupt: None,
         };
         core.reset();
@@ -175,6 +183,19 @@ impl Core {
         let read =
             |offset| cell(&*cells, offset).map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
         self.plan = Plan::snapshot(read, old);
+        for queue in 0..QUEUES {
+            // RQSMR and TQSM: four queues a register, a byte each.
+            let set = |base: u32| {
+                let word = read(base + queue as u32 / 4 * 4);
+                (word >> (queue % 4 * 8) & 0xF) as usize
+            };
+            // IVAR: two queues a register, receive before transmit.
+            let allocation = read(r::IVAR + queue as u32 / 2 * 4) >> (queue % 2 * 16);
+            let receive = &mut self.receive[queue];
+            (receive.statistics_set, receive.cause) = (set(r::RQSMR), cause(allocation));
+            let transmit = &mut self.transmit[queue];
+            (transmit.statistics_set, transmit.cause) = (set(r::TQSM), cause(allocation >> 8));
+        }
     }
 
     fn follow_link(&mut self, up: bool) {
@@ -242,6 +263,15 @@ impl Core {
     }
 }
 
+/// The EICR bit of an interrupt allocation: bit 7 valid, bits 5:0 the vector, of which the first 16
+/// have a cause of their own.
+fn cause(allocation: u32) -> u32 {
+    if allocation & 0x80 == 0 {
+        return 0;
+    }
+    1 << (allocation & 0xF)
+}
+
 /// The cell at byte `offset`.
 #[inline(always)]
 pub(super) fn cell(
@@ -252,6 +282,12 @@ pub(super) fn cell(
 }
 
 impl Plan {
+    /// The plan of a device whose registers are all zero.
+    #[cfg(test)]
+    pub(super) fn of_zeros() -> Self {
+        Self::snapshot(|_| 0, None)
+    }
+
     fn snapshot(read: impl Fn(u32) -> u32 + Copy, old: Option<Steering>) -> Self {
         let hlreg0 = read(r::HLREG0);
         let limit = if hlreg0 & r::HLREG0_JUMBO != 0 {

@@ -6,6 +6,8 @@ use super::registers as r;
 
 /// A receive address.
 type Mac = [u8; 6];
+/// The broadcast address as a word; also the mask of an address in a word.
+const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;
 
 /// The filter settings as a snapshot of FCTRL, RAL/RAH, MTA, UTA, VLNCTRL and VFTA.
 #[derive(Clone)]
@@ -15,6 +17,8 @@ pub(super) struct Filters {
     broadcast: bool,
     /// The first receive address, apart for speed.
     first: Option<Mac>,
+    /// The same as a word, byte 0 lowest; no unicast address if there is none.
+    first_word: u64,
     others: Vec<Mac>,
     multicast_table: Option<(u32, Box<[u32; 128]>)>,
     unicast_table: Option<Box<[u32; 128]>>,
@@ -40,6 +44,9 @@ impl Filters {
             (high & r::RAH_VALID != 0).then(|| mac(low, high))
         });
         let first = addresses.next();
+        let first_word = first.map_or(BROADCAST, |m| {
+            u64::from_le_bytes([m[0], m[1], m[2], m[3], m[4], m[5], 0, 0])
+        });
         let others = addresses.collect();
         let mcstctrl = read(r::MCSTCTRL);
         let multicast_table =
@@ -52,6 +59,7 @@ impl Filters {
             multicast: fctrl & r::FCTRL_MULTICAST != 0,
             broadcast: fctrl & r::FCTRL_BROADCAST != 0,
             first,
+            first_word,
             others,
             multicast_table,
             unicast_table,
@@ -60,12 +68,14 @@ impl Filters {
     }
 
     /// Whether the frame passes without looking further: promiscuous, or the first address.
+    /// `start` is the frame's first eight bytes, byte 0 lowest.
     #[inline(always)]
-    pub fn plainly(&self, destination: &Mac) -> bool {
-        if destination[0] & 1 != 0 {
-            self.multicast && *destination != [0xFF; 6]
+    pub fn plainly(&self, start: u64) -> bool {
+        let destination = start & BROADCAST;
+        if destination & 1 != 0 {
+            self.multicast || self.broadcast && destination == BROADCAST
         } else {
-            self.unicast || self.first.as_ref() == Some(destination)
+            self.unicast || destination == self.first_word
         }
     }
 
@@ -139,6 +149,12 @@ mod tests {
     const OTHER: Mac = [0x02, 0x11, 0x22, 0x33, 0x44, 0x56];
     const GROUP: Mac = [0x01, 0x00, 0x5E, 0x00, 0x00, 0xFB];
 
+    /// The start of a frame to `address`.
+    fn start(address: Mac) -> u64 {
+        let [a, b, c, d, e, f] = address;
+        u64::from_le_bytes([a, b, c, d, e, f, 0x5A, 0xA5])
+    }
+
     fn filters(extra: &[(u32, u32)]) -> Filters {
         let mut registers = HashMap::from([
             (r::receive_address(0), 0x3322_1102),
@@ -152,10 +168,10 @@ mod tests {
     fn only_our_address_passes_by_default() {
         let filters = filters(&[]);
         assert_eq!(filters.accept(&OURS), Some(Accepted::Exactly));
-        assert!(filters.plainly(&OURS));
+        assert!(filters.plainly(start(OURS)));
         for refused in [OTHER, GROUP, [0xFF; 6]] {
             assert_eq!(filters.accept(&refused), None);
-            assert!(!filters.plainly(&refused));
+            assert!(!filters.plainly(start(refused)));
         }
     }
 

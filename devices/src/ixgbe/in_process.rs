@@ -280,6 +280,11 @@ impl DeviceThread {
             thread: Some(thread),
         })
     }
+
+    /// Whether it still polls; it ends by itself only if a device panicked.
+    pub fn is_alive(&self) -> bool {
+        (self.thread.as_ref()).is_some_and(|thread| !thread.is_finished())
+    }
 }
 
 impl Drop for DeviceThread {

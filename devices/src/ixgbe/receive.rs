@@ -10,14 +10,15 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use super::descriptor::{self as d, Received, packet_type};
-use super::device::{BATCH, Core, Plan, cell};
+use super::describe::{describe, plain_frame};
+use super::descriptor::{self as d, Received};
+use super::device::{BATCH, Core, cell};
 use super::faults::FaultKind;
 use super::filters::Accepted;
 use super::registers::{self as r, QueueRegister};
 use super::statistics::{Batch, Counter};
 use super::strict::{Violation, Violations};
-use crate::frame::{L3, L4, Layout, ReceiveChecksums, Verdict, vlan};
+use crate::frame::{Layout, vlan};
 use crate::memory::{Access, GuestRing};
 use crate::wire::Wire;
 
@@ -43,10 +44,13 @@ pub(super) struct ReceiveQueue {
     pub statistics_set: usize,
     /// EICR bit, if the queue's interrupt is allocated.
     pub cause: u32,
-    /// Buffer addresses read ahead, from descriptor `head` on.
-    cache: Vec<u64>,
-    /// How many of `cache` are used.
+    /// Buffer addresses read ahead, from descriptor `head` on, and how many there are.
+    cache: [u64; BATCH],
+    cached: usize,
+    /// How many of them are used.
     used: usize,
+    /// A tail beyond the ring was reported already.
+    pub bad_tail: bool,
     /// Buffers the device owns, and how far they are known (deep checks).
     owned: HashSet<u64>,
     checked: u32,
@@ -60,6 +64,8 @@ enum Stop {
     Full,
     /// What was read ahead is used up.
     Again,
+    /// There is a frame, but no descriptor.
+    Empty,
     /// The next frame, or the ring, needs the long way.
     Special,
 }
@@ -68,11 +74,11 @@ impl ReceiveQueue {
     /// Forgets what was read ahead; for a ring that was (re)enabled.
     pub fn restart(&mut self, head: u32) {
         self.stopped = false;
+        self.bad_tail = false;
         self.head = head;
         self.tail = head;
         self.checked = head;
-        self.cache.clear();
-        self.used = 0;
+        self.forget();
         self.owned.clear();
     }
 
@@ -91,21 +97,20 @@ impl ReceiveQueue {
         self.head = wrapped(self.head + by, self.count);
     }
 
-    fn next_address(&self) -> Option<u64> {
-        self.cache.get(self.used).copied()
+    /// What was read ahead no longer begins at the head.
+    fn forget(&mut self) {
+        self.cached = 0;
+        self.used = 0;
     }
 
     /// Reads descriptors ahead, as silicon does into its descriptor cache. Call with all used.
     fn read_ahead(&mut self, access: &Access<'_>, ring: &GuestRing<'_>) {
-        self.cache.clear();
         self.used = 0;
-        let count = self.available().min(BATCH as u32);
-        for ahead in 0..count {
-            let [address, _] = ring.read(wrapped(self.head + ahead, self.count));
-            if let Some(buffer) = access.slice(address, 1) {
-                buffer.prefetch_write();
-            }
-            self.cache.push(address);
+        self.cached = (self.available() as usize).min(BATCH);
+        for (ahead, cached) in self.cache[..self.cached].iter_mut().enumerate() {
+            let [address, _] = ring.read(wrapped(self.head + ahead as u32, self.count));
+            access.prefetch_write(address);
+            *cached = address;
         }
     }
 }
@@ -146,7 +151,8 @@ impl Core {
                 match stop {
                     Stop::Idle | Stop::Full => break,
                     Stop::Again => continue,
-                    Stop::Special => {}
+                    Stop::Empty if !wire.drops_when_full() => break,
+                    Stop::Empty | Stop::Special => {}
                 }
             }
             if !self.receive_one(access, wire, now_ns) {
@@ -173,47 +179,54 @@ impl Core {
         let Some(ring) = access.ring(queue.base, queue.count) else {
             return (0, Stop::Special);
         };
-        let mut staged = [[0_u64; 2]; BATCH];
+        let tail = r::receive_offset(0, QueueRegister::Tail);
+        if queue.used == queue.cached {
+            if wire.peek(now_ns).is_none() {
+                return (0, Stop::Idle);
+            }
+            if let Some(tail) = cell(&*self.cells, tail) {
+                let tail = tail.load(Ordering::Acquire);
+                if tail >= queue.count {
+                    return (0, Stop::Special);
+                }
+                queue.tail = tail;
+            }
+            queue.read_ahead(access, &ring);
+            if queue.cached == 0 {
+                return (0, Stop::Empty);
+            }
+        }
+        let longest = queue.buffer_size.min(self.plan.max_frame);
+        let plan = &self.plan;
+        let staged = &mut self.staged;
         let mut batch = Batch::default();
         let mut frames = 0;
+        let addresses = &queue.cache[queue.used..queue.cached];
+        let full = limit.min(addresses.len());
         let stop = loop {
-            if frames == limit {
-                break Stop::Full;
+            if frames == full {
+                break if frames == limit {
+                    Stop::Full
+                } else {
+                    Stop::Again
+                };
             }
             let Some(frame) = wire.peek(now_ns) else {
                 break Stop::Idle;
             };
-            let Some(address) = queue.next_address() else {
-                if frames > 0 {
-                    // Write back what there is, then read ahead from the new head.
-                    break Stop::Again;
-                }
-                let tail = r::receive_offset(0, QueueRegister::Tail);
-                if let Some(tail) = cell(&*self.cells, tail) {
-                    let tail = tail.load(Ordering::Acquire);
-                    if tail < queue.count {
-                        queue.tail = tail;
-                    }
-                }
-                queue.read_ahead(access, &ring);
-                if queue.cache.is_empty() {
-                    break Stop::Special;
-                }
-                continue;
-            };
-            let Some(words) = plain_frame(frame, &self.plan, queue.buffer_size) else {
+            let Some(kind) = plain_frame(frame, plan, longest) else {
                 break Stop::Special;
             };
-            let Some(buffer) = access.slice(address, frame.len()) else {
+            let Some(buffer) = access.slice(addresses[frames], frame.len()) else {
                 break Stop::Special;
             };
             buffer.write(frame);
             batch.add(frame);
-            staged[frames] = words;
+            staged[frames] = kind.words(frame.len());
             frames += 1;
-            queue.used += 1;
             wire.consume();
         };
+        queue.used += frames;
         for (index, words) in staged[..frames].iter().enumerate() {
             ring.write(wrapped(queue.head + index as u32, queue.count), *words);
         }
@@ -405,8 +418,7 @@ impl Core {
         }
         let queue = &mut self.receive[queue];
         queue.advance(needed);
-        queue.cache.clear();
-        queue.used = 0;
+        queue.forget();
         let cause = queue.cause;
         if cause != 0 {
             self.raise(cause);
@@ -471,7 +483,8 @@ impl Core {
         let tail = cell(&*self.cells, offset).map_or(0, |cell| cell.load(Ordering::Acquire));
         let state = &mut self.receive[queue];
         if tail >= state.count {
-            if tail != state.tail {
+            if !state.bad_tail {
+                state.bad_tail = true;
                 let count = state.count;
                 self.violations.record(Violation::TailBeyondRing, || {
                     format!("RDT({queue}) = {tail} in a ring of {count}")
@@ -518,80 +531,4 @@ impl ReceiveQueue {
             self.checked = wrapped(self.checked + 1, self.count);
         }
     }
-}
-
-/// What a descriptor says of `frame`, and the queue it goes to.
-fn describe(frame: &[u8], layout: &Layout, plan: &Plan) -> (Received, usize) {
-    let (hash, queue) = match &plan.steering {
-        Some(steering) => steering.queue(frame, layout),
-        None => (None, 0),
-    };
-    let checksums = ReceiveChecksums::verify(frame, layout);
-    let mut report = Received {
-        packet_type: packet_kind(layout),
-        ..Received::default()
-    };
-    if let Some(hash) = hash.filter(|_| plan.report_hash) {
-        report.rss_type = hash.kind as u32;
-        report.hash = hash.value;
-    }
-    if checksums.ip != Verdict::Unchecked {
-        report.status |= d::RX_IP;
-    }
-    if checksums.l4 != Verdict::Unchecked {
-        report.status |= d::RX_L4;
-        if layout.l4 == L4::Udp {
-            report.status |= d::RX_UDP;
-        }
-    }
-    if checksums.ip == Verdict::Bad {
-        report.errors |= d::RX_ERROR_IP;
-    }
-    if checksums.l4 == Verdict::Bad {
-        report.errors |= d::RX_ERROR_L4;
-    }
-    (report, queue)
-}
-
-fn packet_kind(layout: &Layout) -> u32 {
-    let l3 = match (layout.l3, layout.extended) {
-        (L3::Ipv4, false) => packet_type::IPV4,
-        (L3::Ipv4, true) => packet_type::IPV4 | packet_type::IPV4_OPTIONS,
-        (L3::Ipv6, false) => packet_type::IPV6,
-        (L3::Ipv6, true) => packet_type::IPV6 | packet_type::IPV6_EXTENSIONS,
-        _ => return 0,
-    };
-    l3 | match layout.l4 {
-        L4::Tcp => packet_type::TCP,
-        L4::Udp => packet_type::UDP,
-        L4::Sctp => packet_type::SCTP,
-        L4::Other => 0,
-    }
-}
-
-/// The write-back of a frame that needs no closer look, or `None` if it does.
-#[inline(always)]
-fn plain_frame(frame: &[u8], plan: &Plan, buffer_size: usize) -> Option<[u64; 2]> {
-    let len = frame.len();
-    let head = frame.first_chunk::<MIN_FRAME>()?;
-    let (destination, _) = head.split_first_chunk::<6>()?;
-    if len > buffer_size || len > plan.max_frame || !plan.filters.plainly(destination) {
-        return None;
-    }
-    let ether_type = u16::from_be_bytes([head[12], head[13]]);
-    if ether_type == plan.vlan_type {
-        return None;
-    }
-    let (report, _) = describe(frame, &Layout::of(frame), plan);
-    if report.errors != 0 {
-        return None;
-    }
-    Some(
-        Received {
-            status: report.status | d::RX_DONE | d::RX_END,
-            length: len as u16,
-            ..report
-        }
-        .advanced(),
-    )
 }

@@ -144,7 +144,7 @@ pub(super) struct Batch {
     pub bytes: u64,
     pub broadcast: u64,
     pub multicast: u64,
-    /// Frames by size: 64, 127, 255, 511, 1023, beyond.
+    /// Frames by size class; the first, up to 64 bytes, is what is left, and not counted here.
     pub sizes: [u64; 6],
 }
 
@@ -155,7 +155,9 @@ impl Batch {
         let len = frame.len();
         self.frames += 1;
         self.bytes += len as u64;
-        self.sizes[size_class(len)] += 1;
+        if len > 60 {
+            self.sizes[size_class(len)] += 1;
+        }
         if frame.first().is_some_and(|first| first & 1 != 0) {
             if frame.starts_with(&[0xFF; 6]) {
                 self.broadcast += 1;
@@ -212,8 +214,10 @@ impl Statistics {
         self.totals.counts[counter as usize] += count;
     }
 
-    fn add_sizes(&mut self, first: Counter, sizes: &[u64; 6]) {
-        for (class, &count) in sizes.iter().enumerate() {
+    fn add_sizes(&mut self, first: Counter, batch: &Batch) {
+        let larger: u64 = batch.sizes.iter().sum();
+        self.totals.counts[first as usize] += batch.frames - larger;
+        for (class, &count) in batch.sizes.iter().enumerate() {
             self.totals.counts[first as usize + class] += count;
         }
     }
@@ -228,7 +232,7 @@ impl Statistics {
         self.add(Counter::TotalBytesReceived, bytes);
         self.add(Counter::BroadcastReceived, batch.broadcast);
         self.add(Counter::MulticastReceived, batch.multicast);
-        self.add_sizes(Counter::Received64, &batch.sizes);
+        self.add_sizes(Counter::Received64, batch);
         if let Some(queue) = self.totals.queues.get_mut(set) {
             queue[0] += batch.frames;
             queue[1] += bytes;
@@ -251,7 +255,7 @@ impl Statistics {
         self.add(Counter::GoodBytesTransmitted, bytes);
         self.add(Counter::BroadcastTransmitted, batch.broadcast);
         self.add(Counter::MulticastTransmitted, batch.multicast);
-        self.add_sizes(Counter::Transmitted64, &batch.sizes);
+        self.add_sizes(Counter::Transmitted64, batch);
         if let Some(queue) = self.totals.queues.get_mut(set) {
             queue[3] += batch.frames;
             queue[4] += bytes;
@@ -301,7 +305,9 @@ fn queue_register(offset: u32) -> Option<(usize, usize, Part)> {
         0x1430..0x1830 if offset % 0x40 == 0x30 => Some((in_block(0x1430), 2, Part::Whole)),
         0x8680..0x86C0 => Some((((offset - 0x8680) / 4) as usize, 3, Part::Whole)),
         0x6030..0x6430 if offset % 0x40 == 0x30 => Some((in_block(0x6030), 3, Part::Whole)),
-        0x8700..0x8780 if offset % 8 == 0 => Some((((offset - 0x8700) / 8) as usize, 4, Part::Low)),
+        0x8700..0x8780 if offset.is_multiple_of(8) => {
+            Some((((offset - 0x8700) / 8) as usize, 4, Part::Low))
+        }
         0x8700..0x8780 => Some((((offset - 0x8700) / 8) as usize, 4, Part::High)),
         _ => None,
     }

@@ -15,6 +15,7 @@ use crate::wire::{LinkSwitch, Wire, WireReport};
 
 mod control;
 mod faulty;
+mod front;
 mod offloads;
 mod receive;
 mod strict;

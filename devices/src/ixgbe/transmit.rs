@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use super::descriptor::{self as d, Context};
-use super::device::{BATCH, Core, cell};
+use super::device::{BATCH, Core, PLAIN_FRAME, cell};
 use super::faults::FaultKind;
 use super::receive::{MIN_FRAME, distance, wrapped};
 use super::registers::{self as r, QueueRegister};
@@ -18,9 +18,6 @@ use super::strict::Violation;
 use crate::frame::{L4, TransmitChecksums, vlan};
 use crate::memory::{Access, GuestRing};
 use crate::wire::{MAX_FRAME, Wire};
-
-/// Longest frame the plain loop sends from its own small buffer.
-const PLAIN_FRAME: usize = 2048;
 
 /// One transmit queue, as a snapshot of its registers and its place in the ring.
 #[derive(Default)]
@@ -40,7 +37,7 @@ pub(super) struct TransmitQueue {
     /// EICR bit, if the queue's interrupt is allocated.
     pub cause: u32,
     /// A tail beyond the ring was reported already.
-    bad_tail: bool,
+    pub bad_tail: bool,
     contexts: [Option<Context>; 2],
 }
 
@@ -126,14 +123,11 @@ impl Core {
     ) -> usize {
         let state = &mut self.transmit[queue];
         let count = (state.available() as usize).min(limit);
-        let mut descriptors = [[0_u64; 2]; BATCH];
+        let (descriptors, frame) = (&mut self.staged, &mut self.payload);
         for (ahead, words) in descriptors[..count].iter_mut().enumerate() {
             *words = ring.read(wrapped(state.head + ahead as u32, state.count));
-            if let Some(payload) = access.slice(words[0], 1) {
-                payload.prefetch_read();
-            }
+            access.prefetch_read(words[0]);
         }
-        let mut frame = [0_u8; PLAIN_FRAME];
         let mut batch = Batch::default();
         let mut sent = 0;
         for words in &descriptors[..count] {

@@ -339,3 +339,101 @@ impl Drop for Mapping {
         self.shared.release(self.iova, self.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn reachable(dma: &SimDma, iova: u64, len: usize) -> bool {
+        dma.window().access().slice(iova, len).is_some()
+    }
+
+    #[test]
+    fn what_is_allocated_is_reachable_until_it_is_freed() {
+        let dma = SimDma::new().unwrap();
+        for len in [1, 4096, 100_000, 5 << 20] {
+            let memory = dma.allocate(len, 64).unwrap();
+            let iova = memory.iova().to_bits();
+            assert!(reachable(&dma, iova, len));
+            assert!(
+                !reachable(&dma, memory.base().as_ptr() as u64, 1),
+                "a pointer is no bus address"
+            );
+            assert!(
+                !reachable(&dma, iova & 0xFFFF_FFFF, 1),
+                "nor is half of one"
+            );
+            drop(memory);
+            assert!(!reachable(&dma, iova, 1));
+        }
+    }
+
+    #[test]
+    fn a_slice_ends_where_memory_does() {
+        let dma = SimDma::new().unwrap();
+        let memory = dma.allocate(8192, 4096).unwrap();
+        let iova = memory.iova().to_bits();
+        assert!(reachable(&dma, iova, 8192));
+        assert!(!reachable(&dma, iova, 8193));
+        assert!(!reachable(&dma, iova + 8191, 2));
+        assert!(!reachable(&dma, u64::MAX, 1));
+        assert!(!reachable(&dma, iova, 0));
+        assert!(dma.window().access().ring(iova + 8, 4).is_none());
+    }
+
+    #[test]
+    fn impossible_layouts_are_refused() {
+        let dma = SimDma::new().unwrap();
+        for (len, align) in [(0, 1), (1, 3), (1, 4 << 20)] {
+            let error = dma.allocate(len, align).unwrap_err();
+            assert_eq!(error, DmaError::BadLayout { bytes: len, align });
+        }
+        assert!(matches!(
+            dma.allocate(1 << 40, 1),
+            Err(DmaError::OutOfMemory { .. })
+        ));
+    }
+
+    #[test]
+    fn recycled_pages_are_clean() {
+        let dma = SimDma::new().unwrap();
+        let _keeps_the_chunk = dma.allocate(4096, 1).unwrap();
+        for _ in 0..3 {
+            let memory = dma.allocate(4096, 1).unwrap();
+            assert!((memory.cells().iter()).all(|cell| cell.load(Ordering::Relaxed) == 0));
+            (memory.cells().iter()).for_each(|cell| cell.store(u64::MAX, Ordering::Relaxed));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// Live allocations never overlap, are aligned, and are reachable to their last byte.
+        #[test]
+        fn allocations_keep_apart(
+            steps in proptest::collection::vec((1_usize..3_000_000, 0_u32..22, any::<bool>()), 1..24),
+        ) {
+            let dma = SimDma::new().unwrap();
+            let mut live: Vec<DmaMemory> = Vec::new();
+            for (len, align, free) in steps {
+                if free && !live.is_empty() {
+                    live.swap_remove(len % live.len());
+                    continue;
+                }
+                let memory = dma.allocate(len, 1 << align).unwrap();
+                let start = memory.iova().to_bits();
+                prop_assert_eq!(start % (1 << align), 0);
+                prop_assert!(reachable(&dma, start, len));
+                for other in &live {
+                    let begin = other.iova().to_bits();
+                    let apart = start + len as u64 <= begin || begin + other.len() as u64 <= start;
+                    prop_assert!(apart);
+                }
+                live.push(memory);
+            }
+        }
+    }
+}

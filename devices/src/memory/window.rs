@@ -273,15 +273,16 @@ impl Access<'_> {
     /// The memory at `address..address + len`, if all of it exists. `len` is above zero.
     #[inline(always)]
     pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'_>> {
-        let last = address.checked_add(len as u64)?.checked_sub(1)?;
-        let (first_page, last_page) = (address / PAGE, last / PAGE);
-        if len == 0 || !self.memory.page_valid(first_page) {
+        let in_one_page = len != 0 && (address % PAGE).saturating_add(len as u64) <= PAGE;
+        let exists = if in_one_page {
+            self.memory.page_valid(address / PAGE)
+        } else {
+            self.pages_exist(address, len)
+        };
+        if !exists {
             return None;
         }
-        if first_page != last_page && !self.pages_valid(first_page + 1, last_page) {
-            return None;
-        }
-        // SAFETY: page `first_page` exists, so `address` is below the window's limit.
+        // SAFETY: the page of `address` exists, so `address` is below the window's limit.
         let start = unsafe { self.memory.base.add(address as usize) };
         Some(GuestSlice {
             start,
@@ -290,9 +291,30 @@ impl Access<'_> {
         })
     }
 
-    #[inline]
-    fn pages_valid(&self, first: u64, last: u64) -> bool {
-        (first..=last).all(|page| self.memory.page_valid(page))
+    #[inline(never)]
+    fn pages_exist(&self, address: u64, len: usize) -> bool {
+        let Some(end) = address.checked_add(len as u64).filter(|_| len != 0) else {
+            return false;
+        };
+        (address / PAGE..=(end - 1) / PAGE).all(|page| self.memory.page_valid(page))
+    }
+
+    /// Tells the processor that the line at `address` is about to be written, if there is one.
+    #[inline(always)]
+    pub fn prefetch_write(&self, address: u64) {
+        copy::prefetch_write(self.anywhere(address));
+    }
+
+    /// Tells the processor that the line at `address` is about to be read, if there is one.
+    #[inline(always)]
+    pub fn prefetch_read(&self, address: u64) {
+        copy::prefetch_read(self.anywhere(address));
+    }
+
+    /// A pointer for prefetches only: it may lead nowhere.
+    #[inline(always)]
+    fn anywhere(&self, address: u64) -> *const u8 {
+        self.memory.base.as_ptr().wrapping_add(address as usize)
     }
 
     /// A ring of `count` descriptors of 16 bytes at `address`, if all of it exists.
@@ -358,18 +380,6 @@ impl GuestSlice<'_> {
         // SAFETY: as in `write`, the other way round.
         unsafe { copy::opaque(self.start.as_ptr(), bytes.as_mut_ptr(), len) };
         len
-    }
-
-    /// Tells the processor that the first line is about to be written.
-    #[inline(always)]
-    pub fn prefetch_write(&self) {
-        copy::prefetch_write(self.start.as_ptr());
-    }
-
-    /// Tells the processor that the first line is about to be read.
-    #[inline(always)]
-    pub fn prefetch_read(&self) {
-        copy::prefetch_read(self.start.as_ptr());
     }
 }
 

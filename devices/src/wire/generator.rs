@@ -222,6 +222,7 @@ impl Wire for GenWire {
             from_device_bytes: self.received_bytes,
             errors: self.sink.errors(),
             has_input: true,
+            ends: !self.endless,
             finished: self.remaining == 0 && self.ready == self.stamped,
             failure: None,
         }
@@ -268,7 +269,7 @@ mod tests {
             let frames = drain(&mut wire, 1);
             assert_eq!(frames.len(), 1000);
             let report = wire.report();
-            assert!(report.finished && report.has_input);
+            assert!(report.finished && report.has_input && report.ends);
             assert_eq!(report.to_device_bytes, 1000 * (size as u64 - 4));
             let mut sources = HashSet::new();
             for frame in &frames {

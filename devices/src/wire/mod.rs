@@ -92,6 +92,8 @@ pub struct WireReport {
     pub errors: WireErrors,
     /// Whether frames ever come to the device over this wire.
     pub has_input: bool,
+    /// Whether they come to an end by themselves: a capture, a generator of so many frames.
+    pub ends: bool,
     /// No further frame will come to the device: the input has been consumed to its end, has
     /// failed, or never was one.
     pub finished: bool,

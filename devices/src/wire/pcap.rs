@@ -41,12 +41,14 @@ impl PcapWire {
         Self::default()
     }
 
-    /// Plays the capture at `path`, `times` in all.
+    /// Plays the capture at `path`, `times` in all. A file is read to its end first: a damaged one
+    /// is refused before a frame of it is played.
     ///
     /// # Errors
-    /// It cannot be opened, or is no Ethernet capture.
+    /// It cannot be opened, is no Ethernet capture, or is damaged.
     pub fn play(mut self, path: impl Into<PathBuf>, times: u64) -> Result<Self, CaptureError> {
         let path = path.into();
+        Reader::check(&path)?;
         let reader = Some(Reader::open(&path)?);
         let repeats = times.saturating_sub(1);
         self.input = Some(Input {
@@ -58,6 +60,7 @@ impl PcapWire {
             full: false,
         });
         self.report.has_input = true;
+        self.report.ends = true;
         Ok(self)
     }
 
@@ -239,21 +242,32 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_capture_is_a_failure_that_names_it() {
+    fn a_cut_capture_is_refused_by_name() {
         let folder = Folder::new("cut");
         let path = folder.0.join("a.pcap");
         record(&path, &[&[1; 60], &[2; 60]]);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let refusal = PcapWire::new().play(&path, 1).unwrap_err().to_string();
+        assert!(
+            refusal.contains("a.pcap") && refusal.contains("frame 2"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn a_capture_cut_while_it_is_played_is_a_failure() {
+        let folder = Folder::new("cut-later");
+        let path = folder.0.join("a.pcap");
+        // More than is read ahead.
+        let frames = vec![&[7; 1000][..]; 200];
+        record(&path, &frames);
         let mut wire = PcapWire::new().play(&path, 1).unwrap();
-        assert_eq!(drain(&mut wire).len(), 1);
+        std::fs::write(&path, std::fs::read(&path).unwrap()[..150_000].to_vec()).unwrap();
+        assert!(drain(&mut wire).len() < 200);
         let report = wire.report();
         assert!(report.finished);
-        let failure = report.failure.unwrap();
-        assert!(
-            failure.contains("a.pcap") && failure.contains("frame 2"),
-            "{failure}"
-        );
+        assert!(report.failure.unwrap().contains("a.pcap"));
     }
 
     #[test]

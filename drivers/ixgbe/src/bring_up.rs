@@ -107,7 +107,8 @@ fn initialise_receive(registers: &Registers, generation: Generation, config: &Po
     for class in 1..8 {
         registers.write(Receive::Rxpbsize(class), 0);
     }
-    rss::apply(registers, &config.rss, config.rss_queues(generation));
+    let queues = config.rss_queues(generation);
+    rss::apply(registers, generation, &config.rss, queues);
     mtu::apply(registers, config.mtu);
     // Last paragraph of 4.6.7; its other half is per queue.
     registers.update(|ctrl_ext: CtrlExt| ctrl_ext.with_no_snoop_disable(true));

@@ -5,6 +5,8 @@
 //! starting, first when stopping. When dropped, a `Control` leaves a device that touches no
 //! memory, so queues must be dropped after it.
 
+mod settings;
+
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -14,18 +16,14 @@ use crate::bring_up;
 use crate::config::PortConfig;
 use crate::error::{Error, Fault};
 use crate::filters::Filters;
-use crate::flow_control::{self, FlowControl};
 use crate::ids::{Identity, Media, identify};
 use crate::link::{self, LinkState};
-use crate::mtu;
 use crate::phy::{Mdio, Phy};
 use crate::queue_registers::{RxQueueRegisters, TxQueueRegisters, queue_registers};
-use crate::registers::Registers;
+use crate::registers::{Eicr, Registers};
 use crate::reset;
-use crate::rss::{self, RssConfig};
 use crate::sfp::{self, Module};
 use crate::stats::Statistics;
-use sumac_interface::net::MacAddress;
 
 /// What starting and stopping a port asks of each queue pair.
 pub trait QueueControl {
@@ -70,6 +68,8 @@ pub struct Control {
     module: Option<Module>,
     last_link: LinkState,
     running: bool,
+    /// A queue did not stop, so the device was reset and knows nothing of its configuration.
+    lost: bool,
 }
 
 impl Control {
@@ -92,13 +92,10 @@ impl Control {
             .check(identity.generation)
             .map_err(|error| at(error.into()))?;
         let registers = Registers::new(&bar);
-        let mac = bring_up::bring_up(&registers, &*clock, identity, config).map_err(at)?;
-        let filters = bring_up::initial_filters(mac, config);
-        filters.write_all(&registers);
-        let module = match identity.media {
-            Media::Sfp => sfp::identify(&registers, &*clock, identity.generation).map_err(at)?,
-            Media::Backplane | Media::Cx4 | Media::Xaui | Media::Copper => None,
-        };
+        let (filters, module) = set_up(&registers, &*clock, identity, config).map_err(|fault| {
+            reset::quiesce(&registers, &*clock);
+            at(fault)
+        })?;
         Ok(Self {
             name,
             registers,
@@ -111,6 +108,7 @@ impl Control {
             module,
             last_link: LinkState::Down,
             running: false,
+            lost: false,
         })
     }
 
@@ -177,6 +175,9 @@ impl Control {
         if self.running {
             return Err(self.error(Fault::Already("started")));
         }
+        if self.lost {
+            self.reset(queues)?;
+        }
         let started = self.start_queues(queues);
         self.running = true;
         started.map_err(|fault| {
@@ -213,8 +214,8 @@ impl Control {
     ///
     /// # Errors
     /// [`Fault::Already`], or the first fault of a queue. All are tried; if one failed, the device
-    /// is reset so that no queue's memory is in use afterwards whatever happened, and the port
-    /// needs [`reset`](Self::reset) before it can start again.
+    /// is reset so that no queue's memory is in use afterwards whatever happened, and configured
+    /// anew when the port is started again.
     pub fn stop<Q: QueueControl>(&mut self, queues: &mut [Q]) -> Result<(), Error> {
         if !self.running {
             return Err(self.error(Fault::Already("stopped")));
@@ -230,6 +231,7 @@ impl Control {
         }
         bring_up::disable_transmit(&self.registers);
         if result.is_err() {
+            self.lost = true;
             // A queue that does not stop is stopped by reset. If that fails too, the device either
             // is gone or may still write: then the buffers stay withdrawn for good.
             match reset::global_reset(&self.registers, clock) {
@@ -260,202 +262,7 @@ impl Control {
         counted.and(brought_up).map_err(|fault| self.error(fault))?;
         self.filters.write_all(&self.registers);
         self.last_link = LinkState::Down;
-        Ok(())
-    }
-
-    /// The station's address.
-    pub fn mac(&self) -> MacAddress {
-        self.filters.station()
-    }
-
-    /// Changes the station's address.
-    ///
-    /// # Errors
-    /// [`Fault::NotAStation`], or the device's fault.
-    pub fn set_mac(&mut self, mac: MacAddress) -> Result<(), Error> {
-        self.change_filters(|filters| filters.set_station(mac), Filters::write_stations)?;
-        self.config.mac = Some(mac);
-        Ok(())
-    }
-
-    /// Receives every frame, or only those for this station.
-    ///
-    /// # Errors
-    /// The device's fault.
-    pub fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
-        self.change_filters(
-            |filters| {
-                filters.set_promiscuous(on);
-                Ok(())
-            },
-            Filters::write_modes,
-        )?;
-        self.config.promiscuous = on;
-        Ok(())
-    }
-
-    /// Receives every multicast, or only the groups added.
-    ///
-    /// # Errors
-    /// The device's fault.
-    pub fn set_all_multicast(&mut self, on: bool) -> Result<(), Error> {
-        self.change_filters(
-            |filters| {
-                filters.set_all_multicast(on);
-                Ok(())
-            },
-            Filters::write_modes,
-        )?;
-        self.config.all_multicast = on;
-        Ok(())
-    }
-
-    /// Receives broadcasts, as it does at first, or not.
-    ///
-    /// # Errors
-    /// The device's fault.
-    pub fn set_broadcast(&mut self, on: bool) -> Result<(), Error> {
-        self.change_filters(
-            |filters| {
-                filters.set_broadcast(on);
-                Ok(())
-            },
-            Filters::write_modes,
-        )
-    }
-
-    /// Receives another unicast address too.
-    ///
-    /// # Errors
-    /// [`Fault::NotAStation`], [`Fault::TooManyAddresses`], or the device's fault.
-    pub fn add_unicast(&mut self, mac: MacAddress) -> Result<(), Error> {
-        self.change_filters(|filters| filters.add_unicast(mac), Filters::write_stations)
-    }
-
-    /// Receives a unicast address no longer.
-    ///
-    /// # Errors
-    /// The device's fault.
-    pub fn remove_unicast(&mut self, mac: MacAddress) -> Result<(), Error> {
-        self.change_filters(
-            |filters| {
-                filters.remove_unicast(mac);
-                Ok(())
-            },
-            Filters::write_stations,
-        )
-    }
-
-    /// Receives a group (and, by the hash's nature, perhaps others).
-    ///
-    /// # Errors
-    /// [`Fault::NotAGroup`], or the device's fault.
-    pub fn add_multicast(&mut self, mac: MacAddress) -> Result<(), Error> {
-        self.change_filters(|filters| filters.add_multicast(mac), Filters::write_groups)
-    }
-
-    /// Receives a group no longer.
-    ///
-    /// # Errors
-    /// The device's fault.
-    pub fn remove_multicast(&mut self, mac: MacAddress) -> Result<(), Error> {
-        self.change_filters(
-            |filters| {
-                filters.remove_multicast(mac);
-                Ok(())
-            },
-            Filters::write_groups,
-        )
-    }
-
-    /// Receives only VLANs added, or all.
-    ///
-    /// # Errors
-    /// The device's fault.
-    pub fn filter_vlans(&mut self, on: bool) -> Result<(), Error> {
-        self.change_filters(
-            |filters| {
-                filters.filter_vlans(on);
-                Ok(())
-            },
-            |filters, registers| {
-                filters.write_vlans(registers);
-                filters.write_modes(registers);
-            },
-        )
-    }
-
-    /// Receives a VLAN, or no longer; turns VLAN filtering on.
-    ///
-    /// # Errors
-    /// [`Fault::NoSuchVlan`], or the device's fault.
-    pub fn set_vlan(&mut self, vlan: u16, accept: bool) -> Result<(), Error> {
-        self.change_filters(
-            |filters| filters.set_vlan(vlan, accept),
-            |filters, registers| {
-                filters.write_vlans(registers);
-                filters.write_modes(registers);
-            },
-        )
-    }
-
-    /// Changes the driver's copy, then the device with receive halted; the copy only counts when
-    /// the device took it.
-    fn change_filters(
-        &mut self,
-        change: impl FnOnce(&mut Filters) -> Result<(), Fault>,
-        write: impl FnOnce(&Filters, &Registers),
-    ) -> Result<(), Error> {
-        let mut filters = self.filters.clone();
-        change(&mut filters).map_err(|fault| self.error(fault))?;
-        self.with_receive_halted(|registers| write(&filters, registers))?;
-        self.filters = filters;
-        Ok(())
-    }
-
-    fn with_receive_halted(&self, change: impl FnOnce(&Registers)) -> Result<(), Error> {
-        reset::with_receive_halted(&self.registers, &*self.clock, change)
-            .map_err(|fault| self.error(fault))
-    }
-
-    /// The longest IP packet in bytes.
-    pub fn mtu(&self) -> u16 {
-        self.config.mtu
-    }
-
-    /// Changes the MTU. Frames longer than a receive buffer take several descriptors.
-    ///
-    /// # Errors
-    /// [`ConfigError::Mtu`](crate::ConfigError::Mtu), or the device's fault.
-    pub fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        mtu::check(mtu).map_err(|error| self.error(error))?;
-        self.with_receive_halted(|registers| mtu::apply(registers, mtu))?;
-        self.config.mtu = mtu;
-        Ok(())
-    }
-
-    /// Changes how frames spread over the receive queues.
-    ///
-    /// # Errors
-    /// [`ConfigError::RssQueue`](crate::ConfigError::RssQueue), or the device's fault.
-    pub fn set_rss(&mut self, rss: RssConfig) -> Result<(), Error> {
-        let queues = self.config.rss_queues(self.identity.generation);
-        rss.check(queues).map_err(|error| self.error(error))?;
-        self.with_receive_halted(|registers| rss::apply(registers, &rss, queues))?;
-        self.config.rss = rss;
-        Ok(())
-    }
-
-    /// Changes flow control and renegotiates the link, which goes down for it.
-    ///
-    /// # Errors
-    /// The device's fault.
-    pub fn set_flow_control(&mut self, mode: FlowControl) -> Result<(), Error> {
-        let generation = self.identity.generation;
-        self.with_receive_halted(|registers| flow_control::apply(registers, generation, mode))?;
-        link::set_up(&self.registers, &*self.clock, self.identity, mode)
-            .map_err(|fault| self.error(fault))?;
-        self.config.flow_control = mode;
+        self.lost = false;
         Ok(())
     }
 
@@ -467,13 +274,15 @@ impl Control {
         link::state(&self.registers, self.identity.generation).map_err(|fault| self.error(fault))
     }
 
-    /// The link now if it is not what this function last said: to be asked now and then.
+    /// The link now if it changed since this was asked last, even if it changed back: to be asked
+    /// now and then, or after a link status interrupt.
     ///
     /// # Errors
     /// [`Fault::DeviceGone`].
     pub fn link_change(&mut self) -> Result<Option<LinkState>, Error> {
+        let flapped = self.registers.get::<Eicr>().link_changed();
         let link = self.link()?;
-        let changed = link != self.last_link;
+        let changed = flapped || link != self.last_link;
         self.last_link = link;
         Ok(changed.then_some(link))
     }
@@ -531,6 +340,23 @@ impl Control {
         self.statistics.clear();
         Ok(())
     }
+}
+
+/// Brings the device up, writes its filters and looks for a module.
+fn set_up(
+    registers: &Registers,
+    clock: &dyn Clock,
+    identity: Identity,
+    config: &PortConfig,
+) -> Result<(Filters, Option<Module>), Fault> {
+    let mac = bring_up::bring_up(registers, clock, identity, config)?;
+    let filters = bring_up::initial_filters(mac, config);
+    filters.write_all(registers);
+    let module = match identity.media {
+        Media::Sfp => sfp::identify(registers, clock, identity.generation)?,
+        Media::Backplane | Media::Cx4 | Media::Xaui | Media::Copper => None,
+    };
+    Ok((filters, module))
 }
 
 impl Drop for Control {

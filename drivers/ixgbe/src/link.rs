@@ -11,7 +11,7 @@ use sumac_device::Clock;
 use crate::error::Fault;
 use crate::flow_control::FlowControl;
 use crate::ids::{Generation, Identity, Media};
-use crate::registers::{Autoc, Autoc2, Links, MILLISECOND, Pcs1gana, Registers};
+use crate::registers::{Autoc, Autoc2, Esdp, Links, MILLISECOND, Pcs1gana, Registers};
 use crate::semaphore::{self, Resource};
 
 /// How fast a link is.
@@ -148,6 +148,9 @@ pub fn set_up(
         Resource::MacRegisters,
     )?;
     registers.update(|autoc2: Autoc2| autoc2.with_link_disable(0));
+    if identity.media == Media::Sfp {
+        laser_on(registers);
+    }
     match identity.media {
         Media::Sfp => registers.update(|page: Pcs1gana| {
             page.with_symmetric_pause(symmetric)
@@ -162,6 +165,16 @@ pub fn set_up(
     }
     registers.update(|autoc: Autoc| autoc.with_restart(true));
     registers.alive()
+}
+
+/// Pin 3 drives a module's TX_DISABLE (section 3.5, as Intel's boards are wired). A driver that went
+/// before may have left it high, and reset does not change it.
+fn laser_on(registers: &Registers) {
+    const TX_DISABLE: u8 = 1 << 3;
+    let pins: Esdp = registers.get();
+    if pins.outputs() & TX_DISABLE != 0 {
+        registers.set(pins.with_levels(pins.levels() & !TX_DISABLE));
+    }
 }
 
 /// The link now. LINKS is read twice: the first read clears what it latched since.

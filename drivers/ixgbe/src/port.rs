@@ -68,6 +68,10 @@ impl Port {
     /// # Errors
     /// [`Fault::QueueAway`], [`Fault::PoolTooSmall`], or as [`Control::start`].
     pub fn start(&mut self) -> Result<(), Error> {
+        let settings = receive_settings(self.control.config());
+        for lane in &mut self.lanes {
+            lane.settings = settings;
+        }
         self.control.start(&mut self.lanes)
     }
 
@@ -128,6 +132,17 @@ impl Port {
     }
 }
 
+/// How the receive queues of a port configured so are to work.
+fn receive_settings(config: &PortConfig) -> RxQueueSettings {
+    RxQueueSettings {
+        buffer_bytes: u32::from(BUFFER_BYTES),
+        // One queue that nobody empties must not stop the others; with pause frames the partner
+        // waits instead.
+        drop_when_empty: !config.flow_control.transmits(),
+        strip_vlan: config.vlan_strip,
+    }
+}
+
 /// One queue pair's place in a port.
 struct Lane {
     rx: RxQueueRegisters,
@@ -184,13 +199,7 @@ impl Lane {
                 iova: tx_iova,
                 size: tx_size,
             },
-            settings: RxQueueSettings {
-                buffer_bytes: u32::from(BUFFER_BYTES),
-                // One queue that nobody empties must not stop the others; with pause frames the
-                // partner waits instead.
-                drop_when_empty: !config.flow_control.transmits(),
-                strip_vlan: config.vlan_strip,
-            },
+            settings: receive_settings(config),
             pair: Some(pair),
             standing_still: None,
         })

@@ -109,6 +109,16 @@ impl NetQueue for QueuePair {
         QueuePair::transmit(self, batch)
     }
 
+    #[inline]
+    fn allocate(&mut self, batch: &mut PacketBatch, count: usize, len: u16) -> usize {
+        self.cache.allocate(batch, count, len)
+    }
+
+    #[inline]
+    fn recycle(&mut self, batch: &mut PacketBatch) {
+        self.cache.recycle(batch);
+    }
+
     fn reclaim(&mut self) -> u32 {
         self.tx.reclaim(&mut self.cache);
         self.tx.outstanding()

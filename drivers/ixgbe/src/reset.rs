@@ -86,16 +86,9 @@ fn reset_once(registers: &Registers, clock: &dyn Clock) -> Result<(), Fault> {
 /// (section 4.6.7): what filters and receive configuration need before they change.
 ///
 /// # Errors
-/// [`Fault::TimedOut`] or [`Fault::DeviceGone`].
+/// [`Fault::TimedOut`] or [`Fault::DeviceGone`]; receive goes on as before then.
 pub fn halt_receive(registers: &Registers, clock: &dyn Clock) -> Result<(), Fault> {
-    registers.update(|security: Secrxctrl| security.with_receive_disable(true));
-    registers.wait(
-        clock,
-        Wait::ReceivePathEmpty,
-        INTERVAL,
-        RECEIVE_PATH_TIMEOUT,
-        |registers| registers.get::<Secrxstat>().ready(),
-    )?;
+    hold_receive_path(registers, clock)?;
     registers.update(|rxctrl: Rxctrl| rxctrl.with_enable(false));
     Ok(())
 }
@@ -105,17 +98,26 @@ pub fn halt_receive(registers: &Registers, clock: &dyn Clock) -> Result<(), Faul
 /// # Errors
 /// [`Fault::TimedOut`] or [`Fault::DeviceGone`].
 pub fn resume_receive(registers: &Registers, clock: &dyn Clock) -> Result<(), Fault> {
+    hold_receive_path(registers, clock)?;
+    registers.update(|rxctrl: Rxctrl| rxctrl.with_enable(true));
+    registers.update(|security: Secrxctrl| security.with_receive_disable(false));
+    Ok(())
+}
+
+/// Frames wait before the filters, and those behind have left.
+fn hold_receive_path(registers: &Registers, clock: &dyn Clock) -> Result<(), Fault> {
     registers.update(|security: Secrxctrl| security.with_receive_disable(true));
-    registers.wait(
+    let held = registers.wait(
         clock,
         Wait::ReceivePathEmpty,
         INTERVAL,
         RECEIVE_PATH_TIMEOUT,
         |registers| registers.get::<Secrxstat>().ready(),
-    )?;
-    registers.update(|rxctrl: Rxctrl| rxctrl.with_enable(true));
-    registers.update(|security: Secrxctrl| security.with_receive_disable(false));
-    Ok(())
+    );
+    if held.is_err() {
+        registers.update(|security: Secrxctrl| security.with_receive_disable(false));
+    }
+    held
 }
 
 /// Does `change` with receive halted, and resumes receive if it was on.

@@ -1,12 +1,16 @@
 //! Receive side scaling: key, redirection table, protocols (sections 7.1.2.8 and 4.6.10.1.1).
 
 use crate::config::ConfigError;
+use crate::ids::Generation;
 use crate::registers::{Filter, Mrqc, Registers, Rxcsum};
 
 /// Entries of the redirection table.
 pub const TABLE_ENTRIES: usize = 128;
 /// Bytes of the Toeplitz key.
 pub const KEY_BYTES: usize = 40;
+
+/// Words of the X550's redirection table beyond the first 32.
+const X550_MORE_WORDS: u32 = 96;
 
 /// The key of Microsoft's published test vectors: any capture's hashes can be checked against it.
 pub const PUBLISHED_KEY: [u8; KEY_BYTES] = [
@@ -97,12 +101,24 @@ impl RssConfig {
 
 /// Programs key, table and protocols; on also with one queue, because the descriptor has the
 /// hash then. Receive must be halted.
-pub(crate) fn apply(registers: &Registers, rss: &RssConfig, queues: u16) {
+pub(crate) fn apply(registers: &Registers, generation: Generation, rss: &RssConfig, queues: u16) {
     for (index, word) in (0..).zip(rss.key.as_chunks::<4>().0) {
         registers.write(Filter::Rssrk(index), u32::from_le_bytes(*word));
     }
-    for (index, four) in (0..).zip(rss.entries(queues).as_chunks::<4>().0) {
-        registers.write(Filter::Reta(index), u32::from_le_bytes(*four));
+    let entries = rss.entries(queues);
+    let words = entries
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|four| u32::from_le_bytes(*four));
+    for (index, word) in (0..).zip(words.clone()) {
+        registers.write(Filter::Reta(index), word);
+    }
+    if generation == Generation::X550 {
+        // It looks at nine bits of the hash; the same table four times is the same spread.
+        for (index, word) in (0..X550_MORE_WORDS).zip(words.cycle()) {
+            registers.write(Filter::Ereta(index), word);
+        }
     }
     // The hash and the fragment checksum share a field of the descriptor (section 8.2.3.7.5).
     registers.update(|rxcsum: Rxcsum| rxcsum.with_rss_hash(true));

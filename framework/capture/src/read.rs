@@ -51,6 +51,20 @@ impl Reader {
         })?;
         Self::new(BufReader::with_capacity(1 << 16, file), path)
     }
+
+    /// Reads the capture at `path` to its end, so that what is wrong with it is known before any of
+    /// it is used. Anything but a regular file could not be read again: of a pipe nothing is read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`next_frame`](Self::next_frame).
+    pub fn check(path: impl AsRef<Path>) -> Result<(), CaptureError> {
+        let regular = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        if regular || !path.as_ref().exists() {
+            let mut reader = Self::open(path)?;
+            while reader.next_frame()?.is_some() {}
+        }
+        Ok(())
+    }
 }
 
 impl<R: Read> Reader<R> {

@@ -19,7 +19,7 @@ impl Iova {
     }
 
     /// The address `bytes` further on. Not public: no arithmetic leads out of the memory.
-    const fn offset(self, bytes: u64) -> Self {
+    pub(crate) const fn offset(self, bytes: u64) -> Self {
         Self(self.0.wrapping_add(bytes))
     }
 }

@@ -84,6 +84,13 @@ pub trait NetQueue: Send {
     /// [`NetError::ForeignPool`].
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, NetError>;
 
+    /// Adds up to `count` packets of `len` bytes each to `batch`, to be written and sent; returns how
+    /// many the pool and the batch had room for. Their bytes are what earlier use left there.
+    fn allocate(&mut self, batch: &mut PacketBatch, count: usize, len: u16) -> usize;
+
+    /// Drops all packets of `batch`, their buffers going to this queue's own stock.
+    fn recycle(&mut self, batch: &mut PacketBatch);
+
     /// Gives finished transmit buffers back to the pool; returns how many frames' descriptors are
     /// still with the device.
     fn reclaim(&mut self) -> u32;

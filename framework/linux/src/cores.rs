@@ -90,6 +90,12 @@ impl CoreList {
     }
 }
 
+impl From<usize> for CoreList {
+    fn from(core: usize) -> Self {
+        Self(vec![core])
+    }
+}
+
 impl FromStr for CoreList {
     type Err = CoreError;
 

@@ -1,6 +1,6 @@
 //! The Linux host: what a program needs around drivers, and drivers need of Linux.
 //!
-//! - [`spec`]: how users name devices.
+//! - [`spec`]: how users name devices; [`open`] turns names into devices a driver can take.
 //! - [`cores`]: which processors there are, and pinning threads to them.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
 //! - [`signals`]: a clean stop on SIGINT and SIGTERM.
@@ -8,11 +8,13 @@
 #![expect(unsafe_code)]
 
 pub mod cores;
+pub mod open;
 pub mod signals;
 pub mod spec;
 pub mod time;
 
 pub use cores::{CoreError, CoreList};
+pub use open::{OpenError, OpenPort, OpenPorts, SoftwareDevice};
 pub use signals::Stop;
 pub use spec::{DeviceSpec, SpecError};
 pub use time::{LinuxClock, TickCounter, TickRate};

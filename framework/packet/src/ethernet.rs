@@ -128,11 +128,16 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> EthernetFrame<T> {
         put(self.buffer.as_mut(), DESTINATION, addresses.0);
     }
 
-    /// Exchanges source and destination.
+    /// Exchanges source and destination, in two words rather than byte by byte.
     #[inline]
     pub fn swap_addresses(&mut self) {
-        let (destination, source) = (self.destination(), self.source());
-        self.set_addresses(AddressPair::new(source, destination));
+        let bytes = self.buffer.as_mut();
+        let front = u64::from_le_bytes(array(bytes, 0));
+        let back = u64::from(u32::from_le_bytes(array(bytes, 8)));
+        let new_front = (front >> 48) | (back << 16) | (front << 48);
+        let new_back = (front >> 16) as u32;
+        put(bytes, 0, new_front.to_le_bytes());
+        put(bytes, 8, new_back.to_le_bytes());
     }
 
     /// Sets the EtherType.

@@ -124,6 +124,16 @@ proptest! {
     }
 
     #[test]
+    fn swapped_addresses(bytes: [u8; 20]) {
+        let mut frame = EthernetFrame::new_checked(bytes).unwrap();
+        frame.swap_addresses();
+        let swapped = frame.into_inner();
+        prop_assert_eq!(&swapped[..6], &bytes[6..12]);
+        prop_assert_eq!(&swapped[6..12], &bytes[..6]);
+        prop_assert_eq!(&swapped[12..], &bytes[12..]);
+    }
+
+    #[test]
     fn tags_go_in_and_out(frame in prop::collection::vec(any::<u8>(), 14..100), tag: u16) {
         let mut buffer = frame.clone();
         buffer.extend([0; 4]);

@@ -7,8 +7,10 @@ use core::mem::MaybeUninit;
 use sumac_device::ring::{Entry, EntrySink, EntrySource};
 
 use crate::heap::HeapError;
-use crate::packet::{bytes, bytes_mut, segments};
-use crate::{DomainId, Exchangeable, Header, Packet, PacketMeta, PacketPool, RRef, SharedHeap};
+use crate::packet::{bytes, bytes_mut, give_frame, segments};
+use crate::{
+    BATCH, DomainId, Exchangeable, Header, Packet, PacketMeta, PacketPool, RRef, SharedHeap,
+};
 use crate::{TypeTag, pool};
 
 /// What can be an item of an [`RRefDeque`]: a shared object in the form it has as a child.
@@ -35,6 +37,17 @@ pub unsafe trait Element: Send + Sized + 'static {
     /// # Safety
     /// `slot` came from `into_slot` of an item of this `context`, and is not used again.
     unsafe fn from_slot(context: Self::Context, slot: Self::Slot, owner: DomainId) -> Self;
+
+    /// Frees children.
+    ///
+    /// # Safety
+    /// As for [`from_slot`](Self::from_slot), for each of them.
+    unsafe fn free(context: Self::Context, slots: &[Self::Slot]) {
+        for slot in slots {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Self::from_slot(context, *slot, DomainId::NONE) });
+        }
+    }
 }
 
 // SAFETY: an entry names the packet's buffers, which are the pool's, the context.
@@ -54,6 +67,26 @@ unsafe impl Element for Packet {
     unsafe fn from_slot(pool: &'static PacketPool, entry: Entry, owner: DomainId) -> Self {
         // SAFETY: the caller promises that the entry's buffers are this item's alone.
         unsafe { Self::from_entry(pool, entry, owner) }
+    }
+
+    unsafe fn free(pool: &'static PacketPool, entries: &[Entry]) {
+        for some in entries.chunks(BATCH) {
+            let mut ids = [0; BATCH];
+            let whole = ids
+                .iter_mut()
+                .zip(some)
+                .filter(|(_, e)| e.flags() & Entry::CHAINED == 0);
+            let count = whole.map(|(id, entry)| *id = entry.id()).count();
+            if count == some.len() {
+                // The usual case: one trip to the depot for all of them.
+                pool.give(ids.get(..count).unwrap_or(&[]));
+                continue;
+            }
+            for entry in some {
+                // SAFETY: the caller gives the entry's buffers up, chain and all.
+                unsafe { give_frame(pool, *entry) };
+            }
+        }
     }
 }
 
@@ -98,40 +131,50 @@ unsafe impl<T: Element, const N: usize> Exchangeable for Queue<T, N> {
 impl<T: Element, const N: usize> Queue<T, N> {
     #[inline(always)]
     fn items(&self) -> &[T::Slot] {
-        let slots = self.slots.get(self.first..self.end).unwrap_or(&[]);
-        // SAFETY: slots in `first..end` are initialised: `push` does so before it moves `end`.
-        unsafe { slots.assume_init_ref() }
+        // SAFETY: `first <= end <= N` always, and slots in `first..end` are initialised: whoever
+        // moves `end` wrote them before.
+        unsafe {
+            self.slots
+                .get_unchecked(self.first..self.end)
+                .assume_init_ref()
+        }
     }
 
     #[inline(always)]
     fn items_mut(&mut self) -> &mut [T::Slot] {
-        let slots = self.slots.get_mut(self.first..self.end).unwrap_or(&mut []);
         // SAFETY: as in `items`.
-        unsafe { slots.assume_init_mut() }
+        unsafe {
+            self.slots
+                .get_unchecked_mut(self.first..self.end)
+                .assume_init_mut()
+        }
     }
 
-    /// Moves the items to the front when there is no room behind them.
+    /// Up to `wanted` places behind the last item; the items move to the front where that makes room.
     #[inline(always)]
-    fn make_room(&mut self, wanted: usize) -> Option<&mut [MaybeUninit<T::Slot>]> {
-        if self.first == self.end {
-            self.first = 0;
-            self.end = 0;
-        } else if self.end + wanted > N {
-            self.slots.copy_within(self.first..self.end, 0);
-            self.end -= self.first;
-            self.first = 0;
+    fn room(&mut self, wanted: usize) -> &mut [MaybeUninit<T::Slot>] {
+        if wanted > N - self.end {
+            self.move_to_front();
         }
-        self.slots.get_mut(self.end..self.end + wanted)
+        // SAFETY: `end <= N` always.
+        let room = unsafe { self.slots.get_unchecked_mut(self.end..) };
+        let wanted = wanted.min(room.len());
+        // SAFETY: just made sure of.
+        unsafe { room.get_unchecked_mut(..wanted) }
+    }
+
+    #[inline(never)]
+    fn move_to_front(&mut self) {
+        self.slots.copy_within(self.first..self.end, 0);
+        self.end -= self.first;
+        self.first = 0;
     }
 }
 
 impl<T: Element, const N: usize> Drop for Queue<T, N> {
     fn drop(&mut self) {
-        let context = self.context;
-        for slot in self.items() {
-            // SAFETY: each item is taken out once; the queue is gone after this.
-            drop(unsafe { T::from_slot(context, *slot, DomainId::NONE) });
-        }
+        // SAFETY: the queue, whose items these are, is gone after this.
+        unsafe { T::free(self.context, self.items()) };
     }
 }
 
@@ -189,7 +232,7 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
         if !item.belongs(self.queue.context) {
             return Err(item);
         }
-        match self.queue.make_room(1).and_then(<[_]>::first_mut) {
+        match self.queue.room(1).first_mut() {
             Some(slot) => {
                 slot.write(item.into_slot());
                 self.queue.end += 1;
@@ -210,7 +253,14 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
 
     /// Drops all items.
     pub fn clear(&mut self) {
-        while self.pop_front().is_some() {}
+        let queue = &mut *self.queue;
+        let (first, end) = (queue.first, queue.end);
+        // No longer the queue's, whatever freeing them does.
+        queue.first = end;
+        // SAFETY: `first..end` held items a moment ago, and `first <= end <= N`.
+        let items = unsafe { queue.slots.get_unchecked(first..end).assume_init_ref() };
+        // SAFETY: the queue forgot them above.
+        unsafe { T::free(queue.context, items) };
     }
 }
 
@@ -294,7 +344,7 @@ unsafe impl<const N: usize> EntrySink for RRefDeque<Packet, N> {
 
     #[inline(always)]
     unsafe fn push(&mut self, entry: Entry) -> bool {
-        let Some(slot) = self.queue.make_room(1).and_then(<[_]>::first_mut) else {
+        let Some(slot) = self.queue.room(1).first_mut() else {
             return false;
         };
         slot.write(entry);
@@ -303,17 +353,13 @@ unsafe impl<const N: usize> EntrySink for RRefDeque<Packet, N> {
     }
 
     #[inline(always)]
-    unsafe fn push4(&mut self, entries: [Entry; 4]) -> bool {
-        let Some(slots) = self
-            .queue
-            .make_room(4)
-            .and_then(<[_]>::first_chunk_mut::<4>)
-        else {
-            return false;
-        };
-        *slots = entries.map(MaybeUninit::new);
-        self.queue.end += 4;
-        true
+    fn spare(&mut self, wanted: usize) -> &mut [MaybeUninit<Entry>] {
+        self.queue.room(wanted)
+    }
+
+    #[inline(always)]
+    unsafe fn filled(&mut self, count: usize) {
+        self.queue.end = (self.queue.end + count).min(N);
     }
 }
 

@@ -36,6 +36,11 @@ const FREE: TypeTag = TypeTag(0);
 /// Implementers promise that values hold no reference or pointer but through [`RRef`] and its kin,
 /// that nothing in them changes behind a shared borrow, and that `TAG` is not zero and differs from
 /// that of every other type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` may not live on the shared heap",
+    label = "not exchangeable",
+    note = "exchangeable are numbers, arrays of exchangeable values, and what is built of them without references, pointers or interior mutability"
+)]
 pub unsafe trait Exchangeable: Send + 'static {
     /// The type's number.
     const TAG: TypeTag;

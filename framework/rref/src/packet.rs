@@ -229,6 +229,13 @@ pub fn header_lengths(entry: Entry) -> HeaderLengths {
     }
 }
 
+impl core::fmt::Debug for Packet {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (id, len) = (self.entry.id(), self.frame_len());
+        write!(f, "Packet({len} bytes from buffer {id} on)")
+    }
+}
+
 impl Drop for Packet {
     fn drop(&mut self) {
         self.pool.set_owner(self.entry.id(), DomainId::NONE);

@@ -7,9 +7,9 @@ pub(crate) use core::sync::atomic;
 pub(crate) use loom::sync::atomic;
 
 #[cfg(not(loom))]
-use core::cell::UnsafeCell;
+pub(crate) use core::cell::UnsafeCell;
 #[cfg(loom)]
-use loom::cell::UnsafeCell;
+pub(crate) use loom::cell::UnsafeCell;
 
 use atomic::{AtomicBool, Ordering};
 

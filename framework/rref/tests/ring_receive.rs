@@ -327,6 +327,28 @@ fn a_ring_never_filled_gives_nothing() {
 }
 
 #[test]
+fn an_idle_ring_wants_no_buffers() {
+    with_pool(9, |dma, pool| {
+        let mut bench = Bench::new(dma, pool, 8);
+        let last = Packet::allocate(pool).or_else(|| {
+            bench.cache.flush();
+            Packet::allocate(pool)
+        });
+        assert!(last.is_some());
+        let before = pool.exhausted();
+        (0..10).for_each(|_| bench.reap(64));
+        assert_eq!(pool.exhausted(), before);
+        bench.complete((60, true));
+        bench.reap(64);
+        assert_eq!(pool.exhausted(), before + 1);
+        drop(last);
+        bench.reap(64);
+        bench.hold();
+        bench.finish();
+    });
+}
+
+#[test]
 fn too_few_buffers_post_none() {
     with_pool(7, |dma, pool| {
         let registers = Registers::new();

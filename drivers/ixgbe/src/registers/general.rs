@@ -53,7 +53,7 @@ pub struct CtrlExt {
     __: u8,
 }
 
-/// ESDP, software-definable pins (section 8.2.3.1.4); only the SFP+ module's presence is read.
+/// ESDP, software-definable pins (section 8.2.3.1.4). Software reset leaves them alone.
 #[bitfield(u32)]
 pub struct Esdp {
     /// Levels of pins 0 to 7.
@@ -76,6 +76,19 @@ pub struct I2cctl {
     pub data_out: bool,
     #[bits(28)]
     __: u32,
+}
+
+/// EICR, interrupt causes (section 8.2.3.5.1); reading clears them, masked or not.
+#[bitfield(u32)]
+pub struct Eicr {
+    /// Queue causes.
+    pub queues: u16,
+    #[bits(4)]
+    __: u8,
+    /// The link went up or down.
+    pub link_changed: bool,
+    #[bits(11)]
+    __: u16,
 }
 
 /// EEC, EEPROM and flash control (section 8.2.3.2.1).
@@ -158,6 +171,7 @@ contents! {
     CtrlExt => General::CtrlExt,
     Esdp => General::Esdp,
     I2cctl => General::I2cctl,
+    Eicr => GeneralStatus::Eicr,
     Eec => General::Eec,
     Eerd => General::Eerd,
     Swsm => General::Swsm,
@@ -177,6 +191,7 @@ const _: () = {
     assert!(CtrlExt::new().with_no_snoop_disable(true).into_bits() == 1 << 16);
     assert!(CtrlExt::new().with_driver_loaded(true).into_bits() == 0x1000_0000);
     assert!(I2cctl::new().with_data_out(true).into_bits() == 8);
+    assert!(Eicr::new().with_link_changed(true).into_bits() == 0x0010_0000);
     assert!(Eec::new().with_auto_read_done(true).into_bits() == 0x200);
     assert!(Eec::new().with_size(0xf).into_bits() == 0x7800);
     assert!(Eerd::new().with_start(true).with_address(0x3f).into_bits() == 0xfd);

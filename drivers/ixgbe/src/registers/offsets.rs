@@ -130,6 +130,8 @@ register_offsets! {
         Rssrk(n: 10) = 0x05c80 + 4 * n,
         /// RETA, the RSS redirection table, four entries each (section 8.2.3.7.15).
         Reta(n: 32) = 0x05c00 + 4 * n,
+        /// ERETA, the rest of the X550's redirection table, entries 128 to 511 (X550 only).
+        Ereta(n: 96) = 0x0ee80 + 4 * n,
         /// FTQF, five-tuple queue filter (section 8.2.3.7.19).
         Ftqf(n: 128) = 0x0e600 + 4 * n,
         /// ETQF, EtherType queue filter (section 8.2.3.7.21).

@@ -15,12 +15,15 @@ use super::BufferId;
 /// An entry is a plain value; who holds the buffer is argued by the two unsafe traits that move
 /// entries, [`EntrySink`](super::EntrySink) and [`EntrySource`](super::EntrySource).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(16))]
+#[repr(C)]
 pub struct Entry {
-    words: [u64; 2],
+    // Two words, not an array of two: so an entry travels in two registers, and is never written in
+    // halves and read back whole, which no processor forwards.
+    first: u64,
+    second: u64,
 }
 
-const _: () = assert!(size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<Entry>() == 16 && align_of::<Entry>() == 8);
 
 const LOW: u64 = 0xffff_ffff;
 
@@ -34,32 +37,33 @@ impl Entry {
     pub const fn new(id: BufferId, annotation: [u64; 2]) -> Self {
         let flags = annotation[1] & !(Self::CHAINED as u64);
         Self {
-            words: [annotation[0] & !LOW | id as u64, flags],
+            first: annotation[0] & !LOW | id as u64,
+            second: flags,
         }
     }
 
     /// The buffer.
     #[inline(always)]
     pub const fn id(self) -> BufferId {
-        self.words[0] as u32
+        self.first as u32
     }
 
     /// The agreed word.
     #[inline(always)]
     pub const fn note(self) -> u32 {
-        (self.words[0] >> 32) as u32
+        (self.first >> 32) as u32
     }
 
     /// The flags.
     #[inline(always)]
     pub const fn flags(self) -> u32 {
-        self.words[1] as u32
+        self.second as u32
     }
 
     /// Bytes in this buffer, not in those chained to it.
     #[inline(always)]
     pub const fn len(self) -> u16 {
-        (self.words[1] >> 32) as u16
+        (self.second >> 32) as u16
     }
 
     /// Whether the buffer holds no byte.
@@ -71,49 +75,42 @@ impl Entry {
     /// The agreed tag.
     #[inline(always)]
     pub const fn tag(self) -> u16 {
-        (self.words[1] >> 48) as u16
+        (self.second >> 48) as u16
     }
 
     /// The same annotations on another buffer.
     #[inline(always)]
     pub const fn with_id(self, id: BufferId) -> Self {
-        Self {
-            words: [self.words[0] & !LOW | id as u64, self.words[1]],
-        }
+        let first = self.first & !LOW | id as u64;
+        Self { first, ..self }
     }
 
     /// The same with another agreed word.
     #[inline(always)]
     pub const fn with_note(self, note: u32) -> Self {
-        Self {
-            words: [self.words[0] & LOW | (note as u64) << 32, self.words[1]],
-        }
+        let first = self.first & LOW | (note as u64) << 32;
+        Self { first, ..self }
     }
 
     /// The same with other flags.
     #[inline(always)]
     pub const fn with_flags(self, flags: u32) -> Self {
-        Self {
-            words: [self.words[0], self.words[1] & !LOW | flags as u64],
-        }
+        let second = self.second & !LOW | flags as u64;
+        Self { second, ..self }
     }
 
     /// The same with another length.
     #[inline(always)]
     pub const fn with_len(self, len: u16) -> Self {
-        let rest = self.words[1] & !(0xffff << 32);
-        Self {
-            words: [self.words[0], rest | (len as u64) << 32],
-        }
+        let second = self.second & !(0xffff << 32) | (len as u64) << 32;
+        Self { second, ..self }
     }
 
     /// The same with another tag.
     #[inline(always)]
     pub const fn with_tag(self, tag: u16) -> Self {
-        let rest = self.words[1] & !(0xffff << 48);
-        Self {
-            words: [self.words[0], rest | (tag as u64) << 48],
-        }
+        let second = self.second & !(0xffff << 48) | (tag as u64) << 48;
+        Self { second, ..self }
     }
 }
 

@@ -12,15 +12,19 @@
 //! Buffers are [`BufferId`]s of a [`BufferPool`]; filled ones travel as [`Entry`]s, 16 bytes each,
 //! so that a batch is a dense array and no per-buffer header is touched on the fast path.
 
-mod descriptors;
 mod entry;
 mod receive;
+mod slots;
 mod transmit;
+#[cfg(test)]
+mod wrap_tests;
 
-pub use descriptors::RingSize;
 pub use entry::Entry;
 pub use receive::{ReceiveCounters, ReceiveFormat, ReceiveRing, Scatter};
+pub use slots::RingSize;
 pub use transmit::{Part, TransmitCounters, TransmitFormat, TransmitRing};
+
+use core::mem::MaybeUninit;
 
 use crate::Iova;
 
@@ -30,24 +34,57 @@ pub type BufferId = u32;
 /// Stands where no buffer is: a descriptor without one.
 pub const NO_BUFFER: BufferId = u32::MAX;
 
+/// The [`key`](BufferPool::key) no pool has.
+const NO_POOL: usize = 0;
+
+/// Where the device sees the buffers of a pool: equally far apart, in one piece.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferAddresses {
+    first: Iova,
+    stride: u32,
+}
+
+impl BufferAddresses {
+    /// Buffers `stride` bytes apart, the first one at `first`.
+    pub const fn new(first: Iova, stride: u32) -> Self {
+        Self { first, stride }
+    }
+
+    /// Where buffer `id` is.
+    ///
+    /// # Safety
+    /// The pool has such a buffer.
+    #[inline(always)]
+    pub unsafe fn of(self, id: BufferId) -> Iova {
+        self.first.offset(u64::from(id) * u64::from(self.stride))
+    }
+}
+
 /// Where a ring gets buffers and where it gives them back.
 ///
 /// # Safety
-/// Implementers promise: an id from [`take`](Self::take) or [`take4`](Self::take4) belongs to the
-/// caller alone until it is given back; the device may write `capacity` bytes at `iova(id)` until
+/// Implementers promise: an id from [`take`](Self::take) or [`use_stock`](Self::use_stock) belongs to the
+/// caller alone until it is given back; the device may write `capacity` bytes at its address until
 /// then, whatever it writes there; an id the pool never handed out is answered without touching
-/// foreign memory; and pools that live at the same time have different [`key`](Self::key)s.
+/// foreign memory; and pools that live at the same time have different [`key`](Self::key)s,
+/// none of them zero.
 pub unsafe trait BufferPool {
     /// Tells one pool from another: a ring refuses entries of a foreign pool.
     fn key(&self) -> usize;
     /// Bytes a buffer holds.
     fn capacity(&self) -> u16;
-    /// Where the device sees buffer `id`.
-    fn iova(&self, id: BufferId) -> Iova;
+    /// Where the device sees the buffers.
+    fn addresses(&self) -> BufferAddresses;
     /// A free buffer; none when the pool is exhausted.
     fn take(&mut self) -> Option<BufferId>;
-    /// Four free buffers at once, or none.
-    fn take4(&mut self) -> Option<[BufferId; 4]>;
+    /// Up to `wanted` free buffers to look at; they stay the pool's until
+    /// [`use_stock`](Self::use_stock).
+    fn stock(&mut self, wanted: usize) -> &[BufferId];
+    /// Takes the last `count` buffers of what [`stock`](Self::stock) just showed.
+    ///
+    /// # Safety
+    /// It showed as many; the caller owns them from now on.
+    unsafe fn use_stock(&mut self, count: usize);
     /// Gives buffers back.
     ///
     /// # Safety
@@ -80,11 +117,13 @@ pub unsafe trait EntrySink {
     /// The caller owns the entry's buffers, which are of the pool named by
     /// [`pool_key`](Self::pool_key), and gives them up unless the entry is refused.
     unsafe fn push(&mut self, entry: Entry) -> bool;
-    /// Takes four entries; without room for all, none is taken: `false`.
+    /// Room for the next entries: up to `wanted`.
+    fn spare(&mut self, wanted: usize) -> &mut [MaybeUninit<Entry>];
+    /// Takes the entries written to the first `count` places of what [`spare`](Self::spare) gave.
     ///
     /// # Safety
-    /// As for [`push`](Self::push), for each of them.
-    unsafe fn push4(&mut self, entries: [Entry; 4]) -> bool;
+    /// That many were written, and [`push`](Self::push)'s condition holds for each.
+    unsafe fn filled(&mut self, count: usize);
 }
 
 /// Gives filled buffers to a transmit ring.
@@ -109,6 +148,18 @@ pub unsafe trait EntrySource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the batch belongs to another packet pool than the ring; make it from the ring's pool")]
 pub struct ForeignPool;
+
+/// Lives while a buffer is known in two places. A format is a driver's, safe code that may panic;
+/// unwinding past such a moment would leave the buffer two owners, and a panic while unwinding
+/// aborts. Formats that cannot panic leave nothing of it in the machine code.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    #[cold]
+    fn drop(&mut self) {
+        panic!("a descriptor format panicked while buffers changed hands");
+    }
+}
 
 /// Gives back a frame's buffers, whether it is one buffer or a chain.
 ///

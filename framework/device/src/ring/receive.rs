@@ -2,11 +2,15 @@
 //! fresh one takes its slot in the same step. An exhausted pool therefore stops reaping (frames wait
 //! in the ring: back-pressure, counted) and never leaves a hole.
 
-use alloc::boxed::Box;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 
-use super::descriptors::Descriptors;
-use super::{BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER, RingSize, give_frame};
+use super::slots::{Slots, status, write};
+use super::{
+    AbortOnUnwind, BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER, NO_POOL,
+    RingSize, give_frame,
+};
 use crate::{DmaError, DmaSpace, Doorbell, Iova};
 
 /// Refilled slots are told to the device in groups of at least this many: eight cache lines.
@@ -77,15 +81,16 @@ enum Step {
 
 /// Empty buffers out to the device, filled ones back.
 pub struct ReceiveRing<F> {
-    descriptors: Descriptors,
-    /// The buffer posted in each slot; the device cannot touch this.
-    posted: Box<[BufferId]>,
-    /// The pool ([`BufferPool::key`]) whose buffers are posted, one in every slot; none posted, none.
-    pool: Option<usize>,
+    /// A buffer in every slot once filled.
+    slots: Slots,
+    /// The pool ([`BufferPool::key`]) whose buffers are posted; none posted, [`NO_POOL`].
+    pool: usize,
     /// Next slot the device completes. Free running; masked on use.
     next: u32,
     /// `next` as it was when the tail was last told to the device.
     announced: u32,
+    /// How many refilled slots the device is told of together.
+    announce_after: u32,
     doorbell: Doorbell,
     partial: Option<Partial>,
     scatter: Scatter,
@@ -105,11 +110,11 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         scatter: Scatter,
     ) -> Result<Self, DmaError> {
         Ok(Self {
-            descriptors: Descriptors::allocate(dma, size)?,
-            posted: (0..size.get()).map(|_| NO_BUFFER).collect(),
-            pool: None,
+            slots: Slots::allocate(dma, size)?,
+            pool: NO_POOL,
             next: 0,
             announced: 0,
+            announce_after: DOORBELL_GROUP.min(size.get() / 4),
             doorbell,
             partial: None,
             scatter,
@@ -118,14 +123,22 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         })
     }
 
+    /// As if `index` descriptors had come and gone; `index` is a multiple of the size.
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, index: u32) -> &Slots {
+        self.next = index;
+        self.announced = index;
+        &self.slots
+    }
+
     /// Where the device finds the descriptors.
     pub fn iova(&self) -> Iova {
-        self.descriptors.iova()
+        self.slots.iova()
     }
 
     /// How many descriptors there are.
     pub fn size(&self) -> u32 {
-        self.descriptors.mask() + 1
+        self.slots.size()
     }
 
     /// What was counted so far.
@@ -135,13 +148,13 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
 
     /// The next slot the device is to complete, as an index into the ring.
     pub fn next_index(&self) -> u32 {
-        self.next & self.descriptors.mask()
+        self.next & self.slots.mask()
     }
 
     /// How many completed descriptors wait, looking at `limit` of them at most.
     pub fn completed(&self, limit: u32) -> u32 {
         (0..limit.min(self.size()))
-            .take_while(|i| done::<F>(self.descriptors.status(self.next.wrapping_add(*i))))
+            .take_while(|i| done::<F>(status(self.slots.descriptor(self.next.wrapping_add(*i)))))
             .count() as u32
     }
 
@@ -153,22 +166,22 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// pool are still posted: they stay, [`drain`](Self::drain) them into their own pool.
     pub fn fill<P: BufferPool>(&mut self, pool: &mut P) -> Result<(), u32> {
         self.drain(pool);
-        if self.pool.is_some() {
+        if self.pool != NO_POOL {
             return Err(self.size());
         }
-        for slot in 0..self.posted.len() {
+        for slot in 0..self.size() {
             let Some(id) = pool.take() else {
-                let (taken, _) = self.posted.split_at_mut(slot);
+                let (taken, _) = self.slots.posted().split_at_mut(slot as usize);
                 // SAFETY: they were just taken from this pool, and the table forgets them next.
                 unsafe { pool.give(taken) };
                 taken.fill(NO_BUFFER);
-                return Err(self.size() - slot as u32);
+                return Err(self.size() - slot);
             };
-            self.posted[slot] = id;
-            self.descriptors
-                .write(slot as u32, [pool.iova(id).to_bits(), 0]);
+            let (descriptor, holder) = self.slots.slot(slot);
+            *holder = id;
+            write(descriptor, [address_of(pool, id), 0]);
         }
-        self.pool = Some(pool.key());
+        self.pool = pool.key();
         pool.account(self.size(), 0);
         Ok(())
     }
@@ -178,7 +191,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     pub fn announce(&mut self) {
         self.announced = self.next;
         self.doorbell
-            .ring(self.next.wrapping_sub(1) & self.descriptors.mask());
+            .ring(self.next.wrapping_sub(1) & self.slots.mask());
     }
 
     /// Gives every posted buffer back, and those of a frame that has not ended. The device must
@@ -186,7 +199,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     ///
     /// Returns how many buffers came back: none where `pool` is not the one they are of.
     pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
-        if self.pool != Some(pool.key()) {
+        if self.pool != pool.key() {
             return 0;
         }
         let mut returned = 0;
@@ -197,9 +210,9 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         }
         self.partial = None;
         // SAFETY: `pool` is set, so each slot holds a buffer of this pool; the table forgets them.
-        unsafe { pool.give(&self.posted) };
-        self.posted.fill(NO_BUFFER);
-        self.pool = None;
+        unsafe { pool.give(self.slots.posted()) };
+        self.slots.posted().fill(NO_BUFFER);
+        self.pool = NO_POOL;
         pool.account(0, self.size());
         self.next = 0;
         self.announced = 0;
@@ -220,31 +233,20 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         sink: &mut S,
         limit: usize,
     ) -> Result<usize, ForeignPool> {
-        if sink.pool_key() != pool.key() {
-            return Err(ForeignPool);
-        }
-        if self.pool != Some(pool.key()) {
-            return self.unfilled();
+        let key = pool.key();
+        if sink.pool_key() != key || self.pool != key {
+            return self.unfilled(sink.pool_key() == key);
         }
         let limit = limit.min(sink.room());
         let first = self.next;
-        let mut frames = 0;
-        while frames < limit {
-            if limit - frames >= 4 && self.next & 3 == 0 && self.reap_line(pool, sink) {
-                frames += 4;
-                continue;
-            }
-            match self.reap_one(pool, sink) {
-                Step::Frame => frames += 1,
-                Step::Buffer if self.next.wrapping_sub(first) < self.size() => {}
-                Step::Buffer | Step::Nothing => break,
-            }
-        }
-        if self.next != first {
-            self.counters.frames += frames as u64;
-            if self.next.wrapping_sub(self.announced) >= DOORBELL_GROUP.min(self.size() / 4) {
-                self.announce();
-            }
+        let frames = if limit < 4 {
+            self.reap_singly(pool, sink, limit, first)
+        } else {
+            self.reap_many(pool, sink, limit, first)
+        };
+        self.counters.frames += frames as u64;
+        if self.next.wrapping_sub(self.announced) >= self.announce_after {
+            self.announce();
         }
         Ok(frames)
     }
@@ -252,88 +254,143 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// What reaping gives without a buffer of the caller's pool in every slot: nothing, whatever the
     /// descriptors say.
     #[cold]
-    fn unfilled(&self) -> Result<usize, ForeignPool> {
-        self.pool.map_or(Ok(0), |_| Err(ForeignPool))
+    fn unfilled(&self, own_sink: bool) -> Result<usize, ForeignPool> {
+        if self.pool == NO_POOL && own_sink {
+            Ok(0)
+        } else {
+            Err(ForeignPool)
+        }
     }
 
-    /// Reaps one cache line of four whole frames. `false`, with nothing changed, unless all four
-    /// are complete, whole and of plausible length, and there are buffers to take their places.
+    /// Reaps up to `limit` frames, whole lines at once where it can.
+    #[inline(never)]
+    fn reap_many<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        limit: usize,
+        first: u32,
+    ) -> usize {
+        let mut frames = 0;
+        while frames < limit {
+            if self.next & 3 == 0 && limit - frames >= 4 {
+                frames += self.reap_lines(pool, sink, limit - frames);
+                if frames == limit {
+                    break;
+                }
+            }
+            match self.reap_one(pool, sink) {
+                Step::Frame => frames += 1,
+                Step::Buffer if self.next.wrapping_sub(first) < self.size() => {}
+                Step::Buffer | Step::Nothing => break,
+            }
+        }
+        frames
+    }
+
+    /// Reaps up to `limit` frames one by one, within a lap of the ring from `first`.
     #[inline(always)]
-    fn reap_line<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> bool {
-        let base = self.next & self.descriptors.mask();
-        let rest = self.posted.get_mut(base as usize..);
-        let Some(posted) = rest.and_then(<[_]>::first_chunk_mut::<4>) else {
-            return false;
-        };
-        // The last of the line first: while the line is not complete, one load tells.
-        let s3 = self.descriptors.status(base + 3);
-        if !done::<F>(s3) {
-            return false;
+    fn reap_singly<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        limit: usize,
+        first: u32,
+    ) -> usize {
+        let mut frames = 0;
+        while frames < limit {
+            match self.reap_one(pool, sink) {
+                Step::Frame => frames += 1,
+                Step::Buffer if self.next.wrapping_sub(first) < self.size() => {}
+                Step::Buffer | Step::Nothing => break,
+            }
         }
-        let s2 = self.descriptors.status(base + 2);
-        let s1 = self.descriptors.status(base + 1);
-        let s0 = self.descriptors.status(base);
-        let whole = F::DONE | F::END;
-        if s0 & s1 & s2 & s3 & whole != whole || self.partial.is_some() {
-            return false;
+        frames
+    }
+
+    /// Reaps cache lines of four whole frames each, `next` being at the first of a line. Stops,
+    /// having changed nothing of it, at the first line whose frames are not all complete, whole and
+    /// of plausible length, or for which pool or sink have no room: [`reap_one`](Self::reap_one)
+    /// sees to that one. Returns how many frames there were.
+    #[inline(always)]
+    fn reap_lines<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        limit: usize,
+    ) -> usize {
+        // An idle ring wants no stock: looking for it can take the pool's lock and counts as want.
+        let last = self.slots.descriptor(self.next.wrapping_add(3));
+        if self.partial.is_some() || !done::<F>(status(last)) {
+            return 0;
         }
-        let entries = [
-            Entry::new(posted[0], F::annotate(self.descriptors.detail(base), s0)),
-            Entry::new(
-                posted[1],
-                F::annotate(self.descriptors.detail(base + 1), s1),
-            ),
-            Entry::new(
-                posted[2],
-                F::annotate(self.descriptors.detail(base + 2), s2),
-            ),
-            Entry::new(
-                posted[3],
-                F::annotate(self.descriptors.detail(base + 3), s3),
-            ),
-        ];
+        let addresses = pool.addresses();
         let capacity = pool.capacity();
-        if !entries
-            .iter()
-            .fold(true, |good, e| good & plausible(*e, capacity))
-        {
-            return false;
+        // From the top of the stock: those given back last.
+        let (_, fresh) = pool.stock(limit & !3).as_rchunks::<4>();
+        let (room, _) = sink.spare(limit & !3).as_chunks_mut::<4>();
+        let (mut next, mut bytes) = (self.next, 0);
+        let uneven = AbortOnUnwind;
+        for (fresh, room) in fresh.iter().rev().zip(room) {
+            let (line, slot) = self.slots.line(next);
+            // The last of the line first: while the line is not complete, one load tells.
+            let s3 = status(&line[3]);
+            if !done::<F>(s3) {
+                break;
+            }
+            let states = [status(&line[0]), status(&line[1]), status(&line[2]), s3];
+            let whole = F::DONE | F::END;
+            if states.iter().fold(whole, |all, state| all & state) != whole {
+                break;
+            }
+            let entry = |i: usize| {
+                let annotation = F::annotate(line[i][0].load(Ordering::Relaxed), states[i]);
+                Entry::new(slot[i], annotation)
+            };
+            let entries = [entry(0), entry(1), entry(2), entry(3)];
+            if !entries
+                .iter()
+                .fold(true, |good, e| good & plausible(*e, capacity))
+            {
+                break;
+            }
+            *room = entries.map(MaybeUninit::new);
+            *slot = *fresh;
+            for (descriptor, id) in line.iter().zip(fresh) {
+                // SAFETY: the id came from this pool's stock.
+                let address = unsafe { addresses.of(*id) };
+                write(descriptor, [address.to_bits(), 0]);
+            }
+            bytes += entries.iter().map(|e| u64::from(e.len())).sum::<u64>();
+            next = next.wrapping_add(4);
         }
-        let Some(fresh) = pool.take4() else {
-            return false;
-        };
-        // SAFETY: the four buffers were posted, so this ring's, from the sink's pool; the table
-        // forgets them below.
-        if !unsafe { sink.push4(entries) } {
-            // SAFETY: they were just taken and are not posted.
-            unsafe { pool.give(&fresh) };
-            return false;
+        let frames = next.wrapping_sub(self.next) as usize;
+        // SAFETY: the last `frames` of the stock are in the table now, and the buffers that were
+        // there before, of the same pool, fill the first `frames` of the sink's room.
+        unsafe {
+            pool.use_stock(frames);
+            sink.filled(frames);
         }
-        *posted = fresh;
-        for (i, id) in (0..).zip(fresh) {
-            self.descriptors
-                .write(base + i, [pool.iova(id).to_bits(), 0]);
-        }
-        self.counters.bytes += entries.iter().map(|e| u64::from(e.len())).sum::<u64>();
-        self.next = self.next.wrapping_add(4);
-        true
+        core::mem::forget(uneven);
+        self.counters.bytes += bytes;
+        self.next = next;
+        frames
     }
 
     /// Reaps one descriptor: a whole frame, or a part of one.
-    #[inline]
+    #[inline(always)]
     fn reap_one<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> Step {
-        let status = self.descriptors.status(self.next);
-        let slot = (self.next & self.descriptors.mask()) as usize;
-        let Some(posted) = self.posted.get_mut(slot).filter(|_| done::<F>(status)) else {
+        let (descriptor, holder) = self.slots.slot(self.next);
+        let status = status(descriptor);
+        if !done::<F>(status) {
             return Step::Nothing;
-        };
+        }
         let Some(fresh) = pool.take() else {
             return self.starve(pool);
         };
-        let annotation = F::annotate(self.descriptors.detail(self.next), status);
-        let entry = Entry::new(core::mem::replace(posted, fresh), annotation);
-        self.descriptors
-            .write(self.next, [pool.iova(fresh).to_bits(), 0]);
+        let annotation = F::annotate(descriptor[0].load(Ordering::Relaxed), status);
+        let entry = Entry::new(core::mem::replace(holder, fresh), annotation);
+        write(descriptor, [address_of(pool, fresh), 0]);
         self.next = self.next.wrapping_add(1);
         let end = status & F::END == F::END;
         if end && self.partial.is_none() && plausible(entry, pool.capacity()) {
@@ -436,6 +493,13 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         self.partial = (!end).then_some(Partial::Skipping);
         Step::Buffer
     }
+}
+
+/// The address of a buffer that was just taken from `pool`.
+#[inline(always)]
+fn address_of<P: BufferPool>(pool: &P, taken: BufferId) -> u64 {
+    // SAFETY: private to this file, whose callers took the id from this pool.
+    unsafe { pool.addresses().of(taken) }.to_bits()
 }
 
 #[inline(always)]

@@ -6,9 +6,10 @@
 
 use alloc::boxed::Box;
 
-use super::descriptors::Descriptors;
+use super::slots::{Slots, status, write};
 use super::{
-    BufferId, BufferPool, Entry, EntrySource, ForeignPool, NO_BUFFER, RingSize, give_frame,
+    AbortOnUnwind, BufferId, BufferPool, Entry, EntrySource, ForeignPool, NO_BUFFER, NO_POOL,
+    RingSize, give_frame,
 };
 use crate::{DmaError, DmaSpace, Doorbell, Iova};
 
@@ -16,8 +17,11 @@ use crate::{DmaError, DmaSpace, Doorbell, Iova};
 /// ago, so their lines only wait to be fetched.
 const PREFETCH_AHEAD: u32 = 32;
 
-/// Above this many posted descriptors, finished ones are looked for at each call.
+/// From this many outstanding descriptors on, finished ones are looked for while posting.
 const RECLAIM_ABOVE: u32 = 64;
+
+/// Reports looked at together where so many are waited for.
+const REPORTS_AT_ONCE: u32 = 8;
 
 /// How the bits of a transmit descriptor are made and read.
 pub trait TransmitFormat {
@@ -81,11 +85,10 @@ enum Outcome {
 
 /// Filled buffers out to the device.
 pub struct TransmitRing<F> {
-    descriptors: Descriptors,
-    /// The buffer posted in each slot ([`NO_BUFFER`] for a context); the device cannot touch this.
-    posted: Box<[BufferId]>,
+    /// Slots `oldest..next` are posted; a context has [`NO_BUFFER`].
+    slots: Slots,
     /// The pool ([`BufferPool::key`]) whose buffers are posted; changes only when none is.
-    pool: Option<usize>,
+    pool: usize,
     /// Slots at which the device was asked to report: a queue, `first_report..next_report`.
     reports: Box<[u32]>,
     first_report: u32,
@@ -98,6 +101,8 @@ pub struct TransmitRing<F> {
     contexts: u32,
     /// Context descriptors ever posted. Free running.
     contexts_posted: u32,
+    /// At how many outstanding descriptors finished ones are looked for again.
+    reclaim_at: u32,
     doorbell: Doorbell,
     counters: TransmitCounters,
     format: F,
@@ -115,9 +120,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
         format: F,
     ) -> Result<Self, DmaError> {
         Ok(Self {
-            descriptors: Descriptors::allocate(dma, size)?,
-            posted: (0..size.get()).map(|_| NO_BUFFER).collect(),
-            pool: None,
+            slots: Slots::allocate(dma, size)?,
+            pool: NO_POOL,
             reports: (0..size.get()).collect(),
             first_report: 0,
             next_report: 0,
@@ -125,20 +129,40 @@ impl<F: TransmitFormat> TransmitRing<F> {
             oldest: 0,
             contexts: 0,
             contexts_posted: 0,
+            reclaim_at: RECLAIM_ABOVE,
             doorbell,
             counters: TransmitCounters::default(),
             format,
         })
     }
 
+    /// As if `index` descriptors, and as many reports, had come and gone; `index` is a multiple of
+    /// the size.
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, index: u32) {
+        self.next = index;
+        self.oldest = index;
+        self.first_report = index;
+        self.next_report = index;
+        self.contexts_posted = u32::MAX;
+    }
+
+    /// The device is done with what it was asked to report in this slot.
+    #[cfg(test)]
+    pub(super) fn finish_reported(&self, slot: u32) {
+        if status(self.slots.descriptor(slot)) & F::REPORT != 0 {
+            self.slots.add_to_status(slot, F::DONE);
+        }
+    }
+
     /// Where the device finds the descriptors.
     pub fn iova(&self) -> Iova {
-        self.descriptors.iova()
+        self.slots.iova()
     }
 
     /// How many descriptors there are.
     pub fn size(&self) -> u32 {
-        self.descriptors.mask() + 1
+        self.slots.size()
     }
 
     /// What was counted so far.
@@ -153,7 +177,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
 
     /// Slots free for posting: one always stays empty, since head equal to tail means that.
     fn free(&self) -> u32 {
-        self.descriptors.mask() - self.outstanding()
+        self.slots.mask() - self.outstanding()
     }
 
     /// Posts as many of the source's frames as there are slots for, in order, with one doorbell,
@@ -171,37 +195,41 @@ impl<F: TransmitFormat> TransmitRing<F> {
         if source.pool_key() != pool.key() {
             return Err(ForeignPool);
         }
-        if self.pool != Some(pool.key()) {
+        if self.pool != pool.key() {
             self.bind(pool.key())?;
         }
         let waiting = source.entries().len();
-        if self.outstanding() > RECLAIM_ABOVE || (self.free() as usize) < waiting {
-            let keep = if (self.free() as usize) < waiting {
-                0
-            } else {
-                RECLAIM_ABOVE / 2
-            };
-            self.reclaim_down_to(pool, keep);
+        if self.outstanding() >= self.reclaim_at || (self.free() as usize) < waiting {
+            self.reclaim_ahead(pool, waiting);
         }
         let before = (self.next, self.contexts_posted);
-        let mut taken = 0;
-        while taken < waiting {
-            let plain = self.post_plain(pool, source.entries().get(taken..).unwrap_or(&[]));
-            taken += plain;
-            let Some(frame) = source.entries().get(taken).copied() else {
-                break;
-            };
-            match self.post_other(pool, frame) {
-                Outcome::Posted | Outcome::Dropped => taken += 1,
-                Outcome::Full => break,
-            }
+        let uneven = AbortOnUnwind;
+        let mut taken = self.post_plain(pool, source.entries());
+        if taken < waiting {
+            taken = self.post_rest(pool, source.entries(), taken);
+            self.counters.full += u64::from(taken < waiting);
         }
         // SAFETY: the buffers of the first `taken` entries are posted, and will be given back by
         // `reclaim` or `drain`, or were given back at once when the frame was dropped.
         unsafe { source.advance(taken) };
-        self.counters.full += u64::from(taken < waiting);
+        core::mem::forget(uneven);
         self.commit(pool, before);
         Ok(taken)
+    }
+
+    /// Posts what [`post_plain`](Self::post_plain) left from `taken` on: frames that are not plain,
+    /// and the plain ones between them. Returns how many frames are posted or dropped now.
+    #[cold]
+    #[inline(never)]
+    fn post_rest<P: BufferPool>(&mut self, pool: &mut P, all: &[Entry], mut taken: usize) -> usize {
+        while let Some(frame) = all.get(taken) {
+            match self.post_other(pool, *frame) {
+                Outcome::Posted | Outcome::Dropped => taken += 1,
+                Outcome::Full => break,
+            }
+            taken += self.post_plain(pool, all.get(taken..).unwrap_or(&[]));
+        }
+        taken
     }
 
     /// Makes the pool of this key the one whose buffers are posted.
@@ -210,43 +238,33 @@ impl<F: TransmitFormat> TransmitRing<F> {
         if self.outstanding() != 0 {
             return Err(ForeignPool);
         }
-        self.pool = Some(key);
+        self.pool = key;
         Ok(())
     }
 
     /// Posts the plain frames at the front of `frames` that there are slots for.
     #[inline(always)]
     fn post_plain<P: BufferPool>(&mut self, pool: &P, frames: &[Entry]) -> usize {
-        let mut posted = 0;
-        let mut bytes = 0;
-        while posted < frames.len() {
-            let slot = self.next & self.descriptors.mask();
-            let free = self.free() as usize;
-            // Up to the end of the ring, then again from its beginning.
-            let slots = self.posted.get_mut(slot as usize..).unwrap_or(&mut []);
-            let run = slots.iter_mut().zip(&frames[posted..]).take(free);
-            let mut done = 0;
-            for (holder, frame) in run {
-                if frame.flags() & (F::OFFLOADS | Entry::CHAINED) != 0 {
-                    break;
-                }
-                let index = slot + done;
-                if index & 3 == 0 {
-                    self.descriptors.prefetch_for_write(index + PREFETCH_AHEAD);
-                }
-                *holder = frame.id();
-                let status = self.format.whole(frame.len());
-                self.descriptors
-                    .write(index, [pool.iova(frame.id()).to_bits(), status]);
-                bytes += u64::from(frame.len());
-                done += 1;
-            }
-            if done == 0 {
+        let addresses = pool.addresses();
+        let (mut next, mut bytes) = (self.next, 0);
+        for frame in frames.iter().take(self.free() as usize) {
+            if frame.flags() & (F::OFFLOADS | Entry::CHAINED) != 0 {
                 break;
             }
-            self.next = self.next.wrapping_add(done);
-            posted += done as usize;
+            if next & 3 == 0 {
+                self.slots
+                    .prefetch_for_write(next.wrapping_add(PREFETCH_AHEAD));
+            }
+            let (descriptor, holder) = self.slots.slot(next);
+            *holder = frame.id();
+            // SAFETY: a source's entries name buffers of the pool whose key it has, which is this.
+            let address = unsafe { addresses.of(frame.id()) }.to_bits();
+            write(descriptor, [address, self.format.whole(frame.len())]);
+            bytes += u64::from(frame.len());
+            next = next.wrapping_add(1);
         }
+        let posted = next.wrapping_sub(self.next) as usize;
+        self.next = next;
         self.counters.frames += posted as u64;
         self.counters.bytes += bytes;
         posted
@@ -257,7 +275,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
     fn post_other<P: BufferPool>(&mut self, pool: &mut P, frame: Entry) -> Outcome {
         let (buffers, frame_bytes) = measure(pool, frame);
         let needed = buffers + 1;
-        if needed > self.descriptors.mask() {
+        if needed > self.slots.mask() {
             // SAFETY: `post` takes the frame from its source; it is posted nowhere.
             unsafe { give_frame(pool, frame) };
             self.counters.too_long += 1;
@@ -288,7 +306,9 @@ impl<F: TransmitFormat> TransmitRing<F> {
                 len,
                 last: left == 0,
             };
-            self.write(id, [pool.iova(id).to_bits(), self.format.part(part)]);
+            // SAFETY: the frame's buffers are of this pool, whose key its source has.
+            let address = unsafe { pool.addresses().of(id) }.to_bits();
+            self.write(id, [address, self.format.part(part)]);
             buffer = if left == 0 {
                 None
             } else {
@@ -301,12 +321,10 @@ impl<F: TransmitFormat> TransmitRing<F> {
     }
 
     fn write(&mut self, id: BufferId, words: [u64; 2]) {
-        let slot = self.next & self.descriptors.mask();
-        if let Some(holder) = self.posted.get_mut(slot as usize) {
-            *holder = id;
-            self.descriptors.write(slot, words);
-            self.next = self.next.wrapping_add(1);
-        }
+        let (descriptor, holder) = self.slots.slot(self.next);
+        *holder = id;
+        write(descriptor, words);
+        self.next = self.next.wrapping_add(1);
     }
 
     /// Asks for a report at the last descriptor written since (`next`, `contexts_posted`) were as given,
@@ -318,8 +336,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
             return;
         }
         let last = self.next.wrapping_sub(1);
-        self.descriptors.add_to_status(last, F::REPORT);
-        let mask = self.descriptors.mask();
+        self.slots.add_to_status(last, F::REPORT);
+        let mask = self.slots.mask();
         if let Some(report) = self.reports.get_mut((self.next_report & mask) as usize) {
             *report = last;
         }
@@ -332,27 +350,50 @@ impl<F: TransmitFormat> TransmitRing<F> {
     /// Gives back every buffer the device reported done. For idle moments: while frames are posted,
     /// [`post`](Self::post) does it by itself. Nothing comes back to a pool the buffers are not of.
     pub fn reclaim<P: BufferPool>(&mut self, pool: &mut P) {
-        if self.pool == Some(pool.key()) {
+        if self.pool == pool.key() {
             self.reclaim_down_to(pool, 0);
         }
+    }
+
+    /// Gives back finished buffers in time for `waiting` frames, and sets when to look again: not
+    /// at every call while the device has finished nothing.
+    #[cold]
+    #[inline(never)]
+    fn reclaim_ahead<P: BufferPool>(&mut self, pool: &mut P, waiting: usize) {
+        let short = (self.free() as usize) < waiting;
+        self.reclaim_down_to(pool, if short { 0 } else { RECLAIM_ABOVE / 2 });
+        self.reclaim_at = RECLAIM_ABOVE.max(self.outstanding() + RECLAIM_ABOVE / 2);
     }
 
     /// Gives back finished buffers until at most `keep` descriptors are outstanding or the device
     /// reported no more.
     #[inline]
     fn reclaim_down_to<P: BufferPool>(&mut self, pool: &mut P, keep: u32) {
-        let mask = self.descriptors.mask();
         let mut done = self.oldest;
         while self.first_report != self.next_report && self.next.wrapping_sub(done) > keep {
-            let slot = self.reports.get((self.first_report & mask) as usize);
-            let Some(slot) = slot.copied() else { break };
-            if self.descriptors.status(slot) & F::DONE != F::DONE {
+            // In order: where a later report is in, the earlier ones are.
+            let waiting = self.next_report.wrapping_sub(self.first_report);
+            let many = waiting >= REPORTS_AT_ONCE;
+            let last = if many { REPORTS_AT_ONCE - 1 } else { 0 };
+            let mut report = self.first_report.wrapping_add(last);
+            let mut slot = self.report(report);
+            if many && status(self.slots.descriptor(slot)) & F::DONE != F::DONE {
+                report = self.first_report;
+                slot = self.report(report);
+            }
+            if status(self.slots.descriptor(slot)) & F::DONE != F::DONE {
                 break;
             }
-            self.first_report = self.first_report.wrapping_add(1);
+            self.first_report = report.wrapping_add(1);
             done = slot.wrapping_add(1);
         }
         self.release(pool, done);
+    }
+
+    /// The slot of a report asked for.
+    fn report(&self, report: u32) -> u32 {
+        let index = (report & self.slots.mask()) as usize;
+        self.reports.get(index).copied().unwrap_or(0)
     }
 
     /// Gives back the buffers of the slots before `end`. `pool` is the one they are of.
@@ -362,14 +403,14 @@ impl<F: TransmitFormat> TransmitRing<F> {
         if count == 0 {
             return;
         }
-        let mask = self.descriptors.mask();
+        let mask = self.slots.mask();
         let start = (self.oldest & mask) as usize;
-        let size = self.posted.len();
+        let size = self.slots.size() as usize;
         let contexts = self.contexts;
         let whole = start..(start + count as usize).min(size);
         let wrapped = 0..(start + count as usize).saturating_sub(size);
         for range in [whole, wrapped] {
-            let Some(slots) = self.posted.get(range) else {
+            let Some(slots) = self.slots.posted().get(range) else {
                 continue;
             };
             if self.contexts == 0 {
@@ -397,7 +438,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
     ///
     /// Returns how many came back: none where `pool` is not the one they are of.
     pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
-        if self.outstanding() != 0 && self.pool != Some(pool.key()) {
+        if self.outstanding() != 0 && self.pool != pool.key() {
             return 0;
         }
         let before = self.counters.reclaimed;
@@ -407,7 +448,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
         self.first_report = 0;
         self.next_report = 0;
         self.format.forget_context();
-        self.pool = None;
+        self.pool = NO_POOL;
         (self.counters.reclaimed - before) as u32
     }
 }

@@ -50,6 +50,12 @@ pub enum SpecError {
         /// The value as given; empty if there was none.
         value: String,
     },
+    /// A capture to be played more than once, but none named.
+    #[error("`{spec}`: `loop` needs a capture to play: add pcap=FILE")]
+    LoopWithoutPcap {
+        /// The spec as given.
+        spec: String,
+    },
     /// Two keys that ask for different wires.
     #[error("`{spec}`: `{first}` and `{second}` do not go together: a port has one wire")]
     TwoWires {
@@ -125,12 +131,14 @@ impl Key {
 
     fn expectation(self) -> String {
         match self {
-            Self::Gen => "the generator takes no value: write `gen`".into(),
+            Self::Gen | Self::Null => format!("the key takes no value: write `{}`", self.name()),
+            Self::Loop => "write how many times to play the capture, 1 or more".into(),
             Self::Size => format!(
                 "write a frame length with check sequence, {MIN_SIZE} to {MAX_SIZE} bytes ({DEFAULT_SIZE} if left out)"
             ),
             Self::Rate => {
-                "write `line`, `max`, or frames a second such as 1.5mpps or 250000pps".into()
+                "write `line`, `max`, or frames a second up to 1000mpps, such as 1.5mpps or 250000pps"
+                    .into()
             }
             Self::Flows => "write the number of flows, 1 to 65536".into(),
             Self::Frames => "write how many frames to generate, 1 or more".into(),

@@ -14,19 +14,25 @@ pub(super) const MIN_SIZE: u16 = 64;
 pub(super) const MAX_SIZE: u16 = 9728;
 /// Frame length if none is given, in bytes with check sequence.
 pub(super) const DEFAULT_SIZE: u16 = 64;
+/// Flows if no number is given: enough that every queue gets some.
+const DEFAULT_FLOWS: u32 = 64;
 /// The most flows a generator has.
 const MAX_FLOWS: u32 = 65_536;
+/// The most frames a second that can be asked for.
+const MAX_RATE: u64 = 1_000_000_000;
 
 /// A built-in software device: `sim` or `sim:KEY[=VALUE],...`.
 ///
 /// | key | meaning |
 /// |---|---|
 /// | `gen` | the built-in generator and sink (the wire if none is named) |
-/// | `size=64` `rate=line` `flows=1` `frames=N` | of the generator: frame length with check sequence, [`Rate`], flows, frames in all |
+/// | `size=64` `rate=line` `flows=64` `frames=N` | of the generator: frame length with check sequence, [`Rate`], flows, frames in all |
 /// | `pcap=FILE` `out=FILE` | frames from a capture file, to a capture file; either or both |
+/// | `loop=1` | how many times to play the capture |
 /// | `tap=NAME` | a tap interface, made for the run |
 /// | `veth=IFACE` | an existing interface, by AF_PACKET |
 /// | `peer=ID` | back to back with the port of the same id |
+/// | `null` | a link with nobody at the other end |
 /// | `id=10fb` `mac=..` | the device's PCI device id and MAC address |
 ///
 /// A value cannot hold a comma.
@@ -49,6 +55,8 @@ pub enum WireSpec {
     Pcap {
         /// Read and sent to the port.
         input: Option<PathBuf>,
+        /// How many times to play it, 1 or more.
+        repeats: u64,
         /// Created, and filled with what leaves the port.
         output: Option<PathBuf>,
     },
@@ -58,6 +66,8 @@ pub enum WireSpec {
     Veth(String),
     /// The other port with this id.
     Peer(String),
+    /// A link with nobody at the other end.
+    Null,
 }
 
 impl Default for WireSpec {
@@ -84,7 +94,7 @@ impl Default for GenSpec {
         Self {
             size: DEFAULT_SIZE,
             rate: Rate::Line,
-            flows: 1,
+            flows: DEFAULT_FLOWS,
             frames: None,
         }
     }
@@ -97,7 +107,7 @@ pub enum Rate {
     Line,
     /// As fast as the port takes them.
     Max,
-    /// So many frames a second, above zero.
+    /// So many frames a second, 1 to 1,000,000,000.
     PerSecond(u64),
 }
 
@@ -123,7 +133,7 @@ macro_rules! keys {
 
 keys! {
     Gen = "gen", Size = "size", Rate = "rate", Flows = "flows", Frames = "frames",
-    Pcap = "pcap", Out = "out", Tap = "tap", Veth = "veth", Peer = "peer",
+    Pcap = "pcap", Out = "out", Loop = "loop", Null = "null", Tap = "tap", Veth = "veth", Peer = "peer",
     Id = "id", Mac = "mac",
 }
 
@@ -133,10 +143,11 @@ impl Key {
         match self {
             Self::Id | Self::Mac => 0,
             Self::Gen | Self::Size | Self::Rate | Self::Flows | Self::Frames => 1,
-            Self::Pcap | Self::Out => 2,
+            Self::Pcap | Self::Out | Self::Loop => 2,
             Self::Tap => 3,
             Self::Veth => 4,
             Self::Peer => 5,
+            Self::Null => 6,
         }
     }
 }
@@ -163,12 +174,21 @@ impl SimSpec {
                 value: value.unwrap_or_default().to_owned(),
             })?;
         }
-        Ok(sim)
+        match &sim.wire {
+            WireSpec::Pcap { input: None, .. } if seen.contains(&Key::Loop) => {
+                let spec = spec.to_owned();
+                Err(SpecError::LoopWithoutPcap { spec })
+            }
+            _ => Ok(sim),
+        }
     }
 
     /// Sets what `key` says; `None` if `value` is none it takes.
     fn set(&mut self, key: Key, value: Option<&str>) -> Option<()> {
-        if key == Key::Gen {
+        if let Key::Gen | Key::Null = key {
+            if key == Key::Null {
+                self.wire = WireSpec::Null;
+            }
             return value.is_none().then_some(());
         }
         let value = value.filter(|value| !value.is_empty())?;
@@ -185,17 +205,16 @@ impl SimSpec {
             (Key::Rate, WireSpec::Gen(generator)) => generator.rate = Rate::parse(value)?,
             (Key::Pcap, WireSpec::Pcap { input, .. }) => *input = Some(value.into()),
             (Key::Out, WireSpec::Pcap { output, .. }) => *output = Some(value.into()),
-            (Key::Pcap, wire) => {
-                *wire = WireSpec::Pcap {
-                    input: Some(value.into()),
-                    output: None,
-                };
+            (Key::Loop, WireSpec::Pcap { repeats, .. }) => {
+                *repeats = number(value, 1, u64::MAX)?;
             }
-            (Key::Out, wire) => {
+            (Key::Pcap | Key::Out | Key::Loop, wire) => {
                 *wire = WireSpec::Pcap {
                     input: None,
-                    output: Some(value.into()),
+                    repeats: 1,
+                    output: None,
                 };
+                return self.set(key, Some(value));
             }
             (Key::Tap, wire) => *wire = WireSpec::Tap(interface(value)?),
             (Key::Veth, wire) => *wire = WireSpec::Veth(interface(value)?),
@@ -210,7 +229,9 @@ impl SimSpec {
                 self.mac?;
             }
             // Keys of another wire were refused before.
-            (Key::Gen | Key::Size | Key::Rate | Key::Flows | Key::Frames, _) => return None,
+            (Key::Gen | Key::Null | Key::Size | Key::Rate | Key::Flows | Key::Frames, _) => {
+                return None;
+            }
         }
         Some(())
     }
@@ -262,12 +283,14 @@ impl Rate {
             if fraction.is_empty() || fraction.len() > 6 {
                 return None;
             }
-            let whole = number(whole, 0, u64::MAX / 1_000_000 - 1)?;
+            let whole = number(whole, 0, MAX_RATE / 1_000_000)?;
             let scale = 10u64.pow(6 - fraction.len() as u32);
-            let frames = whole * 1_000_000 + number(fraction, 0, u64::MAX)? * scale;
-            return (frames > 0).then_some(Self::PerSecond(frames));
+            let frames = whole * 1_000_000 + number(fraction, 0, 999_999)? * scale;
+            return (1..=MAX_RATE)
+                .contains(&frames)
+                .then_some(Self::PerSecond(frames));
         }
-        number(text.strip_suffix("pps")?, 1, u64::MAX).map(Self::PerSecond)
+        number(text.strip_suffix("pps")?, 1, MAX_RATE).map(Self::PerSecond)
     }
 }
 
@@ -286,13 +309,19 @@ impl fmt::Display for SimSpec {
         let mut keys: Vec<String> = Vec::new();
         match &self.wire {
             WireSpec::Gen(generator) => generator.keys(&mut keys),
-            WireSpec::Pcap { input, output } => {
+            WireSpec::Pcap {
+                input,
+                repeats,
+                output,
+            } => {
                 keys.extend(input.iter().map(|file| format!("pcap={}", file.display())));
+                keys.extend((*repeats != 1).then(|| format!("loop={repeats}")));
                 keys.extend(output.iter().map(|file| format!("out={}", file.display())));
             }
             WireSpec::Tap(name) => keys.push(format!("tap={name}")),
             WireSpec::Veth(name) => keys.push(format!("veth={name}")),
             WireSpec::Peer(id) => keys.push(format!("peer={id}")),
+            WireSpec::Null => keys.push("null".into()),
         }
         keys.extend(self.device_id.map(|id| format!("id={id:04x}")));
         keys.extend(self.mac.map(|mac| format!("mac={mac}")));

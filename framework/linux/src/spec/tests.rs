@@ -65,7 +65,7 @@ fn plain_sim_is_a_generator_at_line_rate() {
     let usual = SimSpec::default();
     assert_eq!(sim("sim"), usual);
     assert_eq!(sim("sim:gen"), usual);
-    assert_eq!(sim("sim:gen,size=64,rate=line,flows=1"), usual);
+    assert_eq!(sim("sim:gen,size=64,rate=line,flows=64"), usual);
     let WireSpec::Gen(generator) = usual.wire else {
         panic!("not a generator")
     };
@@ -87,9 +87,14 @@ fn sim_keys() {
     assert_eq!(spec.wire, WireSpec::Gen(expected));
     let both = WireSpec::Pcap {
         input: Some("a=b.pcap".into()),
+        repeats: 3,
         output: Some("c.pcap".into()),
     };
-    assert_eq!(sim("sim:out=c.pcap,id=10fb,pcap=a=b.pcap").wire, both);
+    assert_eq!(
+        sim("sim:out=c.pcap,loop=3,id=10fb,pcap=a=b.pcap").wire,
+        both
+    );
+    assert_eq!(sim("sim:null").wire, WireSpec::Null);
     assert_eq!(sim("sim:tap=t0").wire, WireSpec::Tap("t0".into()));
     assert_eq!(sim("sim:veth=eth0").wire, WireSpec::Veth("eth0".into()));
     assert_eq!(sim("sim:peer=x").wire, WireSpec::Peer("x".into()));
@@ -101,6 +106,7 @@ fn rates() {
         ("1pps", 1),
         ("14.88mpps", 14_880_000),
         ("2mpps", 2_000_000),
+        ("1000mpps", 1_000_000_000),
         ("0.000001mpps", 1),
     ] {
         let WireSpec::Gen(generator) = sim(&format!("sim:rate={text}")).wire else {
@@ -130,11 +136,15 @@ fn values_that_cannot_be() {
         "rate=5",
         "rate=99999999999999999999pps",
         "rate=18446744073709551615mpps",
+        "rate=1000.000001mpps",
+        "rate=1000000001pps",
         "flows=0",
         "flows=65537",
         "frames=0",
         "pcap",
         "pcap=",
+        "loop=0",
+        "null=1",
         "out=",
         "tap=",
         "tap=abcdefghijklmnop",
@@ -170,7 +180,7 @@ fn unknown_keys_name_the_nearest_or_all() {
     let all = refusal("sim:colour=red");
     assert!(
         all.contains(
-            "the keys are gen, size, rate, flows, frames, pcap, out, tap, veth, peer, id, mac"
+            "the keys are gen, size, rate, flows, frames, pcap, out, loop, null, tap, veth, peer, id, mac"
         ),
         "{all}"
     );
@@ -183,6 +193,8 @@ fn unknown_keys_name_the_nearest_or_all() {
 fn keys_that_do_not_go_together() {
     assert!(refusal("sim:size=64,size=64").contains("`size` is there twice"));
     assert!(refusal("sim:tap=a,pcap=b").contains("`tap` and `pcap`"));
+    assert!(refusal("sim:out=a,loop=2").contains("add pcap=FILE"));
+    assert!(refusal("sim:null,rate=max").contains("`null` and `rate`"));
     assert!(refusal("sim:gen,tap=a").contains("`gen` and `tap`"));
     assert!(refusal("sim:pcap=b,mac=02:00:00:00:00:01,rate=max").contains("`pcap` and `rate`"));
 }
@@ -249,7 +261,7 @@ fn any_wire() -> impl Strategy<Value = WireSpec> {
     let rate = prop_oneof![
         Just(Rate::Line),
         Just(Rate::Max),
-        (1u64..).prop_map(Rate::PerSecond)
+        (1u64..=1_000_000_000).prop_map(Rate::PerSecond)
     ];
     let generator = (64u16..=9728, rate, 1u32..=65_536, prop::option::of(1u64..)).prop_map(
         |(size, rate, flows, frames)| {
@@ -262,9 +274,16 @@ fn any_wire() -> impl Strategy<Value = WireSpec> {
         },
     );
     let file = || prop::option::of("[^,]{1,20}".prop_map(PathBuf::from));
-    let pcap = (file(), file()).prop_map(|(input, output)| match (&input, &output) {
-        (None, None) => WireSpec::default(),
-        _ => WireSpec::Pcap { input, output },
+    let pcap = (file(), 1u64.., file()).prop_map(|(input, times, output)| {
+        let repeats = if input.is_some() { times } else { 1 };
+        match (&input, &output) {
+            (None, None) => WireSpec::Null,
+            _ => WireSpec::Pcap {
+                input,
+                repeats,
+                output,
+            },
+        }
     });
     let name = "[a-z][a-z0-9._-]{0,14}";
     prop_oneof![
@@ -313,7 +332,7 @@ proptest! {
 
     #[test]
     fn no_list_of_keys_panics(
-        items in prop::collection::vec("(gen|size|rate|flows|frames|pcap|out|tap|veth|peer|id|mac)(=[0-9a-z.:]{0,8})?", 0..4),
+        items in prop::collection::vec("(gen|null|loop|size|rate|flows|frames|pcap|out|tap|veth|peer|id|mac)(=[0-9a-z.:]{0,8})?", 0..4),
     ) {
         if let Ok(spec) = parse(&format!("sim:{}", items.join(","))) {
             prop_assert_eq!(parse(&spec.to_string()), Ok(spec));

@@ -94,7 +94,7 @@ impl Owned {
                     WireSpec::Tap(name) | WireSpec::Veth(name) => {
                         owned.push(Self::Interface(name.clone()));
                     }
-                    WireSpec::Gen(_) | WireSpec::Peer(_) => {}
+                    WireSpec::Gen(_) | WireSpec::Peer(_) | WireSpec::Null => {}
                 }
                 owned
             }

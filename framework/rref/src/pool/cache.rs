@@ -4,18 +4,17 @@
 //! The stock lies in the pool (a *shelf*), claimed by at most one [`PacketCache`] at a time, so that
 //! it is found again when whoever claimed it is gone.
 
-use core::cell::UnsafeCell;
-
-use sumac_device::Iova;
-use sumac_device::ring::{BufferId, BufferPool};
+use sumac_device::ring::{BufferAddresses, BufferId, BufferPool, Entry, EntrySink, EntrySource};
 
 use super::{BUFFER_BYTES, PacketPool};
+use crate::spin::UnsafeCell;
 use crate::spin::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::{Packet, RRefDeque};
 
 /// Buffers a shelf holds at most.
-const SHELF: usize = 512;
+const SHELF: usize = if cfg!(loom) { 4 } else { 512 };
 /// Buffers moved between shelf and depot at once.
-const BULK: usize = 128;
+const BULK: usize = if cfg!(loom) { 2 } else { 128 };
 
 /// A place for one cache in the pool. Written by whoever claimed it, read by the accountant.
 #[repr(align(128))]
@@ -77,8 +76,12 @@ impl PacketCache {
 
     #[inline(always)]
     fn ids(&mut self) -> &mut [BufferId; SHELF] {
+        #[cfg(not(loom))]
+        let ids = self.shelf.ids.get();
+        #[cfg(loom)]
+        let ids = self.shelf.ids.with_mut(|ids| ids);
         // SAFETY: the shelf is claimed by this cache alone, which is borrowed mutably.
-        unsafe { &mut *self.shelf.ids.get() }
+        unsafe { &mut *ids }
     }
 
     #[inline(always)]
@@ -117,6 +120,55 @@ impl PacketCache {
         self.set_len(len - surplus);
     }
 
+    /// Adds up to `count` empty packets of `len` bytes each to a batch of this pool; returns how many.
+    /// What the bytes are is left over from earlier use.
+    #[inline]
+    pub fn allocate<const N: usize>(
+        &mut self,
+        batch: &mut RRefDeque<Packet, N>,
+        count: usize,
+        len: u16,
+    ) -> usize {
+        if !core::ptr::eq(batch.pool(), self.pool) {
+            return 0;
+        }
+        let room = batch.spare(count);
+        let stock = self.stock(room.len());
+        for (room, id) in room.iter_mut().zip(stock.iter().rev()) {
+            room.write(Entry::new(*id, [0, 0]).with_len(len.min(BUFFER_BYTES)));
+        }
+        let taken = stock.len();
+        // SAFETY: `taken` buffers were shown, of the batch's pool, and fill as many places.
+        unsafe {
+            self.use_stock(taken);
+            batch.filled(taken);
+        }
+        taken
+    }
+
+    /// Gives the buffers of all packets of a batch of this pool back; a batch of another pool gives
+    /// them to its own.
+    #[inline]
+    pub fn recycle<const N: usize>(&mut self, batch: &mut RRefDeque<Packet, N>) {
+        let entries = batch.entries();
+        let chained = entries.iter().fold(0, |flags, e| flags | e.flags()) & Entry::CHAINED != 0;
+        if chained || !core::ptr::eq(batch.pool(), self.pool) {
+            batch.clear();
+            return;
+        }
+        let count = entries.len();
+        for some in entries.chunks(BULK) {
+            let mut ids = [0; BULK];
+            ids.iter_mut()
+                .zip(some)
+                .for_each(|(id, entry)| *id = entry.id());
+            // SAFETY: the batch owns these buffers of this pool, and lets go of them below.
+            unsafe { self.give(ids.get(..some.len()).unwrap_or(&[])) };
+        }
+        // SAFETY: the buffers of the `count` entries there are were taken over just now.
+        unsafe { batch.advance(count) };
+    }
+
     /// Gives all buffers on the shelf to the depot.
     pub fn flush(&mut self) {
         let len = self.len();
@@ -147,8 +199,8 @@ unsafe impl BufferPool for PacketCache {
     }
 
     #[inline(always)]
-    fn iova(&self, id: BufferId) -> Iova {
-        self.pool.iova(id)
+    fn addresses(&self) -> BufferAddresses {
+        self.pool.addresses()
     }
 
     #[inline(always)]
@@ -166,17 +218,21 @@ unsafe impl BufferPool for PacketCache {
     }
 
     #[inline(always)]
-    fn take4(&mut self) -> Option<[BufferId; 4]> {
+    fn stock(&mut self, wanted: usize) -> &[BufferId] {
+        let wanted = wanted.min(BULK);
         let mut len = self.len();
-        if len < 4 {
-            if !self.restock(4) {
-                return None;
-            }
+        if len < wanted {
+            self.restock(wanted);
             len = self.len();
         }
-        let four = self.ids().get(len - 4..len)?.first_chunk::<4>().copied();
-        self.set_len(len - 4);
-        four
+        self.ids()
+            .get(len.saturating_sub(wanted)..len)
+            .unwrap_or(&[])
+    }
+
+    #[inline(always)]
+    unsafe fn use_stock(&mut self, count: usize) {
+        self.set_len(self.len().saturating_sub(count));
     }
 
     #[inline(always)]
@@ -213,5 +269,125 @@ unsafe impl BufferPool for PacketCache {
 
     fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)> {
         self.pool.continuation(id)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use alloc::alloc::{Layout, alloc_zeroed};
+    use alloc::boxed::Box;
+    use core::ptr::NonNull;
+
+    use loom::thread;
+    use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
+
+    use super::*;
+
+    /// Memory that is never given back, as a pool is not.
+    struct Leaked(NonNull<u8>, usize);
+
+    // SAFETY: the memory is reached through the pool only.
+    unsafe impl Send for Leaked {}
+    // SAFETY: as above.
+    unsafe impl Sync for Leaked {}
+
+    // SAFETY: the memory was allocated zeroed for this mapping and is never freed.
+    unsafe impl DmaMapping for Leaked {
+        fn base(&self) -> NonNull<u8> {
+            self.0
+        }
+        fn len(&self) -> usize {
+            self.1
+        }
+        fn iova(&self) -> u64 {
+            1 << 32
+        }
+        fn huge_pages(&self) -> bool {
+            false
+        }
+    }
+
+    struct Host;
+
+    impl DmaSpace for Host {
+        fn allocate(&self, len: usize, align: usize) -> Result<DmaMemory, DmaError> {
+            let bad = DmaError::BadLayout { bytes: len, align };
+            let layout = Layout::from_size_align(len, 64).map_err(|_| bad.clone())?;
+            // SAFETY: a pool has at least one buffer, so the size is above zero.
+            let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(bad)?;
+            Ok(DmaMemory::new(Box::new(Leaked(base, len))))
+        }
+    }
+
+    fn pool() -> &'static PacketPool {
+        PacketPool::create(&Host, 4).expect("the heap has room")
+    }
+
+    fn model(test: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(test);
+    }
+
+    fn take_and_give(pool: &'static PacketPool) {
+        let mut cache = pool.claim_cache().expect("there are two");
+        if let Some(id) = cache.take() {
+            // SAFETY: it was just taken.
+            unsafe { cache.give(&[id]) };
+        }
+    }
+
+    #[test]
+    fn two_claims_never_meet_on_a_shelf() {
+        model(|| {
+            let pool = pool();
+            let other = thread::spawn(move || take_and_give(pool));
+            take_and_give(pool);
+            other.join().expect("the thread ends");
+            assert_eq!(pool.audit(), Ok(4));
+        });
+    }
+
+    #[test]
+    fn a_shelf_given_up_is_whole_for_the_next() {
+        model(|| {
+            let pool = pool();
+            let first = pool.claim_cache().expect("there are two");
+            let other = thread::spawn(move || {
+                let mut cache = first;
+                cache.take()
+            });
+            // Of two shelves one is claimed: the second claim may meet the first one's shelf.
+            let mine = [pool.claim_cache(), pool.claim_cache()];
+            for mut cache in mine.into_iter().flatten() {
+                if let Some(id) = cache.take() {
+                    // SAFETY: it was just taken.
+                    unsafe { cache.give(&[id]) };
+                }
+            }
+            let lost = other.join().expect("the thread ends");
+            assert_eq!(pool.audit(), Ok(4 - lost.iter().len() as u32));
+        });
+    }
+
+    #[test]
+    fn an_account_is_off_by_no_more_than_what_moves() {
+        model(|| {
+            let pool = pool();
+            let other = thread::spawn(move || {
+                let mut cache = pool.claim_cache().expect("there are two");
+                let id = cache.take();
+                cache.account(1, 0);
+                cache.account(0, 1);
+                cache.flush();
+                id.expect("the pool has four")
+            });
+            let seen = pool.account();
+            assert!(seen.free.abs_diff(4) <= 1 + BULK as u32, "{seen:?}");
+            assert!(seen.device <= 1 && seen.held <= 1 + BULK as u32, "{seen:?}");
+            other.join().expect("the thread ends");
+            let after = pool.account();
+            assert_eq!((after.free, after.device, after.held), (3, 0, 1));
+        });
     }
 }

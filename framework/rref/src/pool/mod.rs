@@ -14,8 +14,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-use sumac_device::ring::BufferId;
-use sumac_device::{DmaError, DmaMemory, DmaSpace, Iova};
+use sumac_device::ring::{BufferAddresses, BufferId};
+use sumac_device::{DmaError, DmaMemory, DmaSpace};
 
 pub use cache::PacketCache;
 use cache::Shelf;
@@ -29,7 +29,7 @@ pub const BUFFER_BYTES: u16 = 2048;
 /// Bytes from one buffer to the next.
 pub const STRIDE: usize = 2048 + 64;
 /// The most caches a pool has: one per queue.
-const SHELVES: usize = 256;
+const SHELVES: usize = if cfg!(loom) { 2 } else { 256 };
 
 /// The type of a packet buffer.
 pub(crate) const PACKET_TAG: TypeTag = TypeTag(0x5041_434b_4554);
@@ -183,11 +183,10 @@ impl PacketPool {
         unsafe { self.base.add(id as usize * STRIDE) }
     }
 
-    /// Where the device sees buffer `id`; buffer 0 for ids there are not.
+    /// Where the device sees the buffers.
     #[inline(always)]
-    pub(crate) fn iova(&self, id: BufferId) -> Iova {
-        debug_assert!(id < self.total);
-        self.memory.iova_within(id as usize * STRIDE)
+    pub(crate) fn addresses(&self) -> BufferAddresses {
+        BufferAddresses::new(self.memory.iova(), STRIDE as u32)
     }
 
     pub(crate) fn header(&self, id: BufferId) -> Option<&Header> {

@@ -1,0 +1,167 @@
+//! A ring's slots: 16-byte descriptors that a device reads and writes, as pairs of atomic words.
+//! Indices are masked here, so that no index reaches beyond the ring.
+
+use alloc::boxed::Box;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{BufferId, NO_BUFFER};
+use crate::{DmaError, DmaMemory, DmaSpace, Iova};
+
+/// Bytes a descriptor has.
+const DESCRIPTOR_BYTES: usize = 16;
+
+/// How many descriptors a ring has: a power of two from 8 to 32,768.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSize(u32);
+
+impl RingSize {
+    /// A ring of `descriptors`; none unless a power of two from 8 to 32,768.
+    pub const fn new(descriptors: u32) -> Option<Self> {
+        if descriptors.is_power_of_two() && descriptors >= 8 && descriptors <= 32_768 {
+            Some(Self(descriptors))
+        } else {
+            None
+        }
+    }
+
+    /// The number of descriptors.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// The bytes they take.
+    pub const fn bytes(self) -> u32 {
+        self.0 * DESCRIPTOR_BYTES as u32
+    }
+}
+
+/// A descriptor: two words, the second completed last by the device.
+pub(super) type Descriptor = [AtomicU64; 2];
+
+/// The word a device completes last; what it wrote before is visible after this.
+#[inline(always)]
+pub(super) fn status(descriptor: &Descriptor) -> u64 {
+    descriptor[1].load(Ordering::Acquire)
+}
+
+/// Writes a descriptor; the device sees it at the next doorbell.
+#[inline(always)]
+pub(super) fn write(descriptor: &Descriptor, words: [u64; 2]) {
+    descriptor[0].store(words[0], Ordering::Relaxed);
+    descriptor[1].store(words[1], Ordering::Relaxed);
+}
+
+/// The slots of one ring: descriptors, shared with the device, and on our side the buffer posted in
+/// each, which the device cannot touch.
+pub(super) struct Slots {
+    /// First descriptor; `mask + 1` of them live in `memory`.
+    first: NonNull<Descriptor>,
+    mask: u32,
+    /// `mask + 1` of them; [`NO_BUFFER`] where none is posted.
+    posted: Box<[BufferId]>,
+    memory: DmaMemory,
+}
+
+// SAFETY: descriptors are only reached through atomics, in memory that `memory` keeps.
+unsafe impl Send for Slots {}
+
+impl Slots {
+    /// Zeroed descriptors in memory of the device's, and no buffer posted.
+    pub(super) fn allocate(dma: &dyn DmaSpace, size: RingSize) -> Result<Self, DmaError> {
+        let memory = dma.allocate(size.bytes() as usize, 4096)?;
+        memory.check(size.bytes() as usize, 4096)?;
+        for cell in memory.cells() {
+            cell.store(0, Ordering::Relaxed);
+        }
+        Ok(Self {
+            first: memory.base().cast(),
+            mask: size.get() - 1,
+            posted: (0..size.get()).map(|_| NO_BUFFER).collect(),
+            memory,
+        })
+    }
+
+    pub(super) fn iova(&self) -> Iova {
+        self.memory.iova()
+    }
+
+    #[inline(always)]
+    pub(super) fn mask(&self) -> u32 {
+        self.mask
+    }
+
+    /// How many slots there are.
+    #[inline(always)]
+    pub(super) fn size(&self) -> u32 {
+        self.mask + 1
+    }
+
+    #[inline(always)]
+    pub(super) fn descriptor(&self, index: u32) -> &Descriptor {
+        // SAFETY: `allocate` checked that there are `mask + 1` descriptors at `first`, 4 KiB aligned;
+        // `self.memory` keeps them, everybody reaches them through atomics, and the masked index is
+        // at most `mask`.
+        unsafe { self.first.add((index & self.mask) as usize).as_ref() }
+    }
+
+    /// A descriptor and the buffer posted there.
+    #[inline(always)]
+    pub(super) fn slot(&mut self, index: u32) -> (&Descriptor, &mut BufferId) {
+        let index = (index & self.mask) as usize;
+        // SAFETY: as in `descriptor`; `posted` has `mask + 1` items too.
+        unsafe {
+            (
+                self.first.add(index).as_ref(),
+                self.posted.get_unchecked_mut(index),
+            )
+        }
+    }
+
+    /// The cache line of four descriptors that `index` is in, and the buffers posted there.
+    #[inline(always)]
+    pub(super) fn line(&mut self, index: u32) -> (&[Descriptor; 4], &mut [BufferId; 4]) {
+        let index = (index & self.mask & !3) as usize;
+        // SAFETY: as in `slot`; the size is a power of two of at least 8, so the four from an index
+        // that is a multiple of four are all there.
+        unsafe {
+            let descriptors = self.first.add(index).cast().as_ref();
+            (
+                descriptors,
+                &mut *self.posted.as_mut_ptr().add(index).cast(),
+            )
+        }
+    }
+
+    /// The buffers posted, slot by slot.
+    pub(super) fn posted(&mut self) -> &mut [BufferId] {
+        &mut self.posted
+    }
+
+    /// Sets bits in the status word of a descriptor the device has not been told of yet.
+    #[inline(always)]
+    pub(super) fn add_to_status(&self, index: u32, bits: u64) {
+        let status = &self.descriptor(index)[1];
+        status.store(status.load(Ordering::Relaxed) | bits, Ordering::Relaxed);
+    }
+
+    /// Asks for the cache line of descriptor `index`, to be written soon: one transfer between
+    /// cores where a read followed by a write costs two.
+    #[inline(always)]
+    pub(super) fn prefetch_for_write(&self, index: u32) {
+        super::prefetch_for_write(core::ptr::from_ref(self.descriptor(index)).cast());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(RingSize::new(512).map(RingSize::bytes), Some(8192));
+        assert_eq!(RingSize::new(4), None);
+        assert_eq!(RingSize::new(500), None);
+        assert_eq!(RingSize::new(65_536), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! What opens, what does not, and what is left of it.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn specs(texts: &[&str]) -> Vec<DeviceSpec> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// The message when these specs cannot be opened.
+fn refusal(texts: &[&str]) -> String {
+    match open(&specs(texts), None) {
+        Ok(_) => panic!("{texts:?} opened"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn ports_are_as_their_specs_say() {
+    let texts = [
+        "sim:null,id=1517,mac=02:00:00:00:00:09",
+        "sim:null",
+        "sim:peer=1",
+        "sim:peer=1",
+    ];
+    let opened = open(&specs(&texts), None).unwrap();
+    let ids: Vec<u16> = opened
+        .ports
+        .iter()
+        .map(|port| port.backing.id.device)
+        .collect();
+    assert_eq!(ids, [0x1517, 0x10fb, 0x10fb, 0x10fb]);
+    for (number, (port, text)) in opened.ports.iter().zip(texts).enumerate() {
+        assert_eq!(port.backing.name, format!("sim{number}"));
+        assert_eq!(port.spec.to_string(), text);
+        let software = port.software.as_ref().unwrap();
+        assert!(software.violations().is_empty());
+    }
+    assert!(opened.is_alive());
+    assert!(opened.dma.allocate(4096, 4096).is_ok());
+}
+
+#[test]
+fn addresses_differ_unless_given() {
+    let specs = specs(&["sim", "sim", "sim:mac=02:00:00:00:00:09"]);
+    let macs: Vec<[u8; 6]> = specs
+        .iter()
+        .enumerate()
+        .map(|(number, spec)| {
+            identity(number, spec, software_only(spec).unwrap().1)
+                .unwrap()
+                .mac
+        })
+        .collect();
+    assert_ne!(macs[0], macs[1]);
+    assert_eq!(macs[2], [2, 0, 0, 0, 0, 9]);
+}
+
+#[test]
+fn a_finished_set_of_ports_is_still() {
+    let mut opened = open(&specs(&["sim:null"]), None).unwrap();
+    assert!(opened.is_alive());
+    opened.finish();
+    assert!(!opened.is_alive());
+    opened.finish();
+    assert_eq!(
+        opened.ports[0].software.as_ref().unwrap().wire().failure,
+        None
+    );
+}
+
+#[test]
+fn no_spec_is_no_device() {
+    let opened = open(&[], None).unwrap();
+    assert!(opened.ports.is_empty() && opened.is_alive());
+}
+
+#[test]
+fn the_devices_run_on_the_core_asked_for() {
+    let usable = CoreList::usable().unwrap();
+    let core = *usable.as_slice().last().unwrap();
+    let opened = open(&specs(&["sim:null"]), Some(core)).unwrap();
+    // The thread says where it may run as soon as it has pinned itself.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !pinned_to(core) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(pinned_to(core));
+    drop(opened);
+    let error = open(&specs(&["sim"]), Some(1023))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.starts_with("software devices: core 1023 is not to be used"),
+        "{error}"
+    );
+}
+
+/// Whether a device thread of this process is confined to `core`.
+fn pinned_to(core: usize) -> bool {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return false;
+    };
+    tasks.flatten().any(|task| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let line = |key: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(key))
+                .map(str::trim)
+        };
+        line("Name:") == Some("sumac-device")
+            && line("Cpus_allowed_list:") == Some(&core.to_string())
+    })
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    for (texts, words) in [
+        (
+            &["03:00.0"][..],
+            "0000:03:00.0: this build drives software devices only; give `sim`",
+        ),
+        (
+            &["sim", "vfio-user:/x"],
+            "vfio-user:/x: this build drives software devices only",
+        ),
+        (
+            &["sim:id=1528"],
+            "sim:id=1528: the software device cannot be a 1528; take id=10fb, 10f7, 1517",
+        ),
+        (&["sim:pcap=/nonexistent/x.pcap"], "/nonexistent/x.pcap"),
+        (&["sim:out=/nonexistent/x.pcap"], "/nonexistent/x.pcap"),
+        (&["sim:veth=sumac-none"], "sumac-none"),
+        (&["sim:peer=a"], "peer=a"),
+        (&["03:00.0", "0000:03:00.0"], "given twice"),
+    ] {
+        let message = refusal(texts);
+        assert!(
+            message.contains(words) && !message.contains('\n'),
+            "{message}"
+        );
+    }
+}
