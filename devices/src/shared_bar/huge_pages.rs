@@ -25,27 +25,21 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Sees to it that `pages` 2 MiB pages are free, reserving those that are missing.
+    /// Reserves `pages` 2 MiB pages more. What is free already is left to whoever it is meant for.
     ///
     /// # Errors
     /// [`SharedBarError::HugePages`] when the reservation may not be changed (needs root) or the
     /// kernel finds too little contiguous memory.
     pub fn new(pages: u64) -> Result<Self, SharedBarError> {
         pay_debts(Path::new(NOTES));
-        let missing = pages.saturating_sub(read(FREE)?);
         let note = Path::new(NOTES).join(format!("{NOTE_PREFIX}{}", std::process::id()));
-        let reservation = Self {
-            pages: missing,
-            note,
-        };
-        if missing > 0 {
-            let debt = read_number(&reservation.note).unwrap_or(0) + missing;
-            fs::write(&reservation.note, debt.to_string()).map_err(|error| {
-                let note = reservation.note.display();
-                SharedBarError::HugePages(format!("cannot write {note}: {error}"))
-            })?;
-            change(missing as i64)?;
-        }
+        let reservation = Self { pages, note };
+        let debt = read_number(&reservation.note).unwrap_or(0) + pages;
+        fs::write(&reservation.note, debt.to_string()).map_err(|error| {
+            let note = reservation.note.display();
+            SharedBarError::HugePages(format!("cannot write {note}: {error}: run as root"))
+        })?;
+        change(pages as i64)?;
         let free = read(FREE)?;
         if free < pages {
             return Err(SharedBarError::HugePages(format!(
