@@ -24,7 +24,6 @@ pub struct Ours {
     receiver: QueuePair,
     sender: QueuePair,
     batch: PacketBatch,
-    pool: &'static PacketPool,
     /// What the metadata adds up to, so that reading it is not optimised away.
     seen: u64,
     ports: Vec<Port>,
@@ -76,7 +75,6 @@ impl Ours {
             receiver,
             sender,
             batch,
-            pool,
             seen: 0,
             ports,
         })

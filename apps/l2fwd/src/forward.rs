@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sumac_interface::net::{NetError, NetQueue, QueueStats};
+use sumac_interface::net::{ForeignPool, NetQueue, QueueStats};
 use sumac_linux::time::ticks;
 use sumac_rref::PacketBatch;
 
@@ -162,7 +162,7 @@ pub struct Outcome<Q> {
     /// Frames received but never transmitted: dropped when draining timed out.
     pub undelivered: Vec<u64>,
     /// The first error of a queue, if any ended the worker.
-    pub error: Option<NetError>,
+    pub error: Option<ForeignPool>,
 }
 
 /// One core's share of the forwarding.
@@ -218,7 +218,7 @@ impl<Q: NetQueue> Worker<Q> {
         }
     }
 
-    fn forward_until_told(&mut self) -> Result<(), NetError> {
+    fn forward_until_told(&mut self) -> Result<(), ForeignPool> {
         let mut round = 0u32;
         while !self.shared.draining() {
             for _ in 0..ROUNDS_BETWEEN_REPORTS {
@@ -234,7 +234,7 @@ impl<Q: NetQueue> Worker<Q> {
 
     /// One round over all lanes; returns how many frames moved.
     #[inline]
-    fn forward_once(&mut self) -> Result<usize, NetError> {
+    fn forward_once(&mut self) -> Result<usize, ForeignPool> {
         let mut moved = 0;
         for index in 0..self.lanes.len() {
             let start = ticks();
@@ -251,7 +251,7 @@ impl<Q: NetQueue> Worker<Q> {
 
     /// Receives, rewrites and transmits one batch of one lane.
     #[inline]
-    fn forward_lane(&mut self, index: usize) -> Result<usize, NetError> {
+    fn forward_lane(&mut self, index: usize) -> Result<usize, ForeignPool> {
         let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(0);
         };
@@ -274,7 +274,7 @@ impl<Q: NetQueue> Worker<Q> {
     }
 
     /// Receives until nothing comes any more, and waits until all was sent, within limits.
-    fn drain(&mut self) -> Result<(), NetError> {
+    fn drain(&mut self) -> Result<(), ForeignPool> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
@@ -302,7 +302,7 @@ impl<Q: NetQueue> Worker<Q> {
 
 /// Sends lane `index`'s batch by the queue pair of the port it goes to.
 #[inline]
-fn transmit<Q: NetQueue>(lanes: &mut [Lane<Q>], index: usize) -> Result<usize, NetError> {
+fn transmit<Q: NetQueue>(lanes: &mut [Lane<Q>], index: usize) -> Result<usize, ForeignPool> {
     let Some(to) = lanes.get(index).map(|lane| lane.to) else {
         return Ok(0);
     };

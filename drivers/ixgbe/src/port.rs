@@ -178,7 +178,6 @@ impl Lane {
         let rx = RxQueueRegisters::new(control.bar(), queue);
         let tx = TxQueueRegisters::new(control.bar(), queue);
         let parts = QueueParts {
-            device: control.name().into(),
             index: queue,
             cache: pool.claim_cache()?,
             rx_size,

@@ -1,12 +1,10 @@
 //! A pair of queues: one receive ring, one transmit ring and the stock of free buffers they share.
 //! A pair belongs to one core; nothing in it is shared with another pair.
 
-use alloc::string::String;
-
 use sumac_device::DmaSpace;
 use sumac_device::ring::{ReceiveRing, RingSize, Scatter, TransmitRing};
 use sumac_device::{DmaError, Doorbell, Iova};
-use sumac_interface::net::{NetError, NetQueue, QueueStats};
+use sumac_interface::net::{ForeignPool, NetQueue, QueueStats};
 use sumac_rref::{PacketBatch, PacketCache};
 
 use crate::rx::AdvancedReceive;
@@ -18,7 +16,6 @@ const MAX_BUFFERS: u16 = 6;
 
 /// One receive and one transmit queue of a port.
 pub struct QueuePair {
-    device: String,
     index: u16,
     pub(crate) cache: PacketCache,
     pub(crate) rx: ReceiveRing<AdvancedReceive>,
@@ -27,7 +24,6 @@ pub struct QueuePair {
 
 /// What a pair of queues is made of.
 pub(crate) struct QueueParts {
-    pub(crate) device: String,
     pub(crate) index: u16,
     pub(crate) cache: PacketCache,
     pub(crate) rx_size: RingSize,
@@ -50,7 +46,6 @@ impl QueuePair {
                 parts.tx_tail,
                 AdvancedTransmit::default(),
             )?,
-            device: parts.device,
             index: parts.index,
             cache: parts.cache,
         })
@@ -89,23 +84,16 @@ impl QueuePair {
             self.tx.reclaim(&mut self.cache);
         }
     }
-
-    #[cold]
-    pub(crate) fn foreign_pool(&self) -> NetError {
-        NetError::ForeignPool {
-            device: self.device.clone(),
-        }
-    }
 }
 
 impl NetQueue for QueuePair {
     #[inline]
-    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, NetError> {
+    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, ForeignPool> {
         QueuePair::receive(self, batch, limit)
     }
 
     #[inline]
-    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, NetError> {
+    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, ForeignPool> {
         QueuePair::transmit(self, batch)
     }
 

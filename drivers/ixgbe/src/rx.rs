@@ -3,7 +3,7 @@
 //! [`ReceiveRing::reap`](sumac_device::ring::ReceiveRing::reap).
 
 use sumac_device::ring::ReceiveFormat;
-use sumac_interface::net::NetError;
+use sumac_interface::net::ForeignPool;
 use sumac_rref::{PacketBatch, PacketFlags};
 
 use crate::QueuePair;
@@ -58,17 +58,14 @@ impl QueuePair {
     /// transmit buffers are reclaimed instead, so that a queue gone idle keeps none.
     ///
     /// # Errors
-    /// [`NetError::ForeignPool`] when the batch is of another pool.
-    #[inline]
-    pub fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, NetError> {
-        match self.rx.reap(&mut self.cache, batch, limit) {
-            Ok(0) => {
-                self.idle();
-                Ok(0)
-            }
-            Ok(frames) => Ok(frames),
-            Err(_) => Err(self.foreign_pool()),
+    /// [`ForeignPool`] when the batch is of another pool.
+    #[inline(always)]
+    pub fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, ForeignPool> {
+        let frames = self.rx.reap(&mut self.cache, batch, limit)?;
+        if frames == 0 {
+            self.idle();
         }
+        Ok(frames)
     }
 }
 

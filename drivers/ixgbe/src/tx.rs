@@ -3,7 +3,7 @@
 //! [`TransmitRing::post`](sumac_device::ring::TransmitRing::post).
 
 use sumac_device::ring::{Entry, Part, TransmitFormat};
-use sumac_interface::net::NetError;
+use sumac_interface::net::ForeignPool;
 use sumac_rref::{PacketBatch, PacketFlags, header_lengths};
 
 use crate::QueuePair;
@@ -123,13 +123,10 @@ impl QueuePair {
     /// returns how many. The rest stay in the batch.
     ///
     /// # Errors
-    /// [`NetError::ForeignPool`] when the batch is of another pool.
-    #[inline]
-    pub fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, NetError> {
-        match self.tx.post(&mut self.cache, batch) {
-            Ok(frames) => Ok(frames),
-            Err(_) => Err(self.foreign_pool()),
-        }
+    /// [`ForeignPool`] when the batch is of another pool.
+    #[inline(always)]
+    pub fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, ForeignPool> {
+        self.tx.post(&mut self.cache, batch)
     }
 }
 

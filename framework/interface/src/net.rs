@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use sumac_packet::MacAddress;
+pub use sumac_rref::ForeignPool;
 use sumac_rref::PacketBatch;
 
 /// Why a port cannot do what was asked. The text names the device and the remedy.
@@ -22,12 +23,6 @@ pub enum NetError {
         device: String,
         /// What happened and what helps.
         what: String,
-    },
-    /// A batch was made from another packet pool than the port's.
-    #[error("{device}: the batch belongs to another packet pool; make it from the port's pool")]
-    ForeignPool {
-        /// The device.
-        device: String,
     },
 }
 
@@ -74,15 +69,15 @@ pub trait NetQueue: Send {
     /// When none came, finished transmit buffers are given back to the pool instead.
     ///
     /// # Errors
-    /// [`NetError::ForeignPool`].
-    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, NetError>;
+    /// [`ForeignPool`].
+    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, ForeignPool>;
 
     /// Takes frames from the front of `batch` as long as the ring has room; returns how many. The
     /// rest stay in the batch.
     ///
     /// # Errors
-    /// [`NetError::ForeignPool`].
-    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, NetError>;
+    /// [`ForeignPool`].
+    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, ForeignPool>;
 
     /// Adds up to `count` packets of `len` bytes each to `batch`, to be written and sent; returns how
     /// many the pool and the batch had room for. Their bytes are what earlier use left there.

@@ -29,6 +29,8 @@ pub use heap::{Exchangeable, HeapError, RRef, SharedHeap};
 pub use packet::{HeaderLengths, Packet, PacketFlags, PacketMeta, header_lengths};
 pub use pool::{PacketCache, PacketPool, PoolAccount, PoolError};
 
+pub use sumac_device::ring::ForeignPool;
+
 /// The most packets a batch holds.
 pub const BATCH: usize = 64;
 

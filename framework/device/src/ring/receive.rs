@@ -3,7 +3,6 @@
 //! in the ring: back-pressure, counted) and never leaves a hole.
 
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
 
 use super::slots::{Slots, status, write};
@@ -226,7 +225,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// # Errors
     /// [`ForeignPool`] when `sink` takes buffers of another pool, or the ring was filled from
     /// another than `pool`.
-    #[inline]
+    #[inline(always)]
     pub fn reap<P: BufferPool, S: EntrySink>(
         &mut self,
         pool: &mut P,
@@ -329,39 +328,38 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         // From the top of the stock: those given back last.
         let (_, fresh) = pool.stock(limit & !3).as_rchunks::<4>();
         let (room, _) = sink.spare(limit & !3).as_chunks_mut::<4>();
+        let mut slots = self.slots.table();
         let (mut next, mut bytes) = (self.next, 0);
         let uneven = AbortOnUnwind;
         for (fresh, room) in fresh.iter().rev().zip(room) {
-            let (line, slot) = self.slots.line(next);
+            let (line, slot) = slots.line(next);
             // The last of the line first: while the line is not complete, one load tells.
             let s3 = status(&line[3]);
             if !done::<F>(s3) {
                 break;
             }
             let states = [status(&line[0]), status(&line[1]), status(&line[2]), s3];
+            // What is written to the sink's room counts only once the line is found good.
+            let (mut all, mut good, mut line_bytes) = (u64::MAX, true, 0);
+            for i in 0..4 {
+                let detail = line[i][0].load(Ordering::Relaxed);
+                let entry = Entry::new(slot[i], F::annotate(detail, states[i]));
+                all &= states[i];
+                good &= plausible(entry, capacity);
+                line_bytes += u64::from(entry.len());
+                room[i].write(entry);
+            }
             let whole = F::DONE | F::END;
-            if states.iter().fold(whole, |all, state| all & state) != whole {
+            if !good || all & whole != whole {
                 break;
             }
-            let entry = |i: usize| {
-                let annotation = F::annotate(line[i][0].load(Ordering::Relaxed), states[i]);
-                Entry::new(slot[i], annotation)
-            };
-            let entries = [entry(0), entry(1), entry(2), entry(3)];
-            if !entries
-                .iter()
-                .fold(true, |good, e| good & plausible(*e, capacity))
-            {
-                break;
-            }
-            *room = entries.map(MaybeUninit::new);
-            *slot = *fresh;
             for (descriptor, id) in line.iter().zip(fresh) {
                 // SAFETY: the id came from this pool's stock.
                 let address = unsafe { addresses.of(*id) };
                 write(descriptor, [address.to_bits(), 0]);
             }
-            bytes += entries.iter().map(|e| u64::from(e.len())).sum::<u64>();
+            *slot = *fresh;
+            bytes += line_bytes;
             next = next.wrapping_add(4);
         }
         let frames = next.wrapping_sub(self.next) as usize;

@@ -2,6 +2,7 @@
 //! Indices are masked here, so that no index reaches beyond the ring.
 
 use alloc::boxed::Box;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -118,18 +119,15 @@ impl Slots {
         }
     }
 
-    /// The cache line of four descriptors that `index` is in, and the buffers posted there.
+    /// The slots for a loop over many of them.
     #[inline(always)]
-    pub(super) fn line(&mut self, index: u32) -> (&[Descriptor; 4], &mut [BufferId; 4]) {
-        let index = (index & self.mask & !3) as usize;
-        // SAFETY: as in `slot`; the size is a power of two of at least 8, so the four from an index
-        // that is a multiple of four are all there.
-        unsafe {
-            let descriptors = self.first.add(index).cast().as_ref();
-            (
-                descriptors,
-                &mut *self.posted.as_mut_ptr().add(index).cast(),
-            )
+    pub(super) fn table(&mut self) -> SlotTable<'_> {
+        SlotTable {
+            first: self.first,
+            // SAFETY: a slice's pointer is never null.
+            posted: unsafe { NonNull::new_unchecked(self.posted.as_mut_ptr()) },
+            mask: self.mask,
+            slots: PhantomData,
         }
     }
 
@@ -144,12 +142,53 @@ impl Slots {
         let status = &self.descriptor(index)[1];
         status.store(status.load(Ordering::Relaxed) | bits, Ordering::Relaxed);
     }
+}
+
+/// The slots of a ring, by value: in a loop its fields stay in registers, whatever is stored through
+/// them.
+pub(super) struct SlotTable<'a> {
+    /// As in [`Slots`], with as many buffers at `posted`; all borrowed mutably for `'a`.
+    first: NonNull<Descriptor>,
+    posted: NonNull<BufferId>,
+    mask: u32,
+    slots: PhantomData<&'a mut Slots>,
+}
+
+impl SlotTable<'_> {
+    /// A descriptor and the buffer posted there.
+    #[inline(always)]
+    pub(super) fn slot(&mut self, index: u32) -> (&Descriptor, &mut BufferId) {
+        let index = (index & self.mask) as usize;
+        // SAFETY: as in `Slots::descriptor`; there are `mask + 1` buffers at `posted` too, borrowed
+        // mutably through `self`.
+        unsafe {
+            (
+                self.first.add(index).as_ref(),
+                self.posted.add(index).as_mut(),
+            )
+        }
+    }
+
+    /// The cache line of four descriptors that `index` is in, and the buffers posted there.
+    #[inline(always)]
+    pub(super) fn line(&mut self, index: u32) -> (&[Descriptor; 4], &mut [BufferId; 4]) {
+        let index = (index & self.mask & !3) as usize;
+        // SAFETY: as in `slot`; the size is a power of two of at least 8, so the four from an index
+        // that is a multiple of four are all there.
+        unsafe {
+            (
+                self.first.add(index).cast().as_ref(),
+                self.posted.add(index).cast().as_mut(),
+            )
+        }
+    }
 
     /// Asks for the cache line of descriptor `index`, to be written soon: one transfer between
     /// cores where a read followed by a write costs two.
     #[inline(always)]
     pub(super) fn prefetch_for_write(&self, index: u32) {
-        super::prefetch_for_write(core::ptr::from_ref(self.descriptor(index)).cast());
+        let index = (index & self.mask) as usize;
+        super::prefetch_for_write(self.first.as_ptr().wrapping_add(index).cast());
     }
 }
 

@@ -186,7 +186,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
     /// # Errors
     /// [`ForeignPool`] when the source's buffers are of another pool, or buffers of another pool than
     /// `pool` are still posted.
-    #[inline]
+    #[inline(always)]
     pub fn post<P: BufferPool, S: EntrySource>(
         &mut self,
         pool: &mut P,
@@ -246,20 +246,22 @@ impl<F: TransmitFormat> TransmitRing<F> {
     #[inline(always)]
     fn post_plain<P: BufferPool>(&mut self, pool: &P, frames: &[Entry]) -> usize {
         let addresses = pool.addresses();
+        let frames = frames.get(..self.free() as usize).unwrap_or(frames);
+        let mut slots = self.slots.table();
         let (mut next, mut bytes) = (self.next, 0);
-        for frame in frames.iter().take(self.free() as usize) {
+        let format = &self.format;
+        for frame in frames {
             if frame.flags() & (F::OFFLOADS | Entry::CHAINED) != 0 {
                 break;
             }
             if next & 3 == 0 {
-                self.slots
-                    .prefetch_for_write(next.wrapping_add(PREFETCH_AHEAD));
+                slots.prefetch_for_write(next.wrapping_add(PREFETCH_AHEAD));
             }
-            let (descriptor, holder) = self.slots.slot(next);
+            let (descriptor, holder) = slots.slot(next);
             *holder = frame.id();
             // SAFETY: a source's entries name buffers of the pool whose key it has, which is this.
             let address = unsafe { addresses.of(frame.id()) }.to_bits();
-            write(descriptor, [address, self.format.whole(frame.len())]);
+            write(descriptor, [address, format.whole(frame.len())]);
             bytes += u64::from(frame.len());
             next = next.wrapping_add(1);
         }
