@@ -6,6 +6,7 @@
 //! Invariant: every side effect has taken place when the access returns, so a driver's waits end
 //! at once, unless a fault keeps them waiting.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::device::{Access32, Core, cell};
@@ -508,9 +509,13 @@ impl Core {
     /// Looks for registers a driver has written and acts on them; for shared fronts, to be called
     /// every few microseconds.
     pub fn poll_control(&mut self) {
+        // Asked for once: there are a thousand registers to compare within a few microseconds.
+        let cells = Arc::clone(&self.cells);
+        let cells = (*cells).as_ref();
         let mut seen = std::mem::take(&mut self.seen);
         for (offset, old) in &mut seen {
-            let value = self.get(*offset);
+            let cell = cells.get((*offset / 4) as usize);
+            let value = cell.map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
             if value == *old {
                 continue;
             }

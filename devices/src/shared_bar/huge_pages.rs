@@ -4,7 +4,8 @@
 //! much when the [`Reservation`] is dropped. A process that is killed cannot lower it, so it leaves a
 //! note in `/run`; the next reservation reads the notes of dead processes first and pays their debts.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::SharedBarError;
@@ -16,6 +17,8 @@ const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 /// Where notes are kept: `PREFIX` + process id, with the number of pages inside.
 const NOTES: &str = "/run";
 const NOTE_PREFIX: &str = "sumac-huge-pages.";
+/// Held by whoever changes the reservation.
+const LOCK: &str = "sumac-huge-pages.lock";
 
 /// So many 2 MiB pages more than the machine had reserved before; given back when dropped.
 #[derive(Debug)]
@@ -25,27 +28,21 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Sees to it that `pages` 2 MiB pages are free, reserving those that are missing.
+    /// Reserves `pages` 2 MiB pages more. What is free already is left to whoever it is meant for.
     ///
     /// # Errors
     /// [`SharedBarError::HugePages`] when the reservation may not be changed (needs root) or the
     /// kernel finds too little contiguous memory.
     pub fn new(pages: u64) -> Result<Self, SharedBarError> {
         pay_debts(Path::new(NOTES));
-        let missing = pages.saturating_sub(read(FREE)?);
         let note = Path::new(NOTES).join(format!("{NOTE_PREFIX}{}", std::process::id()));
-        let reservation = Self {
-            pages: missing,
-            note,
-        };
-        if missing > 0 {
-            let debt = read_number(&reservation.note).unwrap_or(0) + missing;
-            fs::write(&reservation.note, debt.to_string()).map_err(|error| {
-                let note = reservation.note.display();
-                SharedBarError::HugePages(format!("cannot write {note}: {error}"))
-            })?;
-            change(missing as i64)?;
-        }
+        let reservation = Self { pages, note };
+        let debt = read_number(&reservation.note).unwrap_or(0) + pages;
+        fs::write(&reservation.note, debt.to_string()).map_err(|error| {
+            let note = reservation.note.display();
+            SharedBarError::HugePages(format!("cannot write {note}: {error}: run as root"))
+        })?;
+        change(pages as i64)?;
         let free = read(FREE)?;
         if free < pages {
             return Err(SharedBarError::HugePages(format!(
@@ -110,10 +107,19 @@ fn read(path: &str) -> Result<u64, SharedBarError> {
     })
 }
 
+/// Reads and writes the reservation; others who do so by this function wait.
 fn change(by: i64) -> Result<(), SharedBarError> {
+    let failed = |error: std::io::Error| {
+        SharedBarError::HugePages(format!("{RESERVED}: {error}: run as root"))
+    };
+    let file = File::options().write(true).open(RESERVED).map_err(failed)?;
+    // Held until the end of this function; the file of the kernel cannot be locked itself.
+    let lock = File::create(Path::new(NOTES).join(LOCK)).map_err(failed)?;
+    lock.lock().map_err(failed)?;
     let wanted = read(RESERVED)?.saturating_add_signed(by);
-    fs::write(RESERVED, wanted.to_string())
-        .map_err(|error| SharedBarError::HugePages(format!("{RESERVED}: {error}: run as root")))
+    (&file)
+        .write_all(wanted.to_string().as_bytes())
+        .map_err(failed)
 }
 
 #[cfg(test)]
