@@ -263,7 +263,7 @@ mod tests {
         let frames = vec![&[7; 1000][..]; 200];
         record(&path, &frames);
         let mut wire = PcapWire::new().play(&path, 1).unwrap();
-        std::fs::write(&path, std::fs::read(&path).unwrap()[..150_000].to_vec()).unwrap();
+        std::fs::write(&path, &std::fs::read(&path).unwrap()[..150_000]).unwrap();
         assert!(drain(&mut wire).len() < 200);
         let report = wire.report();
         assert!(report.finished);
