@@ -2,6 +2,8 @@
 //! A pair belongs to one core; nothing in it is shared with another pair.
 
 use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use sumac_device::DmaSpace;
 use sumac_device::ring::{ReceiveRing, RingSize, Scatter, TransmitRing};
@@ -20,6 +22,8 @@ const MAX_BUFFERS: u16 = 6;
 pub struct QueuePair {
     device: String,
     index: u16,
+    /// Whether the device is known to use no buffer.
+    quiet: Arc<AtomicBool>,
     pub(crate) cache: PacketCache,
     pub(crate) rx: ReceiveRing<AdvancedReceive>,
     pub(crate) tx: TransmitRing<AdvancedTransmit>,
@@ -29,6 +33,7 @@ pub struct QueuePair {
 pub(crate) struct QueueParts {
     pub(crate) device: String,
     pub(crate) index: u16,
+    pub(crate) quiet: Arc<AtomicBool>,
     pub(crate) cache: PacketCache,
     pub(crate) rx_size: RingSize,
     pub(crate) tx_size: RingSize,
@@ -52,6 +57,7 @@ impl QueuePair {
             )?,
             device: parts.device,
             index: parts.index,
+            quiet: parts.quiet,
             cache: parts.cache,
         })
     }
@@ -98,6 +104,15 @@ impl QueuePair {
     }
 }
 
+impl Drop for QueuePair {
+    /// Buffers that a device may still write stay withdrawn; all others go back.
+    fn drop(&mut self) {
+        if self.quiet.load(Ordering::Acquire) {
+            self.drain();
+        }
+    }
+}
+
 impl NetQueue for QueuePair {
     #[inline]
     fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, NetError> {
@@ -125,6 +140,7 @@ impl NetQueue for QueuePair {
             rx_packets: rx.frames,
             rx_bytes: rx.bytes,
             rx_errors: rx.bad_length + rx.missing_end,
+            rx_starved: rx.starved + rx.refused,
             rx_no_buffer: rx.pool_exhausted,
             tx_packets: tx.frames,
             tx_bytes: tx.bytes,
