@@ -74,7 +74,10 @@ impl QueuePair {
 
     /// Puts a buffer into every receive descriptor; fails with the number of buffers lacking.
     pub(crate) fn fill(&mut self) -> Result<(), u32> {
-        self.rx.fill(&mut self.cache)
+        let filled = self.rx.fill(&mut self.cache);
+        // What is left of the stock may be what another queue's ring still lacks.
+        self.cache.flush();
+        filled
     }
 
     /// Tells the device, whose queues are enabled now, of the receive descriptors.
@@ -94,6 +97,7 @@ impl QueuePair {
         if self.tx.outstanding() > 0 {
             self.tx.reclaim(&mut self.cache);
         }
+        self.cache.share();
     }
 
     #[cold]
