@@ -9,8 +9,10 @@ use sumac_devices::ixgbe::{Violation, Violations};
 use sumac_devices::shared_bar::{
     PortIdentity, Reservation, SharedBar, SharedBarError, SharedPorts,
 };
-use sumac_devices::wire::{AnyWire, Wire, WireError, WireReport};
+use sumac_devices::wire::{AnyWire, Wire, WireReport};
 use sumac_linux::cores::{CoreError, pin_current_thread};
+use sumac_linux::open::OpenError;
+use sumac_linux::spec::SpecError;
 
 /// What a plain BAR reports without the driver's fault: where the enable bit and the tail are both new at
 /// one look, the device cannot tell which was written first.
@@ -57,12 +59,12 @@ pub enum BenchError {
     /// The device's side.
     #[error(transparent)]
     Device(#[from] SharedBarError),
-    /// A wire.
+    /// What is to be plugged in cannot be.
     #[error(transparent)]
-    Wire(#[from] WireError),
-    /// No such wire.
-    #[error("{0:?} is no wire option; use gen, null, size=BYTES, rate=line|max|FRAMES, ...")]
-    Option(String),
+    Wire(#[from] OpenError),
+    /// What is to be plugged in is not understood.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// The device's core.
     #[error(transparent)]
     Core(#[from] CoreError),

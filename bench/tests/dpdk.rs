@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use sumac_bench::dpdk::has_testpmd;
 use sumac_bench::third_party::{Bench, KNOWN_OF_DPDK, Outcome, run, unexpected};
 use sumac_devices::shared_bar::HUGE_DIRECTORY;
-use sumac_devices::wire::{AnyWire, Peers, WireOptions, WireReport};
+use sumac_devices::wire::{AnyWire, WireReport};
 
 /// Frames that must pass each port.
 const ENOUGH: u64 = 20_000;
@@ -34,14 +34,9 @@ fn hindrance() -> Option<&'static str> {
 }
 
 fn generators() -> Vec<AnyWire> {
-    let wire = || {
-        let mut options = WireOptions::new();
-        for (key, value) in [("gen", ""), ("rate", "max"), ("flows", "64")] {
-            assert!(options.set(key, value).unwrap());
-        }
-        options.open(&mut Peers::new()).unwrap()
-    };
-    vec![wire(), wire()]
+    let specs =
+        ["sim:rate=max,flows=64", "sim:rate=max,flows=64"].map(|spec| spec.parse().unwrap());
+    sumac_linux::open::wires(&specs).unwrap()
 }
 
 /// Runs testpmd in `mode` until each port has seen enough, or the time is over. Returns what it said, too.

@@ -107,6 +107,7 @@ pub struct LaneFigures {
     tx_bytes: AtomicU64,
     rx_errors: AtomicU64,
     tx_errors: AtomicU64,
+    rx_starved: AtomicU64,
     rx_no_buffer: AtomicU64,
     tx_full: AtomicU64,
     waiting: AtomicU64,
@@ -122,6 +123,7 @@ impl LaneFigures {
         store(&self.tx_bytes, stats.tx_bytes);
         store(&self.rx_errors, stats.rx_errors);
         store(&self.tx_errors, stats.tx_errors);
+        store(&self.rx_starved, stats.rx_starved);
         store(&self.rx_no_buffer, stats.rx_no_buffer);
         store(&self.tx_full, stats.tx_full);
         store(&self.waiting, u64::from(waiting));
@@ -138,6 +140,7 @@ impl LaneFigures {
             tx_bytes: load(&self.tx_bytes),
             rx_errors: load(&self.rx_errors),
             tx_errors: load(&self.tx_errors),
+            rx_starved: load(&self.rx_starved),
             rx_no_buffer: load(&self.rx_no_buffer),
             tx_full: load(&self.tx_full),
             tx_outstanding: 0,

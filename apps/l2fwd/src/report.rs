@@ -37,7 +37,7 @@ pub struct PortReport {
     pub tx_packets: u64,
     /// Their bytes, without FCS.
     pub tx_bytes: u64,
-    /// Frames the device dropped since its receive ring was full.
+    /// Frames dropped since the receive ring was full, or the packet pool empty in the midst of one.
     pub rx_dropped: u64,
     /// Frames received for this port to transmit and never transmitted.
     pub tx_dropped: u64,

@@ -328,7 +328,7 @@ fn line(index: usize, open: &mut OpenPort, workers: &[RunningWorker]) -> Line {
         rx: (stats.rx_packets, stats.rx_bytes),
         tx: (stats.tx_packets, stats.tx_bytes),
         drops: [
-            hardware.dropped,
+            hardware.dropped + stats.rx_starved,
             hardware.errors + stats.rx_errors,
             stats.tx_errors,
         ],
@@ -406,6 +406,7 @@ fn sum_up(ports: &[OpenPort], workers: &[RunningWorker], seconds: f64) -> Report
             tx_packets: stats.tx_packets,
             tx_bytes: stats.tx_bytes,
             tx_dropped: stats.tx_errors,
+            rx_dropped: stats.rx_starved,
             rx_errors: stats.rx_errors,
             rx_no_buffer: stats.rx_no_buffer,
             tx_full: stats.tx_full,
@@ -436,7 +437,7 @@ fn close(
     let mut result = Ok(());
     for (open, report) in ports.iter_mut().zip(&mut report.ports) {
         let hardware = Hardware::read(&mut open.port);
-        report.rx_dropped = hardware.dropped;
+        report.rx_dropped += hardware.dropped;
         report.rx_errors += hardware.errors;
         result = result.and(open.port.stop().map_err(device));
     }

@@ -5,8 +5,10 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use sumac_bench::third_party::{Bench, BenchError, run};
-use sumac_devices::wire::{AnyWire, Peers, WireOptions};
+use sumac_devices::wire::AnyWire;
+use sumac_linux::open;
 use sumac_linux::signals::Stop;
+use sumac_linux::spec::DeviceSpec;
 
 /// Runs COMMAND where it finds software 82599s as PCI devices 0000:01:00.0, 0000:02:00.0 and so on, bound to
 /// uio_pci_generic, with 2 MiB pages at /dev/hugepages. Prints what passed the wires when it ends. Exit
@@ -53,19 +55,8 @@ fn main() -> ExitCode {
 
 /// One wire for each port.
 fn wires(options: &Options) -> Result<Vec<AnyWire>, BenchError> {
-    let mut peers = Peers::new();
-    let mut wires = Vec::new();
-    for _ in 0..options.ports {
-        let mut wire = WireOptions::new();
-        for option in options.wire.split(',') {
-            let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            if !wire.set(key, value)? {
-                return Err(BenchError::Option(option.to_owned()));
-            }
-        }
-        wires.push(wire.open(&mut peers)?);
-    }
-    Ok(wires)
+    let spec: DeviceSpec = format!("sim:{}", options.wire).parse()?;
+    Ok(open::wires(&vec![spec; options.ports])?)
 }
 
 fn drive(options: &Options) -> Result<bool, BenchError> {

@@ -238,9 +238,14 @@ impl Core {
         self.faults.add(fault);
     }
 
-    /// Makes the device healthy again; queues that stopped stay stopped until they are reset.
+    /// Makes the device healthy again; queues that stopped stay stopped until they are reset. One
+    /// that was pulled out is as at power-on.
     pub fn heal(&mut self) {
+        let pulled_out = self.faults.has(FaultKind::SurpriseRemoval);
         self.faults.clear();
+        if pulled_out {
+            self.reset();
+        }
     }
 
     /// Stores where the device has got to in the head registers. Done on request, and not with

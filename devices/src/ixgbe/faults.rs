@@ -94,6 +94,11 @@ impl Faults {
         !self.pending.is_empty()
     }
 
+    /// Whether `kind` is still in store.
+    pub fn has(&self, kind: FaultKind) -> bool {
+        self.pending.iter().any(|fault| fault.kind == kind)
+    }
+
     /// One occasion for `kind`: whether it goes wrong.
     pub fn hit(&mut self, kind: FaultKind) -> bool {
         self.pick(|candidate| (candidate == kind).then_some(()))

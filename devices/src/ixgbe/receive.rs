@@ -232,7 +232,7 @@ impl Core {
         }
         if frames > 0 {
             queue.advance(frames as u32);
-            self.statistics.received(queue.statistics_set, &batch);
+            (self.statistics).received(queue.statistics_set, &batch, batch.bytes);
             if queue.cause != 0 {
                 let cause = queue.cause;
                 self.raise(cause);
@@ -298,14 +298,9 @@ impl Core {
             report.vlan = tag.unwrap_or(0);
         }
         let stored = self.as_stored(frame, strip);
-        match self.deliver(
-            access,
-            queue,
-            stored.as_deref().unwrap_or(frame),
-            report,
-            drops,
-        ) {
-            Delivery::Done => self.count_received(queue, frame),
+        let stored = stored.as_deref().unwrap_or(frame);
+        match self.deliver(access, queue, stored, report, drops) {
+            Delivery::Done => self.count_received(queue, frame, stored.len()),
             Delivery::Dropped => {}
             Delivery::Waits => return false,
         }
@@ -358,8 +353,9 @@ impl Core {
             return self.stop_receive(queue, base);
         };
         if self.faults.any() && self.faults.hit(FaultKind::DmaError) {
-            let base = self.receive[queue].base;
-            return self.stop_receive(queue, base);
+            // The bus's fault, not the driver's.
+            self.receive[queue].stopped = true;
+            return Delivery::Dropped;
         }
         for (number, piece) in frame.chunks(buffer_size).enumerate() {
             let state = &self.receive[queue];
@@ -467,11 +463,11 @@ impl Core {
         Delivery::Dropped
     }
 
-    fn count_received(&mut self, queue: usize, frame: &[u8]) {
+    fn count_received(&mut self, queue: usize, frame: &[u8], stored: usize) {
         let mut batch = Batch::default();
         batch.add(frame);
         let set = self.receive[queue].statistics_set;
-        self.statistics.received(set, &batch);
+        self.statistics.received(set, &batch, stored as u64);
     }
 
     /// Reads the tail again if fewer than `needed` descriptors are known to be there.

@@ -130,6 +130,11 @@ impl Totals {
         self.queues.get(set).map_or(0, |queue| queue[0])
     }
 
+    /// Frames the queues mapped to statistics set `set` had no descriptor for.
+    pub fn queue_dropped(&self, set: usize) -> u64 {
+        self.queues.get(set).map_or(0, |queue| queue[2])
+    }
+
     /// Frames transmitted by the queues mapped to statistics set `set`.
     pub fn queue_transmitted(&self, set: usize) -> u64 {
         self.queues.get(set).map_or(0, |queue| queue[3])
@@ -222,8 +227,10 @@ impl Statistics {
         }
     }
 
-    /// Frames that passed the filters and went to statistics set `set`.
-    pub fn received(&mut self, set: usize, batch: &Batch) {
+    /// Frames that passed the filters and went to the queues of statistics set `set`, which got
+    /// `stored` bytes of them: without the frame check sequence and the tag that were stripped
+    /// (QBRC counts what was posted to a queue, section 8.2.3.23.73).
+    pub fn received(&mut self, set: usize, batch: &Batch, stored: u64) {
         let bytes = batch.bytes + FCS * batch.frames;
         self.add(Counter::GoodReceived, batch.frames);
         self.add(Counter::TotalReceived, batch.frames);
@@ -235,7 +242,7 @@ impl Statistics {
         self.add_sizes(Counter::Received64, batch);
         if let Some(queue) = self.totals.queues.get_mut(set) {
             queue[0] += batch.frames;
-            queue[1] += bytes;
+            queue[1] += stored;
         }
     }
 
@@ -326,8 +333,8 @@ mod tests {
     #[test]
     fn counters_clear_on_read() {
         let mut statistics = Statistics::new();
-        statistics.received(3, &one(60));
-        statistics.received(3, &one(1514));
+        statistics.received(3, &one(60), 60);
+        statistics.received(3, &one(1514), 1514);
         assert_eq!(statistics.take(0x4074), Some(2));
         assert_eq!(statistics.take(0x4074), Some(0));
         assert_eq!(statistics.take(0x405C), Some(1));
@@ -359,6 +366,14 @@ mod tests {
         statistics.transmitted(0, &one(60));
         assert_eq!(statistics.take(0x4090), Some(64));
         assert_eq!(statistics.take(0x8700), Some(64));
+    }
+
+    #[test]
+    fn a_queue_counts_the_bytes_it_got() {
+        let mut statistics = Statistics::new();
+        statistics.received(1, &one(60), 56);
+        assert_eq!(statistics.take(0x4088), Some(64));
+        assert_eq!(statistics.take(0x1034 + 0x40), Some(56));
     }
 
     #[test]

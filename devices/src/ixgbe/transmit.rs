@@ -198,7 +198,9 @@ impl Core {
             return Outcome::Sent;
         }
         if self.faults.any() && self.faults.hit(FaultKind::DmaError) {
-            return self.stop_transmit(queue, first[0]);
+            // The bus's fault, not the driver's.
+            self.transmit[queue].stopped = true;
+            return Outcome::Stopped;
         }
         frame.clear();
         let available = self.transmit[queue].available();

@@ -18,14 +18,6 @@ pub enum WireError {
         /// What it takes.
         expected: &'static str,
     },
-    /// Options that exclude each other.
-    #[error("{first} and {second} cannot be on one port; give one of them")]
-    Conflict {
-        /// The one given first.
-        first: &'static str,
-        /// The one that does not go with it.
-        second: &'static str,
-    },
     /// A peer name used by a third port.
     #[error("peer={0}: two ports have it already; give the third another name")]
     PeerTaken(String),

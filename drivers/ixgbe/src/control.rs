@@ -70,6 +70,8 @@ pub struct Control {
     running: bool,
     /// A queue did not stop, so the device was reset and knows nothing of its configuration.
     lost: bool,
+    /// The device uses no ring and no buffer: it was stopped or reset, or it is gone.
+    quiet: bool,
 }
 
 impl Control {
@@ -109,6 +111,7 @@ impl Control {
             last_link: LinkState::Down,
             running: false,
             lost: false,
+            quiet: true,
         })
     }
 
@@ -147,6 +150,12 @@ impl Control {
         self.running
     }
 
+    /// Whether the device is known to use no ring and no buffer. False while the port runs, and
+    /// after a stop that neither the queues nor a reset obeyed.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Puts the device's name to a fault.
     pub fn error(&self, fault: impl Into<Fault>) -> Error {
         Error::new(&self.name, fault)
@@ -178,6 +187,7 @@ impl Control {
         if self.lost {
             self.reset(queues)?;
         }
+        self.quiet = false;
         let started = self.start_queues(queues);
         self.running = true;
         started.map_err(|fault| {
@@ -239,8 +249,14 @@ impl Control {
                 Err(fault) => return Err(self.error(fault)),
             }
         }
-        queues.iter_mut().for_each(QueueControl::stopped);
+        self.stand_still(queues);
         result.map_err(|fault| self.error(fault))
+    }
+
+    /// The device uses no buffer any more: they all come back.
+    fn stand_still<Q: QueueControl>(&mut self, queues: &mut [Q]) {
+        self.quiet = true;
+        queues.iter_mut().for_each(QueueControl::stopped);
     }
 
     /// Resets the device and configures it anew as it was: filters, MTU, RSS, flow control. Stops
@@ -257,7 +273,7 @@ impl Control {
         let brought_up =
             bring_up::bring_up(&self.registers, &*self.clock, self.identity, &self.config);
         if matches!(brought_up, Ok(_) | Err(Fault::DeviceGone)) {
-            queues.iter_mut().for_each(QueueControl::stopped);
+            self.stand_still(queues);
         }
         counted.and(brought_up).map_err(|fault| self.error(fault))?;
         self.filters.write_all(&self.registers);

@@ -2,10 +2,13 @@
 //!
 //! Queue pairs leave the port to run on cores of their own ([`Port::take_queues`]) and come back to
 //! be stopped ([`Port::return_queues`]); their *registers* stay here, so that a port can always stop
-//! its device. Invariant: a pair's buffers go back to the pool only when its queues stand still.
+//! its device. Invariant: a pair's buffers go back to the pool only when its queues stand still; a
+//! device that obeys neither stop nor reset keeps them.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use sumac_device::ring::RingSize;
 use sumac_device::{Clock, DeviceBacking, Iova};
@@ -33,6 +36,8 @@ pub struct Port {
     // Before the lanes: when dropped, the device is quiet before its rings go.
     control: Control,
     lanes: Vec<Lane>,
+    /// [`Control::is_quiet`], for pairs that are dropped away from home.
+    quiet: Arc<AtomicBool>,
 }
 
 impl Port {
@@ -46,11 +51,16 @@ impl Port {
         config: &PortConfig,
     ) -> Result<Self, Error> {
         let control = Control::open(backing, config)?;
+        let quiet = Arc::new(AtomicBool::new(true));
         let lanes = (0..config.queues)
-            .map(|queue| Lane::new(&control, pool, queue))
+            .map(|queue| Lane::new(&control, pool, queue, &quiet))
             .collect::<Result<_, _>>()
             .map_err(|fault| control.error(fault))?;
-        Ok(Self { control, lanes })
+        Ok(Self {
+            control,
+            lanes,
+            quiet,
+        })
     }
 
     /// Everything about the port but its queues.
@@ -72,7 +82,15 @@ impl Port {
         for lane in &mut self.lanes {
             lane.settings = settings;
         }
-        self.control.start(&mut self.lanes)
+        self.quiet.store(false, Ordering::Release);
+        let started = self.control.start(&mut self.lanes);
+        self.tell_quiet();
+        started
+    }
+
+    /// Tells pairs that are away whether their buffers may go back.
+    fn tell_quiet(&self) {
+        self.quiet.store(self.control.is_quiet(), Ordering::Release);
     }
 
     /// Stops the port. Pairs at home give their buffers back now, others when they return.
@@ -80,7 +98,9 @@ impl Port {
     /// # Errors
     /// As [`Control::stop`].
     pub fn stop(&mut self) -> Result<(), Error> {
-        self.control.stop(&mut self.lanes)
+        let stopped = self.control.stop(&mut self.lanes);
+        self.tell_quiet();
+        stopped
     }
 
     /// Resets the device and configures it as it was, stopped; pairs that are away lose what they
@@ -89,7 +109,9 @@ impl Port {
     /// # Errors
     /// As [`Control::reset`].
     pub fn reset(&mut self) -> Result<(), Error> {
-        self.control.reset(&mut self.lanes)
+        let reset = self.control.reset(&mut self.lanes);
+        self.tell_quiet();
+        reset
     }
 
     /// The queue pairs that are at home, in order; each may go to a core of its own.
@@ -102,9 +124,9 @@ impl Port {
 
     /// Takes queue pairs back. If the port stands still, their buffers go back to the pool.
     pub fn return_queues(&mut self, pairs: impl IntoIterator<Item = QueuePair>) {
-        let stopped = !self.control.is_running();
+        let quiet = self.control.is_quiet();
         for mut pair in pairs {
-            if stopped {
+            if quiet {
                 pair.drain();
             }
             if let Some(lane) = self.lanes.get_mut(usize::from(pair.index())) {
@@ -129,6 +151,16 @@ impl Port {
                 .map_err(|fault| self.control.error(fault))?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Port {
+    /// Stops a port that still runs, so that its buffers go back to the pool.
+    fn drop(&mut self) {
+        if self.control.is_running() {
+            // Nobody is left to act on the error; without quiet the buffers stay withdrawn.
+            let _stopped_or_withdrawn = self.stop();
+        }
     }
 }
 
@@ -169,7 +201,12 @@ struct StandingStill {
 }
 
 impl Lane {
-    fn new(control: &Control, pool: &'static PacketPool, queue: u16) -> Result<Self, Fault> {
+    fn new(
+        control: &Control,
+        pool: &'static PacketPool,
+        queue: u16,
+        quiet: &Arc<AtomicBool>,
+    ) -> Result<Self, Fault> {
         let config = control.config();
         let size = |descriptors: u16| {
             RingSize::new(u32::from(descriptors)).ok_or(ConfigError::Descriptors(descriptors))
@@ -179,6 +216,7 @@ impl Lane {
         let tx = TxQueueRegisters::new(control.bar(), queue);
         let parts = QueueParts {
             index: queue,
+            quiet: quiet.clone(),
             cache: pool.claim_cache()?,
             rx_size,
             tx_size,

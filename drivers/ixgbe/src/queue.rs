@@ -1,6 +1,9 @@
 //! A pair of queues: one receive ring, one transmit ring and the stock of free buffers they share.
 //! A pair belongs to one core; nothing in it is shared with another pair.
 
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use sumac_device::DmaSpace;
 use sumac_device::ring::{ReceiveRing, RingSize, Scatter, TransmitRing};
 use sumac_device::{DmaError, Doorbell, Iova};
@@ -17,6 +20,8 @@ const MAX_BUFFERS: u16 = 6;
 /// One receive and one transmit queue of a port.
 pub struct QueuePair {
     index: u16,
+    /// Whether the device is known to use no buffer.
+    quiet: Arc<AtomicBool>,
     pub(crate) cache: PacketCache,
     pub(crate) rx: ReceiveRing<AdvancedReceive>,
     pub(crate) tx: TransmitRing<AdvancedTransmit>,
@@ -25,6 +30,7 @@ pub struct QueuePair {
 /// What a pair of queues is made of.
 pub(crate) struct QueueParts {
     pub(crate) index: u16,
+    pub(crate) quiet: Arc<AtomicBool>,
     pub(crate) cache: PacketCache,
     pub(crate) rx_size: RingSize,
     pub(crate) tx_size: RingSize,
@@ -47,6 +53,7 @@ impl QueuePair {
                 AdvancedTransmit::default(),
             )?,
             index: parts.index,
+            quiet: parts.quiet,
             cache: parts.cache,
         })
     }
@@ -63,7 +70,10 @@ impl QueuePair {
 
     /// Puts a buffer into every receive descriptor; fails with the number of buffers lacking.
     pub(crate) fn fill(&mut self) -> Result<(), u32> {
-        self.rx.fill(&mut self.cache)
+        let filled = self.rx.fill(&mut self.cache);
+        // What is left of the stock may be what another queue's ring still lacks.
+        self.cache.flush();
+        filled
     }
 
     /// Tells the device, whose queues are enabled now, of the receive descriptors.
@@ -82,6 +92,16 @@ impl QueuePair {
     pub(crate) fn idle(&mut self) {
         if self.tx.outstanding() > 0 {
             self.tx.reclaim(&mut self.cache);
+        }
+        self.cache.share();
+    }
+}
+
+impl Drop for QueuePair {
+    /// Buffers that a device may still write stay withdrawn; all others go back.
+    fn drop(&mut self) {
+        if self.quiet.load(Ordering::Acquire) {
+            self.drain();
         }
     }
 }
@@ -127,6 +147,7 @@ impl NetQueue for QueuePair {
             rx_packets: rx.frames,
             rx_bytes: rx.bytes,
             rx_errors: rx.bad_length + rx.missing_end,
+            rx_starved: rx.starved + rx.refused,
             rx_no_buffer: rx.pool_exhausted,
             tx_packets: tx.frames,
             tx_bytes: tx.bytes,

@@ -35,6 +35,8 @@ pub struct QueueStats {
     pub rx_bytes: u64,
     /// Frames dropped on receive since the device described them wrongly.
     pub rx_errors: u64,
+    /// Frames of several buffers dropped on receive since the pool had no buffer to go on with.
+    pub rx_starved: u64,
     /// Times receiving stopped since the pool had no buffer; the frames wait in the ring.
     pub rx_no_buffer: u64,
     /// Frames taken over for transmit.
@@ -54,6 +56,7 @@ impl core::ops::AddAssign for QueueStats {
         self.rx_packets += other.rx_packets;
         self.rx_bytes += other.rx_bytes;
         self.rx_errors += other.rx_errors;
+        self.rx_starved += other.rx_starved;
         self.rx_no_buffer += other.rx_no_buffer;
         self.tx_packets += other.tx_packets;
         self.tx_bytes += other.tx_bytes;

@@ -212,3 +212,19 @@ fn threads_share_a_pool() {
         });
     });
 }
+
+#[test]
+fn stock_that_lies_idle_starves_nobody() {
+    with_pool(100, |_, pool| {
+        let mut first = pool.claim_cache().expect("one is free");
+        let mut second = pool.claim_cache().expect("one is free");
+        let id = first.take().expect("the pool is full");
+        assert_eq!(second.take(), None, "all are in the first one's stock");
+        // Whoever has none cannot answer the request, not even its own.
+        second.share();
+        first.share();
+        let other = second.take().expect("the first one gave its stock up");
+        give(&mut first, &mut HashSet::from([id]), 1);
+        give(&mut second, &mut HashSet::from([other]), 1);
+    });
+}

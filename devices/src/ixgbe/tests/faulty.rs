@@ -57,7 +57,12 @@ fn a_device_that_is_gone_reads_all_ones_and_does_nothing() {
     assert_eq!(bench.read(r::STATUS), u32::MAX);
     assert_eq!(ring.words(0)[1], 0);
     bench.core.heal();
-    assert_eq!(bench.poll(), 1);
+    assert_eq!(
+        bench.read(r::RXCTRL) & r::RXCTRL_ENABLE,
+        0,
+        "as at power-on"
+    );
+    assert_eq!(bench.poll(), 0);
 }
 
 #[test]

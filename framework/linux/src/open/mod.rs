@@ -10,7 +10,7 @@ use sumac_devices::ixgbe::{
     DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Sim82599, Sim82599Config,
 };
 use sumac_devices::memory::{DmaFacts, SimDma, WindowError};
-use sumac_devices::wire::{WireError, WireReport};
+use sumac_devices::wire::{AnyWire, WireError, WireReport};
 use sumac_packet::MacAddress;
 
 use crate::cores::{CoreError, CoreList};
@@ -201,6 +201,29 @@ pub fn open(specs: &[DeviceSpec], device_core: Option<usize>) -> Result<OpenPort
         software,
         thread,
     })
+}
+
+/// What the specs plug into software ports, in their order, for software devices that others make:
+/// generators send to any address.
+///
+/// # Errors
+/// [`OpenError`]; nothing stays open and no output file is left behind.
+pub fn wires(specs: &[DeviceSpec]) -> Result<Vec<AnyWire>, OpenError> {
+    check_together(specs)?;
+    let sims = specs
+        .iter()
+        .map(software_only)
+        .collect::<Result<Vec<_>, _>>()?;
+    let sockets: Vec<_> = sims
+        .iter()
+        .map(|(spec, sim)| plug::Socket {
+            name: spec.to_string(),
+            wire: &sim.wire,
+            mac: MacAddress::BROADCAST,
+        })
+        .collect();
+    plug::plug_all(&sockets)
+        .map_err(|plug::PlugError { spec, source }| OpenError::Wire { spec, source })
 }
 
 fn software_only(spec: &DeviceSpec) -> Result<(&DeviceSpec, &SimSpec), OpenError> {

@@ -169,6 +169,22 @@ impl PacketCache {
         unsafe { batch.advance(count) };
     }
 
+    /// Gives the stock up if somebody found the depot empty. For queues with nothing to do; giving
+    /// buffers back does the same.
+    #[inline]
+    pub fn share(&mut self) {
+        // Whoever has nothing leaves the request for those who have.
+        if self.pool.wanted.0.load(Ordering::Relaxed) && self.len() > 0 {
+            self.share_now();
+        }
+    }
+
+    #[cold]
+    fn share_now(&mut self) {
+        self.pool.wanted.0.store(false, Ordering::Relaxed);
+        self.flush();
+    }
+
     /// Gives all buffers on the shelf to the depot.
     pub fn flush(&mut self) {
         let len = self.len();
@@ -251,6 +267,7 @@ unsafe impl BufferPool for PacketCache {
             }
             ids = later;
         }
+        self.share();
     }
 
     #[inline(always)]

@@ -5,8 +5,8 @@
 //! in a batch or a ring is the child of that batch or ring. Heads of buffers lie [`STRIDE`] bytes
 //! apart, an odd number of cache lines, so that they spread over all sets of a cache.
 //!
-//! Free buffers are in the depot (one lock, taken for a bulk copy) or in per-queue caches. At any
-//! quiet moment `free + device + held = total`.
+//! Free buffers are in the depot (one lock, taken for a bulk copy) or in per-queue caches, which give
+//! theirs up when somebody finds the depot empty. At any quiet moment `free + device + held = total`.
 
 mod cache;
 
@@ -21,7 +21,7 @@ pub use cache::PacketCache;
 use cache::Shelf;
 
 use crate::spin::SpinLock;
-use crate::spin::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::spin::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::{DomainId, Header, TypeTag};
 
 /// Bytes a packet buffer holds.
@@ -83,7 +83,13 @@ pub struct PacketPool {
     shelves: Box<[Shelf]>,
     /// Times somebody wanted a buffer and there was none.
     exhausted: AtomicU64,
+    wanted: Wanted,
 }
+
+/// Somebody found the depot empty since a cache last emptied its shelf into it: stock that lies idle
+/// must not starve a queue that has none. On a cache line of its own, hardly ever written.
+#[repr(align(64))]
+struct Wanted(AtomicBool);
 
 // SAFETY: buffers are reached only by whoever holds their ids, which the pool hands out once each;
 // all else is atomics and a lock.
@@ -119,6 +125,7 @@ impl PacketPool {
             depot: SpinLock::new((0..buffers).rev().collect()),
             shelves: (0..SHELVES).map(|_| Shelf::new()).collect(),
             exhausted: AtomicU64::new(0),
+            wanted: Wanted(AtomicBool::new(false)),
         })))
     }
 
@@ -224,7 +231,7 @@ impl PacketPool {
     pub(crate) fn take(&self) -> Option<BufferId> {
         let id = self.depot.with(Vec::pop);
         if id.is_none() {
-            self.exhausted.fetch_add(1, Ordering::Relaxed);
+            self.want();
         }
         id
     }
@@ -245,9 +252,16 @@ impl PacketPool {
             taken
         });
         if taken == 0 {
-            self.exhausted.fetch_add(1, Ordering::Relaxed);
+            self.want();
         }
         taken
+    }
+
+    /// Notes that somebody got nothing.
+    #[cold]
+    fn want(&self) {
+        self.exhausted.fetch_add(1, Ordering::Relaxed);
+        self.wanted.0.store(true, Ordering::Relaxed);
     }
 
     /// Checks that no buffer in the depot is there twice, and returns how many there are: all of the
