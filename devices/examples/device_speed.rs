@@ -176,7 +176,7 @@ fn transmit(dma: &SimDma, wire: &mut impl Wire) -> Result<(f64, f64), Box<dyn Er
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let dma = SimDma::new()?;
+    let dma = SimDma::with_room(1 << 30)?;
     println!("ns a frame of 64 bytes   best  median");
     for (name, (best, median)) in [
         ("receive, bare wire", receive(&dma, &mut bare()?)?),

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 /// One wire for each port.
 fn wires(options: &Options) -> Result<Vec<AnyWire>, BenchError> {
     let spec: DeviceSpec = format!("sim:{}", options.wire).parse()?;
-    Ok(open::wires(&vec![spec; options.ports])?)
+    Ok(open::wires(&vec![spec; usize::from(options.ports)])?)
 }
 
 fn drive(options: &Options) -> Result<bool, BenchError> {

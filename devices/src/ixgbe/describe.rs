@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use super::descriptor::{self as d, Received, packet_type};
 use super::device::Plan;
 use super::receive::MIN_FRAME;
-use crate::frame::{L3, L4, Layout, ReceiveChecksums, Verdict, vlan};
+use crate::frame::{L3, L4, Layout, ReceiveChecksums, Verdict};
 
 /// What a descriptor says of `frame`, and the queue it goes to.
 pub(super) fn describe(frame: &[u8], layout: &Layout, plan: &Plan) -> (Received, usize) {
@@ -84,34 +84,10 @@ impl Kind {
     }
 }
 
-/// The kind of a frame that needs the long way no more, or `None` if it does.
-#[inline(always)]
-pub(super) fn plain_frame(frame: &[u8], plan: &Plan, longest: usize) -> Option<Kind> {
-    let len = frame.len();
-    let head = frame.first_chunk::<MIN_FRAME>()?;
-    if len > longest || !plan.filters.plainly(word(head, 0)) {
-        return None;
-    }
-    plain_udp(head, len).or_else(|| closer_look(frame, plan))
-}
-
-/// What the long way says of a frame without tag and without errors.
-#[inline(never)]
-fn closer_look(frame: &[u8], plan: &Plan) -> Option<Kind> {
-    if vlan::tag(frame, plan.vlan_type).is_some() {
-        return None;
-    }
-    let (report, _) = describe(frame, &Layout::of(frame), plan);
-    if report.errors != 0 {
-        return None;
-    }
-    Kind::new(report.packet_type, report.status)
-}
-
 /// The kind of the frame that generators like best: UDP without a checksum, in IPv4 without
 /// options, whole and correct. What [`describe`] says of it, in a few steps.
 #[inline(always)]
-fn plain_udp(head: &[u8; MIN_FRAME], len: usize) -> Option<Kind> {
+pub(super) fn plain_udp(head: &[u8; MIN_FRAME], len: usize) -> Option<Kind> {
     // EtherType IPv4, version 4, five words of header; neither fragment nor offset; UDP; no
     // checksum.
     let kind = (word(head, 12) ^ 0x0045_0008) & 0x00FF_FFFF
@@ -139,7 +115,7 @@ fn carried(a: u64, b: u64) -> u64 {
 
 /// Eight bytes at `at`, in the processor's favourite order.
 #[inline(always)]
-fn word(head: &[u8; MIN_FRAME], at: usize) -> u64 {
+pub(super) fn word(head: &[u8; MIN_FRAME], at: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&head[at..at + 8]);
     u64::from_le_bytes(bytes)

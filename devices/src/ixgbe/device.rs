@@ -19,8 +19,9 @@ use super::rss::Steering;
 use super::statistics::Statistics;
 use super::strict::{Violation, Violations};
 use super::transmit::TransmitQueue;
+use super::verdict::Verdicts;
 use super::{Fault, Identity};
-use crate::memory::Access;
+use crate::memory::{Access, Stretch};
 use crate::wire::{MAX_FRAME, Wire};
 
 /// Frames a queue handles before the next gets its turn.
@@ -69,6 +70,10 @@ pub struct Core {
     /// Write-backs, or descriptors, of a batch; and a payload: kept so as not to be cleared anew.
     pub(super) staged: [[u64; 2]; BATCH],
     pub(super) payload: [u8; PLAIN_FRAME],
+    /// What was said of frames lately, under the present plan.
+    pub(super) verdicts: Verdicts,
+    /// Where receive buffers were last.
+    pub(super) buffers: Stretch,
     pub(super) interrupt: Option<InterruptHook>,
 }
 
@@ -121,6 +126,8 @@ impl Core {
             scratch: vec![0; 2 * MAX_FRAME],
             staged: [[0; 2]; BATCH],
             payload: [0; PLAIN_FRAME],
+            verdicts: Verdicts::new(),
+            buffers: Stretch::default(),
             interrupt: None,
         };
         core.reset();
@@ -178,6 +185,7 @@ impl Core {
 
     fn refresh_plan(&mut self) {
         self.plan_stale = false;
+        self.verdicts.forget();
         let old = self.plan.steering.take();
         let cells = Arc::clone(&self.cells);
         let read =

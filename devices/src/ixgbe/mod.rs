@@ -17,11 +17,13 @@ mod filters;
 mod i2c;
 pub mod in_process;
 mod receive;
+mod receive_plain;
 pub mod registers;
 mod rss;
 pub mod statistics;
 pub mod strict;
 mod transmit;
+mod verdict;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,7 @@
 //! The receive path (section 7.1): from the wire through the filters into a ring.
 //!
-//! The plain case, one queue and a frame that fits one buffer, is a loop of its own: payloads
-//! first, then write-backs several to a cache line, in ring order. Everything else goes frame by
-//! frame.
+//! Frames that fit one buffer, with nothing to strip, have loops of their own (`receive_plain`).
+//! Everything else goes frame by frame, here.
 //!
 //! Invariant: descriptors are written back in ring order, each after its payload; a descriptor
 //! beyond the tail is never touched.
@@ -10,16 +9,17 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use super::describe::{describe, plain_frame};
+use super::describe::describe;
 use super::descriptor::{self as d, Received};
 use super::device::{BATCH, Core, cell};
 use super::faults::FaultKind;
 use super::filters::Accepted;
+use super::receive_plain::Stop;
 use super::registers::{self as r, QueueRegister};
 use super::statistics::{Batch, Counter};
 use super::strict::{Violation, Violations};
 use crate::frame::{Layout, vlan};
-use crate::memory::{Access, GuestRing};
+use crate::memory::{Access, GuestRing, Stretch};
 use crate::wire::Wire;
 
 /// Shortest frame on a cable, without frame check sequence.
@@ -45,29 +45,20 @@ pub(super) struct ReceiveQueue {
     /// EICR bit, if the queue's interrupt is allocated.
     pub cause: u32,
     /// Buffer addresses read ahead, from descriptor `head` on, and how many there are.
-    cache: [u64; BATCH],
-    cached: usize,
+    pub cache: [u64; BATCH],
+    pub cached: usize,
     /// How many of them are used.
-    used: usize,
+    pub used: usize,
+    /// Write-backs of the loop over several queues, and how many there are; none between polls.
+    pub staged: [[u64; 2]; BATCH],
+    pub pending: usize,
+    /// Where the ring is.
+    pub ring_stretch: Stretch,
     /// A tail beyond the ring was reported already.
     pub bad_tail: bool,
     /// Buffers the device owns, and how far they are known (deep checks).
     owned: HashSet<u64>,
     checked: u32,
-}
-
-/// Why the plain loop ended.
-enum Stop {
-    /// No frame is due.
-    Idle,
-    /// A full batch.
-    Full,
-    /// What was read ahead is used up.
-    Again,
-    /// There is a frame, but no descriptor.
-    Empty,
-    /// The next frame, or the ring, needs the long way.
-    Special,
 }
 
 impl ReceiveQueue {
@@ -89,11 +80,13 @@ impl ReceiveQueue {
         }
     }
 
-    fn available(&self) -> u32 {
+    #[inline(always)]
+    pub fn available(&self) -> u32 {
         distance(self.head, self.tail, self.count)
     }
 
-    fn advance(&mut self, by: u32) {
+    #[inline(always)]
+    pub fn advance(&mut self, by: u32) {
         self.head = wrapped(self.head + by, self.count);
     }
 
@@ -101,17 +94,6 @@ impl ReceiveQueue {
     fn forget(&mut self) {
         self.cached = 0;
         self.used = 0;
-    }
-
-    /// Reads descriptors ahead, as silicon does into its descriptor cache. Call with all used.
-    fn read_ahead(&mut self, access: &Access<'_>, ring: &GuestRing<'_>) {
-        self.used = 0;
-        self.cached = (self.available() as usize).min(BATCH);
-        for (ahead, cached) in self.cache[..self.cached].iter_mut().enumerate() {
-            let [address, _] = ring.read(wrapped(self.head + ahead as u32, self.count));
-            access.prefetch_write(address);
-            *cached = address;
-        }
     }
 }
 
@@ -139,10 +121,7 @@ impl Core {
         wire: &mut W,
         now_ns: u64,
     ) -> usize {
-        let plain = self.plan.steering.is_none()
-            && self.plan.strip_crc
-            && !self.faults.any()
-            && !self.strict_deep;
+        let plain = self.plan.strip_crc && !self.faults.any() && !self.strict_deep;
         let mut work = 0;
         while work < BATCH {
             if plain {
@@ -161,84 +140,6 @@ impl Core {
             work += 1;
         }
         work
-    }
-
-    /// The plain loop: queue 0, one buffer a frame, nothing to strip or to look up.
-    #[inline(always)]
-    fn receive_plain<W: Wire>(
-        &mut self,
-        access: &Access<'_>,
-        wire: &mut W,
-        now_ns: u64,
-        limit: usize,
-    ) -> (usize, Stop) {
-        let queue = &mut self.receive[0];
-        if !queue.enabled || queue.stopped || !queue.advanced {
-            return (0, Stop::Special);
-        }
-        let Some(ring) = access.ring(queue.base, queue.count) else {
-            return (0, Stop::Special);
-        };
-        let tail = r::receive_offset(0, QueueRegister::Tail);
-        if queue.used == queue.cached {
-            if wire.peek(now_ns).is_none() {
-                return (0, Stop::Idle);
-            }
-            if let Some(tail) = cell(&*self.cells, tail) {
-                let tail = tail.load(Ordering::Acquire);
-                if tail >= queue.count {
-                    return (0, Stop::Special);
-                }
-                queue.tail = tail;
-            }
-            queue.read_ahead(access, &ring);
-            if queue.cached == 0 {
-                return (0, Stop::Empty);
-            }
-        }
-        let longest = queue.buffer_size.min(self.plan.max_frame);
-        let plan = &self.plan;
-        let staged = &mut self.staged;
-        let mut batch = Batch::default();
-        let mut frames = 0;
-        let addresses = &queue.cache[queue.used..queue.cached];
-        let full = limit.min(addresses.len());
-        let stop = loop {
-            if frames == full {
-                break if frames == limit {
-                    Stop::Full
-                } else {
-                    Stop::Again
-                };
-            }
-            let Some(frame) = wire.peek(now_ns) else {
-                break Stop::Idle;
-            };
-            let Some(kind) = plain_frame(frame, plan, longest) else {
-                break Stop::Special;
-            };
-            let Some(buffer) = access.slice(addresses[frames], frame.len()) else {
-                break Stop::Special;
-            };
-            buffer.write(frame);
-            batch.add(frame);
-            staged[frames] = kind.words(frame.len());
-            frames += 1;
-            wire.consume();
-        };
-        queue.used += frames;
-        for (index, words) in staged[..frames].iter().enumerate() {
-            ring.write(wrapped(queue.head + index as u32, queue.count), *words);
-        }
-        if frames > 0 {
-            queue.advance(frames as u32);
-            (self.statistics).received(queue.statistics_set, &batch, batch.bytes);
-            if queue.cause != 0 {
-                let cause = queue.cause;
-                self.raise(cause);
-            }
-        }
-        (frames, stop)
     }
 
     /// The long way, for one frame. `false`: there is none, or it has to wait.

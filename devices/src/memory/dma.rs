@@ -64,9 +64,18 @@ impl SimDma {
     /// # Errors
     /// [`WindowError::Reserve`] when the address space is limited.
     pub fn new() -> Result<Self, WindowError> {
+        Self::with_room(WINDOW - FIRST_IOVA)
+    }
+
+    /// As [`new`](Self::new), with room for `bytes` bytes of memory instead of 64 GiB: for where
+    /// address space is scarce.
+    ///
+    /// # Errors
+    /// [`WindowError::Reserve`] when it is scarcer still.
+    pub fn with_room(bytes: u64) -> Result<Self, WindowError> {
         Ok(Self {
             shared: Arc::new(Shared {
-                window: Arc::new(GuestMemory::new(WINDOW)?),
+                window: Arc::new(GuestMemory::new(FIRST_IOVA + bytes.min(WINDOW))?),
                 regions: Mutex::new(Regions {
                     taken: Vec::new(),
                     next: FIRST_IOVA / CHUNK,
@@ -180,8 +189,8 @@ impl Regions {
             reason,
         };
         let chunks = bytes / CHUNK;
-        let first = self.find(chunks).ok_or_else(|| {
-            out_of_memory("the software devices' 64 GiB window is full; free some".into())
+        let first = self.find(chunks, &shared.window).ok_or_else(|| {
+            out_of_memory("the software devices' window is full; free some".into())
         })?;
         let iova = first * CHUNK;
         let huge = match map_file(&shared.window, iova, bytes, libc::MFD_HUGETLB) {
@@ -203,12 +212,13 @@ impl Regions {
         Ok((iova, huge))
     }
 
-    fn find(&self, chunks: u64) -> Option<u64> {
-        self.find_from(self.next, chunks)
-            .or_else(|| self.find_from(FIRST_IOVA / CHUNK, chunks))
+    fn find(&self, chunks: u64, window: &GuestMemory) -> Option<u64> {
+        let end = window.limit() / CHUNK;
+        self.find_from(self.next, chunks, end)
+            .or_else(|| self.find_from(FIRST_IOVA / CHUNK, chunks, end))
     }
 
-    fn find_from(&self, from: u64, chunks: u64) -> Option<u64> {
+    fn find_from(&self, from: u64, chunks: u64, end: u64) -> Option<u64> {
         let mut candidate = from;
         for &(start, len) in &self.taken {
             if candidate + chunks <= start {
@@ -216,7 +226,7 @@ impl Regions {
             }
             candidate = candidate.max(start + len);
         }
-        (candidate + chunks <= WINDOW / CHUNK).then_some(candidate)
+        (candidate + chunks <= end).then_some(candidate)
     }
 
     fn remove(&mut self, window: &GuestMemory, iova: u64) {

@@ -13,4 +13,6 @@ mod window;
 
 pub use bar::{BarCells, Trap, TrappedBar};
 pub use dma::{DmaFacts, SimDma};
-pub use window::{Access, CHUNK, GuestMemory, GuestRing, GuestSlice, PAGE, WindowError};
+pub use window::{
+    Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Stretch, WindowError,
+};

@@ -77,7 +77,14 @@ pub struct GuestMemory {
     valid: Box<[AtomicU64]>,
     /// Read while a device works, written while a region is made unreachable.
     quiesce: RwLock<()>,
+    /// Number of the map's present state: no other state of any map has it.
+    version: AtomicU64,
 }
+
+/// Numbers for states of maps; zero is none.
+static VERSIONS: AtomicU64 = AtomicU64::new(1);
+/// Words of the map a stretch is followed through, each way: 8 MiB.
+const STRETCH_WORDS: usize = 32;
 
 // SAFETY: `base` is an address range this value owns; what lies in it is only reached by the
 // opaque copies and atomics of this module.
@@ -122,6 +129,7 @@ impl GuestMemory {
             reserved: (address as usize, bytes as usize),
             valid: valid.into_boxed_slice(),
             quiesce: RwLock::new(()),
+            version: AtomicU64::new(VERSIONS.fetch_add(1, Ordering::Relaxed)),
         })
     }
 
@@ -233,7 +241,9 @@ impl GuestMemory {
         }
     }
 
+    /// Call with `quiesce` held for writing.
     fn set_pages(&self, iova: u64, len: u64, reachable: bool) {
+        (self.version).store(VERSIONS.fetch_add(1, Ordering::Relaxed), Ordering::Release);
         for page in iova / PAGE..(iova + len) / PAGE {
             if let Some(word) = self.valid.get((page / 64) as usize) {
                 let bit = 1 << (page % 64);
@@ -244,6 +254,40 @@ impl GuestMemory {
                 }
             }
         }
+    }
+
+    fn map_word(&self, index: usize) -> u64 {
+        (self.valid.get(index)).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// The pages around `page` that all exist, not too far away: first, and how many.
+    fn pages_around(&self, page: u64) -> (u64, u64) {
+        let (index, bit) = ((page / 64) as usize, page % 64);
+        let word = self.map_word(index);
+        let mut below = u64::from((word << (63 - bit)).leading_ones());
+        let mut above = u64::from((word >> bit).trailing_ones());
+        if below == 0 {
+            return (page, 0);
+        }
+        if below == bit + 1 {
+            for index in (index.saturating_sub(STRETCH_WORDS)..index).rev() {
+                let more = self.map_word(index).leading_ones();
+                below += u64::from(more);
+                if more < 64 {
+                    break;
+                }
+            }
+        }
+        if above == 64 - bit {
+            for index in index + 1..=index + STRETCH_WORDS {
+                let more = self.map_word(index).trailing_ones();
+                above += u64::from(more);
+                if more < 64 {
+                    break;
+                }
+            }
+        }
+        (page + 1 - below, below + above - 1)
     }
 
     #[inline(always)]
@@ -289,6 +333,32 @@ impl Access<'_> {
             len,
             access: PhantomData,
         })
+    }
+
+    /// Memory around `address`, for many accesses near each other. What `remembered` holds from an
+    /// earlier call is used again while it is still true.
+    #[inline(always)]
+    pub fn stretch(&self, remembered: &mut Stretch, address: u64) -> Nearby<'_> {
+        let version = self.memory.version.load(Ordering::Acquire);
+        let known = version == remembered.version
+            && address.wrapping_sub(remembered.start) < remembered.len;
+        if !known {
+            self.look_around(remembered, version, address);
+        }
+        Nearby {
+            access: self,
+            stretch: *remembered,
+        }
+    }
+
+    #[inline(never)]
+    fn look_around(&self, remembered: &mut Stretch, version: u64, address: u64) {
+        let (first, pages) = self.memory.pages_around(address / PAGE);
+        *remembered = Stretch {
+            version,
+            start: first * PAGE,
+            len: pages * PAGE,
+        };
     }
 
     #[inline(never)]
@@ -346,6 +416,63 @@ impl Access<'_> {
     }
 }
 
+/// A stretch of bus addresses that all existed when it was looked at. Worth keeping from poll to
+/// poll: whether it is still true costs one comparison.
+#[derive(Clone, Copy, Default)]
+pub struct Stretch {
+    /// State of the map it was found in.
+    version: u64,
+    start: u64,
+    len: u64,
+}
+
+/// The memory of an [`Access`], with a stretch of it known to exist: addresses in there are
+/// translated without a look at the map.
+#[derive(Clone, Copy)]
+pub struct Nearby<'a> {
+    access: &'a Access<'a>,
+    /// True for as long as the access lives: the map does not change meanwhile.
+    stretch: Stretch,
+}
+
+impl<'a> Nearby<'a> {
+    /// What [`Access::slice`] gives.
+    #[inline(always)]
+    pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'a>> {
+        let offset = address.wrapping_sub(self.stretch.start);
+        let bytes = len as u64;
+        if bytes == 0 || bytes > self.stretch.len || offset > self.stretch.len - bytes {
+            return self.elsewhere(address, len);
+        }
+        // SAFETY: `len` bytes at `address` are in the stretch, all of which exists in the window.
+        let start = unsafe { self.access.memory.base.add(address as usize) };
+        Some(GuestSlice {
+            start,
+            len,
+            access: PhantomData,
+        })
+    }
+
+    #[inline(never)]
+    fn elsewhere(&self, address: u64, len: usize) -> Option<GuestSlice<'a>> {
+        self.access.slice(address, len)
+    }
+
+    /// What [`Access::ring`] gives.
+    #[inline(always)]
+    pub fn ring(&self, address: u64, count: u32) -> Option<GuestRing<'a>> {
+        if !address.is_multiple_of(16) {
+            return None;
+        }
+        let memory = self.slice(address, count as usize * 16)?;
+        Some(GuestRing {
+            start: memory.start.cast(),
+            count,
+            access: PhantomData,
+        })
+    }
+}
+
 /// Bytes of a driver's memory: copied in and out, never borrowed.
 #[derive(Clone, Copy)]
 pub struct GuestSlice<'a> {
@@ -383,6 +510,9 @@ impl GuestSlice<'_> {
     }
 }
 
+/// Descriptors in a cache line.
+const PER_LINE: usize = 4;
+
 /// A descriptor ring in a driver's memory: 16-byte descriptors as two 64-bit words each.
 #[derive(Clone, Copy)]
 pub struct GuestRing<'a> {
@@ -391,7 +521,19 @@ pub struct GuestRing<'a> {
     access: PhantomData<&'a GuestMemory>,
 }
 
-impl GuestRing<'_> {
+impl<'a> GuestRing<'a> {
+    /// Descriptors from `index` on: `limit`, or as many as come before the ring's end.
+    #[inline(always)]
+    pub fn run(&self, index: u32, limit: usize) -> &'a [[AtomicU64; 2]] {
+        let count = ((self.count.saturating_sub(index)) as usize).min(limit);
+        if count == 0 {
+            return &[];
+        }
+        // SAFETY: `Access::ring` checked `self.count` aligned descriptors, which exist while the
+        // access lives; `index + count` is no more. Both sides use atomics.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(index as usize), count) }
+    }
+
     /// How many descriptors the ring has.
     #[inline(always)]
     pub fn count(&self) -> u32 {
@@ -429,11 +571,12 @@ impl GuestRing<'_> {
         self.words(index)[1].store(word, Ordering::Release);
     }
 
-    /// Tells the processor that descriptor `index` is about to be read and written.
+    /// Tells the processor that `count` descriptors from `index` on are about to be written, as far
+    /// as the ring's end.
     #[inline(always)]
-    pub fn prefetch(&self, index: u32) {
-        if index < self.count {
-            copy::prefetch_write(std::ptr::from_ref(self.words(index)).cast());
+    pub fn prefetch(&self, index: u32, count: usize) {
+        for line in self.run(index, count).chunks(PER_LINE) {
+            copy::prefetch_write(line.as_ptr().cast());
         }
     }
 }

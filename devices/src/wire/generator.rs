@@ -7,13 +7,17 @@
 
 use super::pace::Pace;
 use super::sink::Sink;
-use super::stamp::{Flow, HEAD, Head, Pattern, fill_udp_checksum};
-use super::{LinkSwitch, MAX_FRAME, Rate, Wire, WireError, WireReport};
+use super::stamp::{Flow, HEAD, Head, Pattern, Place, fill_udp_checksum};
+use super::{Intake, LinkSwitch, MAX_FRAME, Rate, Wire, WireError, WireReport};
 
 /// Bytes of frame check sequence, part of a frame's size as the field gives it.
 const FCS: usize = 4;
 /// Bytes of templates, so that they stay in the first-level cache with whatever else is there.
 const RING_BYTES: usize = 8192;
+/// Frames stamped at a time.
+const BURST: usize = 32;
+/// Bytes from one short template to the next.
+const SHORT: usize = 64;
 
 /// What a generator makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +72,11 @@ pub struct GenWire {
     next_flow: usize,
     pattern: Pattern,
     udp_checksum: bool,
-    /// Frames are stamped with nothing else to do: 60 bytes, no UDP checksum.
-    plain: bool,
+    /// What there is of each template if frames are 60 bytes without UDP checksum and flows are so
+    /// few that each has templates of its own; else empty.
+    places: Box<[Place]>,
+    /// How many templates each flow has then.
+    rounds: usize,
     drops: bool,
     /// Frames still to stamp.
     remaining: u64,
@@ -106,11 +113,27 @@ impl GenWire {
         head[..6].copy_from_slice(&options.destination);
         head[6..12].copy_from_slice(&options.source);
         let flow = |flow| Flow::new(options.generator, flow as u16, length, &mut head);
-        let flows = (0..options.flows).map(flow).collect();
-        let mut ring = vec![0; stride * (RING_BYTES / stride).clamp(2, 32)].into_boxed_slice();
+        let flows: Box<[Flow]> = (0..options.flows).map(flow).collect();
+        let plain = length == HEAD && !options.udp_checksum;
+        let own = plain && flows.len() * SHORT <= RING_BYTES;
+        let rounds = if own { BURST.div_ceil(flows.len()) } else { 0 };
+        let templates = if own {
+            flows.len() * rounds
+        } else {
+            (RING_BYTES / stride).clamp(2, BURST)
+        };
+        let mut ring = vec![0; stride * templates].into_boxed_slice();
         for template in ring.chunks_exact_mut(stride) {
             template[..HEAD].copy_from_slice(&head);
         }
+        let places = ring.as_chunks_mut::<SHORT>().0.iter_mut().enumerate();
+        let places = (places.take(flows.len() * rounds))
+            .filter_map(|(number, template)| {
+                let flow = &flows[number % flows.len()];
+                let first = (number / flows.len()) as u64;
+                Some(Place::new(flow, first, template.first_chunk_mut()?))
+            })
+            .collect();
         Ok(Self {
             link: LinkSwitch::new(),
             pace: Pace::new(options.rate, options.size),
@@ -123,7 +146,8 @@ impl GenWire {
             next_flow: 0,
             pattern: Pattern::new(),
             udp_checksum: options.udp_checksum,
-            plain: length == HEAD && !options.udp_checksum,
+            places,
+            rounds,
             drops: options.rate != Rate::Max,
             remaining: options.frames.unwrap_or(u64::MAX),
             endless: options.frames.is_none(),
@@ -135,16 +159,54 @@ impl GenWire {
     }
 
     /// Stamps the next burst.
-    #[inline(never)]
+    #[inline]
     fn stamp(&mut self) {
+        if self.places.is_empty() {
+            self.stamp_any();
+        } else {
+            self.stamp_places();
+        }
+    }
+
+    /// Stamps the templates after those of the last burst.
+    #[inline]
+    fn stamp_places(&mut self) {
+        let begin = if self.stamped == self.ring.len() {
+            0
+        } else {
+            self.stamped
+        };
+        let left = self.remaining.min(BURST as u64) as usize;
+        let first = begin / SHORT;
+        let templates = self.ring.as_chunks_mut::<SHORT>().0.iter_mut().skip(first);
+        let places = self.places.iter_mut().skip(first);
+        let mut burst = 0;
+        for (template, place) in templates.zip(places).take(left) {
+            if let Some(head) = template.first_chunk_mut() {
+                place.stamp(head, self.rounds as u64);
+            }
+            burst += 1;
+        }
+        self.ready = begin;
+        self.stamped = begin + burst * SHORT;
+        self.issue(burst);
+    }
+
+    fn issue(&mut self, frames: usize) {
+        self.issued += frames as u64;
+        if !self.endless {
+            self.remaining -= frames as u64;
+        }
+    }
+
+    /// Stamps whatever templates with the next flows' frames.
+    #[inline(never)]
+    fn stamp_any(&mut self) {
         let places = self.ring.len() / self.stride;
         let burst = self.remaining.min(places as u64) as usize;
         self.ready = 0;
         self.stamped = burst * self.stride;
-        self.issued += burst as u64;
-        if !self.endless {
-            self.remaining -= burst as u64;
-        }
+        self.issue(burst);
         let mut flow = self.next_flow;
         for template in self.ring.chunks_exact_mut(self.stride).take(burst) {
             let Some(head) = template.first_chunk_mut::<HEAD>() else {
@@ -156,9 +218,6 @@ impl GenWire {
             } else {
                 flow + 1
             };
-            if self.plain {
-                continue;
-            }
             let frame = &mut template[..self.length];
             self.pattern.fill(sequence, &mut frame[HEAD..]);
             if self.udp_checksum {
@@ -166,6 +225,34 @@ impl GenWire {
             }
         }
         self.next_flow = flow;
+    }
+}
+
+impl GenWire {
+    /// Hands stamped frames over, at most `limit`, and returns how many were taken.
+    #[inline(always)]
+    fn hand_over<I: Intake>(&mut self, limit: usize, intake: &mut I) -> usize {
+        let mut taken = 0;
+        let stamped = self.ring.get(self.ready..self.stamped).unwrap_or_default();
+        if self.places.is_empty() {
+            let frames = stamped.chunks_exact(self.stride).take(limit);
+            for frame in frames.filter_map(|template| template.get(..self.length)) {
+                if !intake.take(frame) {
+                    break;
+                }
+                taken += 1;
+            }
+        } else {
+            // The same, of a length known beforehand.
+            for template in stamped.as_chunks::<SHORT>().0.iter().take(limit) {
+                if !intake.take(&template[..HEAD]) {
+                    break;
+                }
+                taken += 1;
+            }
+        }
+        self.ready += taken * self.stride;
+        taken
     }
 }
 
@@ -196,7 +283,29 @@ impl Wire for GenWire {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    fn deliver<I: Intake>(&mut self, now_ns: u64, limit: usize, intake: &mut I) -> usize {
+        if !self.link.is_up() {
+            self.pace.stop();
+            return 0;
+        }
+        let due = self.pace.due_many(now_ns, limit);
+        let mut taken = 0;
+        while taken < due {
+            if self.ready == self.stamped {
+                self.stamp();
+            }
+            let some = self.hand_over(due - taken, intake);
+            taken += some;
+            if some == 0 || self.ready != self.stamped {
+                break;
+            }
+        }
+        self.pace.advance_many(taken);
+        taken
+    }
+
+    #[inline(always)]
     fn transmit(&mut self, _now_ns: u64, frame: &[u8]) -> bool {
         self.received += 1;
         self.received_bytes += frame.len() as u64;

@@ -73,15 +73,51 @@ impl Pace {
         true
     }
 
+    /// How many frames are due, at most `limit`.
+    #[inline]
+    pub(super) fn due_many(&mut self, now_ns: u64, limit: usize) -> usize {
+        if limit == 0 || !self.due(now_ns) {
+            return 0;
+        }
+        if self.period_ns | self.remainder == 0 {
+            return limit;
+        }
+        let (mut next_ns, mut carried) = (self.next_ns, self.carried);
+        let mut frames = 0;
+        while frames < limit && next_ns <= now_ns {
+            (next_ns, carried) = self.after(next_ns, carried);
+            frames += 1;
+        }
+        frames
+    }
+
+    /// The next `frames` frames are on their way.
+    #[inline]
+    pub(super) fn advance_many(&mut self, frames: usize) {
+        if self.period_ns | self.remainder != 0 {
+            (0..frames).for_each(|_| self.advance());
+        }
+    }
+
     /// The next frame is on its way.
     #[inline]
     pub(super) fn advance(&mut self) {
-        self.next_ns += self.period_ns;
-        self.carried += self.remainder;
-        if self.carried >= self.denominator {
-            self.carried -= self.denominator;
-            self.next_ns += 1;
-        }
+        (self.next_ns, self.carried) = self.after(self.next_ns, self.carried);
+    }
+
+    /// When the frame is due that follows one due at `next_ns`, with `carried` left over.
+    #[inline(always)]
+    fn after(&self, next_ns: u64, carried: u64) -> (u64, u64) {
+        let carried = carried + self.remainder;
+        let whole = carried >= self.denominator;
+        (
+            next_ns + self.period_ns + u64::from(whole),
+            if whole {
+                carried - self.denominator
+            } else {
+                carried
+            },
+        )
     }
 
     /// Without a link nothing is sent and nothing is owed.
@@ -144,6 +180,30 @@ mod tests {
             let mut pace = Pace::new(Rate::MilliFps(milli_fps), 64);
             due_until(&mut pace, 0);
             assert_eq!(due_until(&mut pace, 1_000_000_000), frames, "{milli_fps}");
+        }
+    }
+
+    #[test]
+    fn many_at_once_are_as_many_as_one_by_one() {
+        for rate in [
+            Rate::Line,
+            Rate::Max,
+            Rate::MilliFps(14_880_952_381),
+            Rate::MilliFps(777),
+        ] {
+            let (mut single, mut burst) = (Pace::new(rate, 73), Pace::new(rate, 73));
+            let mut now = 1;
+            for step in 0..2000_u64 {
+                now += step.wrapping_mul(step) % 4096;
+                let mut frames = 0;
+                while frames < 32 && single.due(now) {
+                    single.advance();
+                    frames += 1;
+                }
+                let due = burst.due_many(now, 32);
+                burst.advance_many(due);
+                assert_eq!(due, frames, "{rate:?} at {now}");
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! be reordered or a duplicate.
 
 use super::WireErrors;
-use super::stamp::{Mark, Pattern};
+use super::stamp::{HEAD, Known, Mark, Pattern, names};
 
 /// Numbers remembered behind the newest.
 const WINDOW: u64 = 64;
@@ -14,13 +14,13 @@ const WINDOW: u64 = 64;
 #[derive(Debug)]
 pub(super) struct Sink {
     pattern: Pattern,
-    generators: Vec<Generator>,
-    /// Where in `generators` the last frame's is.
-    last: usize,
+    /// The last frame's generator, and all others.
+    current: Generator,
+    others: Vec<Generator>,
     errors: WireErrors,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Generator {
     id: u16,
     flows: Vec<Sequence>,
@@ -33,6 +33,7 @@ struct Sequence {
     next: u64,
     /// Bit n: number `next - 1 - n` has been seen.
     seen: u64,
+    known: Known,
 }
 
 impl Sink {
@@ -40,8 +41,8 @@ impl Sink {
         let errors = WireErrors::default();
         Self {
             pattern: Pattern::new(),
-            generators: Vec::new(),
-            last: 0,
+            current: Generator::default(),
+            others: Vec::new(),
             errors,
         }
     }
@@ -51,25 +52,42 @@ impl Sink {
     }
 
     /// Verifies one frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, frame: &[u8]) {
+        if let Some((head, [])) = frame.split_first_chunk::<HEAD>() {
+            let (generator, flow) = names(head);
+            if generator == self.current.id
+                && let Some(seen) = self.current.flows.get_mut(usize::from(flow))
+                && seen.known.is(head, seen.next)
+            {
+                seen.in_order();
+                return;
+            }
+        }
+        self.look(frame);
+    }
+
+    /// Verifies a frame that is not simply the next one of a flow.
+    #[inline(never)]
+    fn look(&mut self, frame: &[u8]) {
         match self.pattern.inspect(frame) {
             Mark::Intact {
                 generator,
                 flow,
                 sequence,
             } => {
-                let known = match self.generators.get_mut(self.last) {
-                    Some(last) if last.id == generator => last.flows.get_mut(usize::from(flow)),
-                    _ => None,
-                };
-                let seen = match known {
-                    Some(known) => known,
-                    None => find(&mut self.generators, &mut self.last, generator, flow),
-                };
+                if self.current.id != generator {
+                    self.turn_to(generator);
+                }
+                let flows = &mut self.current.flows;
+                let flow = usize::from(flow);
+                if flows.len() <= flow {
+                    flows.resize(flow + 1, Sequence::default());
+                }
+                let seen = &mut flows[flow];
                 if seen.next == sequence {
-                    seen.next += 1;
-                    seen.seen = seen.seen << 1 | 1;
+                    seen.in_order();
+                    seen.known = Known::learn(frame);
                 } else {
                     seen.out_of_order(sequence, &mut self.errors);
                 }
@@ -78,35 +96,28 @@ impl Sink {
             Mark::Foreign => self.errors.foreign += 1,
         }
     }
-}
 
-/// The flow's entry, made if it is new.
-#[cold]
-fn find<'g>(
-    generators: &'g mut Vec<Generator>,
-    last: &mut usize,
-    id: u16,
-    flow: u16,
-) -> &'g mut Sequence {
-    *last = generators
-        .iter()
-        .position(|generator| generator.id == id)
-        .unwrap_or_else(|| {
-            generators.push(Generator {
+    /// Makes generator `id` the current one.
+    fn turn_to(&mut self, id: u16) {
+        let position = self.others.iter().position(|other| other.id == id);
+        let next = match position {
+            Some(position) => self.others.swap_remove(position),
+            None => Generator {
                 id,
                 flows: Vec::new(),
-            });
-            generators.len() - 1
-        });
-    let flows = &mut generators[*last].flows;
-    let flow = usize::from(flow);
-    if flows.len() <= flow {
-        flows.resize(flow + 1, Sequence::default());
+            },
+        };
+        self.others.push(std::mem::replace(&mut self.current, next));
     }
-    &mut flows[flow]
 }
 
 impl Sequence {
+    #[inline(always)]
+    fn in_order(&mut self) {
+        self.next += 1;
+        self.seen = self.seen << 1 | 1;
+    }
+
     #[cold]
     fn out_of_order(&mut self, sequence: u64, errors: &mut WireErrors) {
         if sequence >= self.next {

@@ -108,6 +108,82 @@ impl Flow {
     }
 }
 
+/// A template that is one flow's for good: stamping it anew changes its number and check word only.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    sum: u64,
+    sequence: u64,
+}
+
+impl Place {
+    /// Makes `head` a template of `flow`'s, whose first frame has this sequence number.
+    pub(super) fn new(flow: &Flow, sequence: u64, head: &mut Head) -> Self {
+        let mut flow = *flow;
+        flow.sequence = sequence;
+        flow.stamp(head);
+        Self {
+            sum: flow.sum,
+            sequence,
+        }
+    }
+
+    /// Stamps the place's template as its next frame; the one after it comes `step` frames of the
+    /// flow later.
+    #[inline(always)]
+    pub(super) fn stamp(&mut self, head: &mut Head, step: u64) {
+        let sequence = self.sequence;
+        self.sequence += step;
+        head[48..56].copy_from_slice(&sequence.to_le_bytes());
+        head[56..60].copy_from_slice(&check_word(self.sum, sequence).to_le_bytes());
+    }
+}
+
+/// What frames of a flow have in common, once one was found intact: the next ones are known by it.
+/// Frames with a UDP checksum are not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Known {
+    /// Bytes 12 to 44.
+    bytes: [u8; 32],
+    sum: u64,
+    /// Zero: nothing is known.
+    length: u32,
+}
+
+impl Known {
+    /// Learns from an intact frame.
+    pub(super) fn learn(frame: &[u8]) -> Self {
+        match frame.first_chunk::<HEAD>() {
+            Some(head) if half(head, 40) == 0 && frame.len() == HEAD => {
+                let mut bytes = [0; 32];
+                bytes.copy_from_slice(&head[12..44]);
+                Self {
+                    bytes,
+                    sum: flow_sum(head),
+                    length: HEAD as u32,
+                }
+            }
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether `head`, of the flow and generator that this was learned from, is a whole frame,
+    /// intact and number `sequence`.
+    #[inline(always)]
+    pub(super) fn is(&self, head: &Head, sequence: u64) -> bool {
+        self.length == HEAD as u32
+            && head[12..44] == self.bytes
+            && word(head, 48) == sequence
+            && u32::from_le_bytes([head[56], head[57], head[58], head[59]])
+                == check_word(self.sum, sequence)
+    }
+}
+
+/// Generator and flow that a frame names; whether it is one's at all is to be seen.
+#[inline(always)]
+pub(super) fn names(head: &Head) -> (u16, u16) {
+    (half(head, 44), half(head, 46))
+}
+
 /// Fills in the UDP checksum of a stamped frame.
 pub(super) fn fill_udp_checksum(frame: &mut [u8]) {
     let length = (frame.len() - 34) as u16;
