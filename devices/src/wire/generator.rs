@@ -178,14 +178,13 @@ impl GenWire {
         };
         let left = self.remaining.min(BURST as u64) as usize;
         let first = begin / SHORT;
-        let templates = self.ring.as_chunks_mut::<SHORT>().0.iter_mut().skip(first);
-        let places = self.places.iter_mut().skip(first);
-        let mut burst = 0;
-        for (template, place) in templates.zip(places).take(left) {
-            if let Some(head) = template.first_chunk_mut() {
-                place.stamp(head, self.rounds as u64);
-            }
-            burst += 1;
+        let (templates, _) = self.ring.as_chunks_mut::<SHORT>();
+        let burst = left.min(templates.len() - first);
+        let templates = &mut templates[first..first + burst];
+        let places = &mut self.places[first..first + burst];
+        let step = self.rounds as u64;
+        for (template, place) in templates.iter_mut().zip(places) {
+            place.stamp(template, step);
         }
         self.ready = begin;
         self.stamped = begin + burst * SHORT;
