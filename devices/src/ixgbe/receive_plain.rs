@@ -6,8 +6,6 @@
 //!
 //! Invariant: a loop ends before the first frame, descriptor or ring it cannot handle whole.
 
-use std::iter::Zip;
-use std::slice;
 use std::sync::atomic::Ordering;
 
 use super::describe::word;
@@ -17,7 +15,7 @@ use super::registers::{self as r, QueueRegister};
 use super::statistics::Batch;
 use super::verdict::Verdicts;
 use crate::memory::{Access, GuestRing, Nearby};
-use crate::wire::{Intake, Wire};
+use crate::wire::{Intake, ShortFrame, Wire};
 
 /// Queues RSS spreads over.
 const STEERED: usize = 16;
@@ -82,7 +80,9 @@ impl Core {
         let full = limit.min(addresses.len());
         let mut intake = Single {
             memory: access.stretch(&mut self.buffers, addresses[0]),
-            slots: addresses.iter().zip(&mut self.staged),
+            addresses,
+            staged: &mut self.staged,
+            frames: 0,
             gate: Gate::new(&self.plan, queue.buffer_size),
             verdicts: &mut self.verdicts,
             batch: Batch::default(),
@@ -265,13 +265,6 @@ impl<'a> Gate<'a> {
         }
     }
 
-    /// Whether a frame that begins with `head` passes, and is of those most often seen: addressed
-    /// to the same port as the last.
-    #[inline(always)]
-    fn same(&self, head: &[u8; MIN_FRAME]) -> bool {
-        word(head, 0) << 16 == self.passed
-    }
-
     /// Whether a frame passes the filters plainly.
     #[inline(always)]
     fn passes(&mut self, head: &[u8; MIN_FRAME], len: usize) -> bool {
@@ -288,7 +281,9 @@ impl<'a> Gate<'a> {
 struct Single<'a> {
     memory: Nearby<'a>,
     /// Where frames go, and what is said of them.
-    slots: Zip<slice::Iter<'a, u64>, slice::IterMut<'a, [u64; 2]>>,
+    addresses: &'a [u64],
+    staged: &'a mut [[u64; 2]; BATCH],
+    frames: usize,
     gate: Gate<'a>,
     verdicts: &'a mut Verdicts,
     batch: Batch,
@@ -298,17 +293,6 @@ struct Single<'a> {
 }
 
 impl Single<'_> {
-    /// The frames most often seen, of a length known beforehand.
-    #[inline(always)]
-    fn take_shortest(&mut self, frame: &[u8; MIN_FRAME]) -> Option<()> {
-        let verdict = self.verdicts.of(frame, frame, self.gate.plan)?;
-        let (&address, staged) = self.slots.next()?;
-        self.memory.slice(address, MIN_FRAME)?.write(frame);
-        *staged = verdict.words;
-        self.shortest += 1;
-        Some(())
-    }
-
     /// Counts what was not counted frame by frame.
     fn settle(&mut self) {
         self.batch.frames += self.shortest;
@@ -321,31 +305,58 @@ impl Single<'_> {
         self.shortest = 0;
     }
 
-    #[inline(never)]
-    fn take_any(&mut self, frame: &[u8]) -> Option<()> {
+    fn try_take(&mut self, frame: &[u8]) -> Option<()> {
         self.settle();
         let head = frame.first_chunk::<MIN_FRAME>()?;
         if !self.gate.passes(head, frame.len()) {
             return None;
         }
         let verdict = self.verdicts.of(head, frame, self.gate.plan)?;
-        let (&address, staged) = self.slots.next()?;
+        let &address = self.addresses.get(self.frames)?;
+        let staged = self.staged.get_mut(self.frames)?;
         self.memory.slice(address, frame.len())?.write(frame);
         *staged = verdict.words;
         self.batch.add(frame);
+        self.frames += 1;
         Some(())
     }
 }
 
 impl Intake for Single<'_> {
-    #[inline(always)]
+    #[inline]
     fn take(&mut self, frame: &[u8]) -> bool {
-        let taken = match <&[u8; MIN_FRAME]>::try_from(frame) {
-            Ok(frame) if self.gate.same(frame) => self.take_shortest(frame),
-            _ => self.take_any(frame),
-        };
-        self.special |= taken.is_none();
-        taken.is_some()
+        let taken = self.try_take(frame).is_some();
+        self.special |= !taken;
+        taken
+    }
+
+    /// Frames like those before: to the same port, with a verdict that is known.
+    #[inline(always)]
+    fn take_short(&mut self, frames: &[ShortFrame]) -> usize {
+        let (memory, verdicts) = (self.memory, &*self.verdicts);
+        let passed = self.gate.passed;
+        let addresses = self.addresses.get(self.frames..).unwrap_or_default();
+        let staged = self.staged.get_mut(self.frames..).unwrap_or_default();
+        let mut taken = 0;
+        for ((frame, &address), staged) in frames.iter().zip(addresses).zip(staged) {
+            let Some(frame) = frame.first_chunk::<MIN_FRAME>() else {
+                break;
+            };
+            if word(frame, 0) << 16 != passed {
+                break;
+            }
+            let (Some(verdict), Some(buffer)) =
+                (verdicts.known(frame), memory.within(address, MIN_FRAME))
+            else {
+                break;
+            };
+            buffer.write(frame);
+            *staged = verdict.words;
+            taken += 1;
+        }
+        self.frames += taken;
+        self.shortest += taken as u64;
+        taken
     }
 }
 

@@ -497,6 +497,13 @@ fn send_short<W: Wire>(
         payload.read(&mut slot[..len]);
         fetched += 1;
     }
+    if len == MIN_FRAME {
+        let sent = wire.transmit_short(now_ns, &slots[..fetched]);
+        for slot in &slots[..sent] {
+            batch.add(&slot[..MIN_FRAME]);
+        }
+        return sent;
+    }
     let mut sent = 0;
     for slot in slots.iter().take(fetched) {
         if !wire.transmit(now_ns, &slot[..len]) {

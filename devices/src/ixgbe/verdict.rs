@@ -59,6 +59,14 @@ impl Verdicts {
         self.entries.fill(Entry::default());
     }
 
+    /// What was said of frames like `frame` already.
+    #[inline(always)]
+    pub fn known(&self, frame: &[u8; MIN_FRAME]) -> Option<&Verdict> {
+        let entry = &self.entries[place(frame)];
+        let known = entry.key == frame[12..44] && entry.length == MIN_FRAME as u32;
+        known.then_some(&entry.verdict)
+    }
+
     /// What to say of `frame`, whose beginning is `head`; `None` if it needs the long way.
     #[inline(always)]
     pub fn of(&mut self, head: &[u8; MIN_FRAME], frame: &[u8], plan: &Plan) -> Option<&Verdict> {

@@ -8,7 +8,7 @@
 use super::pace::Pace;
 use super::sink::Sink;
 use super::stamp::{Flow, HEAD, Head, Pattern, Place, fill_udp_checksum};
-use super::{Intake, LinkSwitch, MAX_FRAME, Rate, Wire, WireError, WireReport};
+use super::{Intake, LinkSwitch, SHORT_FRAME, ShortFrame, MAX_FRAME, Rate, Wire, WireError, WireReport};
 
 /// Bytes of frame check sequence, part of a frame's size as the field gives it.
 const FCS: usize = 4;
@@ -243,11 +243,14 @@ impl GenWire {
             }
         } else {
             // The same, of a length known beforehand.
-            for template in stamped.as_chunks::<SHORT>().0.iter().take(limit) {
-                if !intake.take(&template[..HEAD]) {
-                    break;
+            let (frames, _) = stamped.as_chunks::<SHORT>();
+            let frames = &frames[..limit.min(frames.len())];
+            while taken < frames.len() {
+                taken += intake.take_short(&frames[taken..]);
+                match frames.get(taken) {
+                    Some(frame) if intake.take(&frame[..HEAD]) => taken += 1,
+                    _ => break,
                 }
-                taken += 1;
             }
         }
         self.ready += taken * self.stride;
@@ -310,6 +313,14 @@ impl Wire for GenWire {
         self.received_bytes += frame.len() as u64;
         self.sink.take(frame);
         true
+    }
+
+    #[inline(always)]
+    fn transmit_short(&mut self, _now_ns: u64, frames: &[ShortFrame]) -> usize {
+        self.received += frames.len() as u64;
+        self.received_bytes += (frames.len() * SHORT_FRAME) as u64;
+        self.sink.take_short(frames);
+        frames.len()
     }
 
     #[inline]

@@ -4,7 +4,7 @@
 //! Behind the newest number of a flow the last 64 are remembered, so that a late frame is known to
 //! be reordered or a duplicate.
 
-use super::WireErrors;
+use super::{SHORT_FRAME, ShortFrame, WireErrors};
 use super::stamp::{HEAD, Known, Mark, Pattern, names};
 
 /// Numbers remembered behind the newest.
@@ -65,6 +65,35 @@ impl Sink {
             }
         }
         self.look(frame);
+    }
+
+    /// Verifies frames of the shortest length.
+    #[inline(always)]
+    pub(super) fn take_short(&mut self, frames: &[ShortFrame]) {
+        let mut left = frames;
+        while let Some((frame, rest)) = left.get(self.in_order(left)..).and_then(<[_]>::split_first)
+        {
+            self.look(&frame[..SHORT_FRAME]);
+            left = rest;
+        }
+    }
+
+    /// How many of `frames`, from the first on, are simply the next ones of their flows.
+    #[inline(always)]
+    fn in_order(&mut self, frames: &[ShortFrame]) -> usize {
+        let id = self.current.id;
+        let flows = self.current.flows.as_mut_slice();
+        let next = |frame: &ShortFrame| {
+            let head = frame.first_chunk::<HEAD>()?;
+            let (generator, flow) = names(head);
+            let seen = flows.get_mut(usize::from(flow))?;
+            if generator != id || !seen.known.is(head, seen.next) {
+                return None;
+            }
+            seen.in_order();
+            Some(())
+        };
+        frames.iter().map_while(next).count()
     }
 
     /// Verifies a frame that is not simply the next one of a flow.
