@@ -22,7 +22,9 @@ use sumac_device::{DmaMemory, DmaSpace};
 use sumac_devices::ixgbe::registers::BAR_BYTES;
 use sumac_devices::ixgbe::{Access32, Core, Identity};
 use sumac_devices::memory::{BarCells, SimDma};
-use sumac_devices::wire::{GenOptions, GenWire, LinkSwitch, Rate, Wire, WireReport};
+use sumac_devices::wire::{
+    GenOptions, GenWire, Intake, LinkSwitch, Rate, SHORT_FRAME, ShortFrame, Wire, WireReport,
+};
 
 const RING: usize = 512;
 /// Distance of the buffers: like a packet pool's, not a power of two.
@@ -36,7 +38,7 @@ const WINDOWS: usize = 1000;
 
 /// The same frame for ever, and a sink that looks at nothing: what a device costs without a wire.
 struct Bare {
-    frame: Vec<u8>,
+    frames: [ShortFrame; 32],
     link: LinkSwitch,
     taken: u64,
 }
@@ -44,11 +46,24 @@ struct Bare {
 impl Wire for Bare {
     #[inline]
     fn peek(&mut self, _now_ns: u64) -> Option<&[u8]> {
-        Some(&self.frame)
+        Some(&self.frames[0][..SHORT_FRAME])
     }
     #[inline]
     fn consume(&mut self) {
         self.taken += 1;
+    }
+    #[inline(always)]
+    fn deliver<I: Intake>(&mut self, _now_ns: u64, limit: usize, intake: &mut I) -> usize {
+        let limit = limit.min(self.frames.len());
+        let mut taken = 0;
+        while taken < limit {
+            taken += intake.take_short(&self.frames[taken..limit]);
+            if taken == limit || !intake.take(&self.frames[taken][..SHORT_FRAME]) {
+                break;
+            }
+            taken += 1;
+        }
+        taken
     }
     #[inline]
     fn transmit(&mut self, _now_ns: u64, frame: &[u8]) -> bool {
@@ -204,9 +219,11 @@ fn generator() -> Result<GenWire, Box<dyn Error>> {
 
 fn bare() -> Result<Bare, Box<dyn Error>> {
     let mut generator = generator()?;
-    let frame = generator.peek(u64::MAX / 2).unwrap_or(&[]).to_vec();
+    let frame = generator.peek(u64::MAX / 2).ok_or("no frame")?;
+    let mut padded = [0; 64];
+    padded[..SHORT_FRAME].copy_from_slice(frame);
     Ok(Bare {
-        frame,
+        frames: [padded; 32],
         link: LinkSwitch::new(),
         taken: 0,
     })

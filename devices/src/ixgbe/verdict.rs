@@ -79,12 +79,7 @@ impl Verdicts {
     }
 
     #[inline(never)]
-    fn work_out(
-        &mut self,
-        head: &[u8; MIN_FRAME],
-        frame: &[u8],
-        plan: &Plan,
-    ) -> Option<&Verdict> {
+    fn work_out(&mut self, head: &[u8; MIN_FRAME], frame: &[u8], plan: &Plan) -> Option<&Verdict> {
         if vlan::tag(frame, plan.vlan_type).is_some() {
             return None;
         }

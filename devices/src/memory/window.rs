@@ -83,8 +83,8 @@ pub struct GuestMemory {
 
 /// Numbers for states of maps; zero is none.
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
-/// Words of the map a stretch is followed through, each way: 8 MiB.
-const STRETCH_WORDS: usize = 32;
+/// Words of the map a stretch is followed through, each way: 32 MiB, more than most packet pools.
+const STRETCH_WORDS: usize = 128;
 
 // SAFETY: `base` is an address range this value owns; what lies in it is only reached by the
 // opaque copies and atomics of this module.

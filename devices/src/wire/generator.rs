@@ -8,7 +8,9 @@
 use super::pace::Pace;
 use super::sink::Sink;
 use super::stamp::{Flow, HEAD, Head, Pattern, Place, fill_udp_checksum};
-use super::{Intake, LinkSwitch, SHORT_FRAME, ShortFrame, MAX_FRAME, Rate, Wire, WireError, WireReport};
+use super::{
+    Intake, LinkSwitch, MAX_FRAME, Rate, SHORT_FRAME, ShortFrame, Wire, WireError, WireReport,
+};
 
 /// Bytes of frame check sequence, part of a frame's size as the field gives it.
 const FCS: usize = 4;

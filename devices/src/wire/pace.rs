@@ -229,7 +229,12 @@ mod tests {
 
     #[test]
     fn many_at_once_are_as_many_as_one_by_one() {
-        for rate in [Rate::Line, Rate::Max, Rate::MilliFps(14_880_952_381), Rate::MilliFps(777)] {
+        for rate in [
+            Rate::Line,
+            Rate::Max,
+            Rate::MilliFps(14_880_952_381),
+            Rate::MilliFps(777),
+        ] {
             let (mut single, mut burst) = (Pace::new(rate, 73), Pace::new(rate, 73));
             let mut now = 1;
             for step in 0..2000_u64 {

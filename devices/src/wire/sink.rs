@@ -4,8 +4,8 @@
 //! Behind the newest number of a flow the last 64 are remembered, so that a late frame is known to
 //! be reordered or a duplicate.
 
-use super::{SHORT_FRAME, ShortFrame, WireErrors};
 use super::stamp::{HEAD, Known, Mark, Pattern, names};
+use super::{SHORT_FRAME, ShortFrame, WireErrors};
 
 /// Numbers remembered behind the newest.
 const WINDOW: u64 = 64;
