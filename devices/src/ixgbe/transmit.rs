@@ -505,13 +505,15 @@ fn send_short<W: Wire>(
     }
     let sent = wire.transmit_short(now_ns, &slots[..fetched]);
     let frames = &slots[..sent.min(fetched)];
-    let groups: usize = frames.iter().map(|frame| usize::from(frame[0] & 1)).sum();
-    if groups == 0 {
-        batch.frames += frames.len() as u64;
-        batch.bytes += (frames.len() * SHORT_FRAME) as u64;
-    } else {
-        (frames.iter()).for_each(|frame| batch.add(&frame[..SHORT_FRAME]));
+    let (mut broadcast, mut group) = (0, 0);
+    for frame in frames {
+        broadcast += u64::from(frame[..6] == [0xFF; 6]);
+        group += u64::from(frame[0] & 1);
     }
+    batch.frames += frames.len() as u64;
+    batch.bytes += (frames.len() * SHORT_FRAME) as u64;
+    batch.broadcast += broadcast;
+    batch.multicast += group - broadcast;
     frames.len()
 }
 

@@ -305,6 +305,33 @@ mod tests {
         }
 
         #[test]
+        fn many_at_once_are_as_many_as_one_by_one(
+            order in prop::collection::vec((0usize..60, prop::option::of((0usize..60, any::<u8>()))), 0..200),
+        ) {
+            let intact = frames(5, 60, 60);
+            let padded: Vec<ShortFrame> = (order.iter())
+                .map(|&(number, flip)| {
+                    let mut padded = [0; 64];
+                    padded[..SHORT_FRAME].copy_from_slice(&intact[number]);
+                    if let Some((at, mask)) = flip {
+                        padded[at] ^= mask;
+                    }
+                    padded
+                })
+                .collect();
+            let (mut single, mut burst) = (Sink::new(), Sink::new());
+            // Known by its looks from the first frame on.
+            single.take(&intact[0]);
+            burst.take(&intact[0]);
+            for frame in &padded {
+                // The long way only.
+                single.look(&frame[..SHORT_FRAME]);
+            }
+            burst.take_short(&padded);
+            prop_assert_eq!(single.errors(), burst.errors());
+        }
+
+        #[test]
         fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200), marked in any::<bool>()) {
             let mut sink = Sink::new();
             let mut frame = frames(1, 100, 1).remove(0);
