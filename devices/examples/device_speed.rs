@@ -328,7 +328,7 @@ fn processor_time() -> nix::Result<Duration> {
 }
 
 /// Forwards on two cores.
-fn forward(dma: &SimDma, wire: &mut (impl Wire + Send)) -> Result<Forwarded, Box<dyn Error>> {
+fn forward(dma: &SimDma, wire: &mut impl Wire) -> Result<Forwarded, Box<dyn Error>> {
     let (mut core, cells) = new_core();
     let receive = Ring::new(&mut core, dma, 0x1000)?;
     let transmit = Ring::new(&mut core, dma, 0x6000)?;
