@@ -412,6 +412,14 @@ impl Core {
             };
             ring.write(index, words);
         }
+        if self.faults.any() && self.faults.hit(FaultKind::CompletesUnposted) {
+            let unposted = Received {
+                status: d::RX_DONE | d::RX_END,
+                length: MIN_FRAME as u16,
+                ..Received::default()
+            };
+            ring.write_status(self.receive[queue].tail, unposted.advanced()[1]);
+        }
         let queue = &mut self.receive[queue];
         queue.advance(needed);
         queue.forget();

@@ -408,6 +408,9 @@ impl Core {
                 }
             }
         }
+        if self.faults.any() && self.faults.hit(FaultKind::CompletesUnposted) {
+            ring.write_status(self.transmit[queue].tail, d::TX_DONE);
+        }
         self.transmit[queue].head = next;
         if let Some(address) = self.transmit[queue].head_write_back.filter(|_| report) {
             let wrong = self.faults.any() && self.faults.hit(FaultKind::HeadBeyondRing);

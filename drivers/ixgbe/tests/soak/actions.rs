@@ -10,7 +10,10 @@ use crate::session::{Session, config};
 use crate::side::Side;
 
 /// What a device does wrong in a session.
-const MISBEHAVIOUR: [FaultKind; 19] = [
+const MISBEHAVIOUR: [FaultKind; 22] = [
+    FaultKind::ReadsAllOnes,
+    FaultKind::QueueNeverDisables,
+    FaultKind::CompletesUnposted,
     FaultKind::ReceiveLength(0),
     FaultKind::ReceiveLength(1),
     FaultKind::ReceiveLength(2049),
@@ -160,6 +163,8 @@ impl Session {
         let fault = match kind {
             // Each may swallow a frame.
             FaultKind::DmaError => once,
+            // Back before anybody knew, it would have lost writes.
+            FaultKind::SurpriseRemoval => Misbehaviour::always(kind),
             _ if choices.once_in(2) => once,
             _ => Misbehaviour::always(kind),
         };
@@ -169,6 +174,7 @@ impl Session {
             FaultKind::ReceiveLength(_)
             | FaultKind::MissingEndOfPacket
             | FaultKind::ReceiveNeverDone
+            | FaultKind::CompletesUnposted
             | FaultKind::ReceiveGarbage => side.blur(100_000),
             _ => {}
         }
