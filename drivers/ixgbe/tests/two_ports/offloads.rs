@@ -210,9 +210,11 @@ fn jumbo_frames_come_whole_at_every_edge() {
     cable.end();
 }
 
-/// The published vectors of the Toeplitz hash over IPv4 addresses and TCP ports: source,
-/// destination, hash.
-const VECTORS: [([u8; 4], u16, [u8; 4], u16, u32); 5] = [
+/// A flow, source and destination, and its hash.
+type Vector = ([u8; 4], u16, [u8; 4], u16, u32);
+
+/// The published vectors of the Toeplitz hash over IPv4 addresses and TCP ports.
+const VECTORS: [Vector; 5] = [
     (
         [66, 9, 149, 187],
         2794,
