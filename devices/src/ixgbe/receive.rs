@@ -418,7 +418,9 @@ impl Core {
                 length: MIN_FRAME as u16,
                 ..Received::default()
             };
-            ring.write_status(self.receive[queue].tail, unposted.advanced()[1]);
+            let tail = self.get(r::receive_offset(queue, QueueRegister::Tail));
+            let slot = tail % self.receive[queue].count;
+            ring.write_status(slot, unposted.advanced()[1]);
         }
         let queue = &mut self.receive[queue];
         queue.advance(needed);

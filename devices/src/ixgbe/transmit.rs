@@ -409,7 +409,8 @@ impl Core {
             }
         }
         if self.faults.any() && self.faults.hit(FaultKind::CompletesUnposted) {
-            ring.write_status(self.transmit[queue].tail, d::TX_DONE);
+            let tail = self.get(r::transmit_offset(queue, QueueRegister::Tail));
+            ring.write_status(tail % count, d::TX_DONE);
         }
         self.transmit[queue].head = next;
         if let Some(address) = self.transmit[queue].head_write_back.filter(|_| report) {
