@@ -26,7 +26,7 @@ pub struct Options {
     /// Seconds for each fuzz target.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     fuzz_seconds: u64,
-    /// Seconds for the soak test.
+    /// Seconds for the soak tests together.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     soak_seconds: u64,
     /// MiB sent over each TCP connection of the end-to-end tests.
@@ -71,7 +71,7 @@ const STEPS: [Step; 6] = [
     },
     Step {
         name: "soak",
-        about: "random set-ups, stops and signals for a short while",
+        about: "random treatment of ports and random runs of l2fwd for a short while",
         run: |options| soak::soak(options.soak_seconds, None),
     },
 ];

@@ -415,6 +415,10 @@ impl Core {
                 }
             }
         }
+        if self.faults.any() && self.faults.hit(FaultKind::CompletesUnposted) {
+            let tail = self.get(r::transmit_offset(queue, QueueRegister::Tail));
+            ring.write_status(tail % count, d::TX_DONE);
+        }
         self.transmit[queue].head = next;
         if let Some(address) = self.transmit[queue].head_write_back.filter(|_| report) {
             let wrong = self.faults.any() && self.faults.hit(FaultKind::HeadBeyondRing);
