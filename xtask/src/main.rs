@@ -46,7 +46,7 @@ enum Command {
     /// Measure: the parts alone (criterion), or against DPDK's driver on the same device.
     #[command(subcommand)]
     Bench(bench::What),
-    /// Run l2fwd for a bounded time under random set-ups, stops and signals.
+    /// Treat ports at random, and run l2fwd under random set-ups, for a bounded time.
     Soak(soak::Options),
     /// Fuzz one target, or each in turn, for a bounded time, on stable Rust.
     Fuzz(fuzz::Options),

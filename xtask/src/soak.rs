@@ -1,6 +1,8 @@
-//! `cargo xtask soak`: the soak test of l2fwd for a time of the caller's choice.
+//! `cargo xtask soak`: the soak tests, for a time of the caller's choice.
 //!
-//! The test itself is `apps/l2fwd/tests/soak.rs`; it reads the time from `SUMAC_SOAK_SECONDS`.
+//! There are two, which share the time: `drivers/ixgbe/tests/soak`, everything that can be done to
+//! ports that forward, and `apps/l2fwd/tests/soak.rs`, l2fwd under random set-ups. They read the
+//! time from `SUMAC_SOAK_SECONDS`.
 
 use std::time::Duration;
 
@@ -23,18 +25,26 @@ pub struct Options {
     seed: Option<u64>,
 }
 
-/// Runs the soak test; true if it passes.
+/// Runs the soak tests; true if they pass.
 pub fn run(options: &Options) -> bool {
     let mut report = Report::new(1);
-    report.step("soak", "random set-ups, stops and signals", || {
-        soak(options.seconds, options.seed)
-    });
+    report.step(
+        "soak",
+        "random treatment of ports, random runs of l2fwd",
+        || soak(options.seconds, options.seed),
+    );
     report.finish()
 }
 
-/// The soak test as a step.
+/// The soak tests as a step.
 pub fn soak(seconds: u64, seed: Option<u64>) -> Outcome {
-    let mut test = cargo(["test", "--release", "-p", "l2fwd", "--test", "soak", "--"]);
+    let of_driver = seconds.div_ceil(2);
+    let driver = soak_one("sumac-ixgbe", of_driver, seed);
+    driver.and(soak_one("l2fwd", (seconds - of_driver).max(1), seed))
+}
+
+fn soak_one(package: &str, seconds: u64, seed: Option<u64>) -> Outcome {
+    let mut test = cargo(["test", "--release", "-p", package, "--test", "soak", "--"]);
     test.arg("--nocapture")
         .env("SUMAC_SOAK_SECONDS", seconds.to_string());
     if let Some(seed) = seed {
