@@ -198,8 +198,19 @@ impl<F: TransmitFormat> TransmitRing<F> {
         if self.pool != pool.key() {
             self.bind(pool.key())?;
         }
-        let waiting = source.entries().len();
-        if self.outstanding() >= self.reclaim_at || (self.free() as usize) < waiting {
+        let outstanding = self.outstanding();
+        let entries = source.entries();
+        if let [frame] = *entries
+            && frame.flags() & (F::OFFLOADS | Entry::CHAINED) == 0
+            && outstanding < self.reclaim_at.min(self.slots.mask())
+        {
+            self.post_one(pool, frame);
+            // SAFETY: the buffer is posted, and will be given back by `reclaim` or `drain`.
+            unsafe { source.advance(1) };
+            return Ok(1);
+        }
+        let waiting = entries.len();
+        if outstanding >= self.reclaim_at || (self.free() as usize) < waiting {
             self.reclaim_ahead(pool, waiting);
         }
         let before = (self.next, self.contexts_posted);
@@ -215,6 +226,27 @@ impl<F: TransmitFormat> TransmitRing<F> {
         core::mem::forget(uneven);
         self.commit(pool, before);
         Ok(taken)
+    }
+
+    /// Posts a single plain frame, for which there is a slot: the whole of a call in few steps.
+    #[inline(always)]
+    fn post_one<P: BufferPool>(&mut self, pool: &mut P, frame: Entry) {
+        let status = self.format.whole(frame.len()) | F::REPORT;
+        let next = self.next;
+        if next & 3 == 0 {
+            self.slots
+                .table()
+                .prefetch_for_write(next.wrapping_add(PREFETCH_AHEAD));
+        }
+        // SAFETY: a source's entries name buffers of the pool whose key it has, which is this.
+        let address = unsafe { pool.addresses().of(frame.id()) }.to_bits();
+        let (descriptor, holder) = self.slots.slot(next);
+        *holder = frame.id();
+        write(descriptor, [address, status]);
+        self.next = next.wrapping_add(1);
+        self.counters.frames += 1;
+        self.counters.bytes += u64::from(frame.len());
+        self.announce(pool, next, 1);
     }
 
     /// Posts what [`post_plain`](Self::post_plain) left from `taken` on: frames that are not plain,
@@ -330,7 +362,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
     }
 
     /// Asks for a report at the last descriptor written since (`next`, `contexts_posted`) were as given,
-    /// and rings the doorbell: the only place that does.
+    /// and tells the device.
     #[inline(always)]
     fn commit<P: BufferPool>(&mut self, pool: &mut P, before: (u32, u32)) {
         let posted = self.next.wrapping_sub(before.0);
@@ -339,13 +371,20 @@ impl<F: TransmitFormat> TransmitRing<F> {
         }
         let last = self.next.wrapping_sub(1);
         self.slots.add_to_status(last, F::REPORT);
+        let contexts = self.contexts_posted.wrapping_sub(before.1);
+        self.announce(pool, last, posted.wrapping_sub(contexts));
+    }
+
+    /// Notes that the device was asked to report at `last`, the last slot posted, and that `buffers`
+    /// went out since the last time, and rings the doorbell: the only place that does.
+    #[inline(always)]
+    fn announce<P: BufferPool>(&mut self, pool: &mut P, last: u32, buffers: u32) {
         let mask = self.slots.mask();
         if let Some(report) = self.reports.get_mut((self.next_report & mask) as usize) {
             *report = last;
         }
         self.next_report = self.next_report.wrapping_add(1);
-        let contexts = self.contexts_posted.wrapping_sub(before.1);
-        pool.account(posted.wrapping_sub(contexts), 0);
+        pool.account(buffers, 0);
         self.doorbell.ring(self.next & mask);
     }
 
