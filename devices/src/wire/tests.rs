@@ -44,6 +44,22 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// Waits until the kernel sends what it is given on interface `name`. An interface that came up before its
+/// other end drops frames, silently, until the kernel has taken note of the carrier.
+fn wait_for_carrier(name: &str) {
+    for _ in 0..10_000 {
+        let mut show = Command::new("ip");
+        show.args(["-o", "link", "show", "dev", name]);
+        let shown = show.output().expect("iproute2").stdout;
+        let shown = String::from_utf8_lossy(&shown);
+        if shown.contains(" state UP ") && !shown.contains(" qdisc noop ") {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("{name} has no carrier");
+}
+
 /// A veth pair, up, without the addresses that make the kernel chatter.
 fn veth_pair() {
     ip("link add left type veth peer name right");
@@ -51,6 +67,7 @@ fn veth_pair() {
         ip(&format!("link set {end} mtu 9000 addrgenmode none"));
         ip(&format!("link set {end} up"));
     }
+    ["left", "right"].map(wait_for_carrier);
 }
 
 /// Waits for the next frame.
