@@ -94,6 +94,9 @@ pub struct ReceiveRing<F> {
     /// How many refilled slots the device is told of together.
     announce_after: u32,
     doorbell: Doorbell,
+    /// How many calls may come back with nothing while a batch is not full yet, and how many did.
+    patience: u8,
+    waited: u8,
     /// Whether frames are looked into soon after they are reaped.
     prefetch: bool,
     partial: Option<Partial>,
@@ -120,6 +123,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             announced: 0,
             announce_after: DOORBELL_GROUP.min(size.get() / 4),
             doorbell,
+            patience: 0,
+            waited: 0,
             prefetch: false,
             partial: None,
             scatter,
@@ -160,6 +165,13 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// frames. Those who only pass them on are faster without.
     pub fn set_prefetch(&mut self, on: bool) {
         self.prefetch = on;
+    }
+
+    /// How many calls for four frames or more may come back with nothing although some have come,
+    /// for a batch to fill: the device, whose cache lines are left alone meanwhile, and everything
+    /// after it do better with full batches. Zero at first: what has come is taken at once.
+    pub fn set_patience(&mut self, calls: u8) {
+        self.patience = calls;
     }
 
     /// How many completed descriptors wait, looking at `limit` of them at most.
@@ -282,6 +294,9 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         limit: usize,
         first: u32,
     ) -> usize {
+        if self.is_patient(limit) {
+            return 0;
+        }
         let mut frames = 0;
         while frames < limit {
             if self.next & 3 == 0 && limit - frames >= 4 {
@@ -297,6 +312,20 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             }
         }
         frames
+    }
+
+    /// Whether to come back later for a fuller batch: not all of `limit` frames are there, and not
+    /// many calls came back so far. Looks at the last of them only, which the device is not writing.
+    #[inline(always)]
+    fn is_patient(&mut self, limit: usize) -> bool {
+        let last = (limit as u32).min(self.size() / 2) - 1;
+        let last = self.slots.descriptor(self.next.wrapping_add(last));
+        if self.waited < self.patience && !done::<F>(status(last)) {
+            self.waited += 1;
+            return true;
+        }
+        self.waited = 0;
+        false
     }
 
     /// Reaps up to `limit` frames one by one, within a lap of the ring from `first`.
