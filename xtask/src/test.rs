@@ -3,6 +3,7 @@
 //! A step is one call of cargo, or a few that belong together. Steps run in the order of [`STEPS`]:
 //! the quick ones that fail first come first. A failed step does not stop those after it.
 
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,7 +16,25 @@ use crate::{fuzz, soak};
 /// Crates with loom models of what crosses threads.
 const LOOM_CRATES: &[&str] = &["sumac-rref"];
 
+/// Crates whose folder `tests` is a step of its own.
+const TESTED_APART: &[&str] = &["l2fwd", "sumac-bench"];
+
+const IP: Need = Need {
+    file: "ip",
+    package: "iproute2",
+};
+const PING: Need = Need {
+    file: "ping",
+    package: "iputils-ping",
+};
+const TESTPMD: Need = Need {
+    file: "dpdk-testpmd",
+    package: "dpdk-dev",
+};
+
 const LIMIT: Duration = Duration::from_secs(25 * 60);
+/// Building, and a dozen runs of testpmd of some seconds each, some of them repeated.
+const DPDK_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Which steps, and how long the open-ended ones take.
 #[derive(Args)]
@@ -43,7 +62,7 @@ struct Step {
     run: fn(&Options) -> Outcome,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step {
         name: "unit",
         about: "unit, property and integration tests of every crate",
@@ -63,6 +82,11 @@ const STEPS: [Step; 6] = [
         name: "e2e",
         about: "l2fwd as a user runs it, in release mode",
         run: e2e,
+    },
+    Step {
+        name: "dpdk",
+        about: "DPDK's unmodified driver on the software 82599",
+        run: dpdk,
     },
     Step {
         name: "fuzz",
@@ -94,18 +118,18 @@ pub fn run(options: &Options) -> bool {
     report.finish()
 }
 
-/// All of the workspace but the programs of l2fwd's own folder `tests`, which are steps of their own.
+/// All of the workspace but the programs in the folders `tests` of l2fwd and the benchmarks, which are
+/// steps of their own. Wires to the host's network interfaces need `ip`.
 fn unit(_: &Options) -> Outcome {
-    let mut others = cargo([
-        "test",
-        "--workspace",
-        "--exclude",
-        "l2fwd",
-        "--no-fail-fast",
-    ]);
-    others.args(["--lib", "--bins", "--tests"]);
-    let mut l2fwd = cargo(["test", "-p", "l2fwd", "--lib", "--bins", "--no-fail-fast"]);
-    report::tests(&mut others, LIMIT).and(report::tests(&mut l2fwd, LIMIT))
+    install(&[IP]);
+    let mut most = cargo(["test", "--workspace", "--no-fail-fast"]);
+    most.args(["--lib", "--bins", "--tests"]);
+    let mut rest = cargo(["test", "--lib", "--bins", "--no-fail-fast"]);
+    for name in TESTED_APART {
+        most.args(["--exclude", name]);
+        rest.args(["-p", name]);
+    }
+    report::tests(&mut most, LIMIT).and(report::tests(&mut rest, LIMIT))
 }
 
 fn doc(_: &Options) -> Outcome {
@@ -132,20 +156,31 @@ fn loom(_: &Options) -> Outcome {
 
 /// Two network namespaces need `ip` and `ping`; without them those tests skip themselves.
 fn e2e(options: &Options) -> Outcome {
-    let needs = [
-        Need {
-            file: "ip",
-            package: "iproute2",
-        },
-        Need {
-            file: "ping",
-            package: "iputils-ping",
-        },
-    ];
-    if let Err(reason) = packages::ensure(&needs) {
-        println!("{reason}");
-    }
+    install(&[IP, PING]);
     let mut test = cargo(["test", "--release", "-p", "l2fwd", "--test", "e2e"]);
     test.env("SUMAC_TRANSFER_MIB", options.transfer_mib.to_string());
     report::tests(&mut test, LIMIT)
+}
+
+/// `dpdk-testpmd` maps huge pages and a fake sysfs tree, which takes root, and spins on a core of its own.
+fn dpdk(_: &Options) -> Outcome {
+    if !packages::is_root() {
+        return Outcome::skipped("needs root, for huge pages and a mount namespace");
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    if cores < 2 {
+        return Outcome::skipped("needs two cores: the driver's and the device's");
+    }
+    if let Err(reason) = packages::ensure(&[TESTPMD]) {
+        return Outcome::skipped(reason);
+    }
+    let mut test = cargo(["test", "--release", "-p", "sumac-bench", "--test", "dpdk"]);
+    report::tests(&mut test, DPDK_LIMIT)
+}
+
+/// Installs what some of a step's tests need; says so if that cannot be done, as those tests will.
+fn install(needs: &[Need]) {
+    if let Err(reason) = packages::ensure(needs) {
+        println!("{reason}");
+    }
 }

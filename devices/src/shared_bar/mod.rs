@@ -1,8 +1,8 @@
 //! A plain shared BAR behind a fake sysfs tree: unmodified third-party drivers attach to it.
 //!
 //! [`SharedBar`] makes a register file for each port, starts a driver in a mount namespace where
-//! `/sys`, `/dev` and `/run` show those ports ([`sysfs`], [`namespace`]), finds the process that maps
-//! a BAR and shows the device its huge pages ([`attach`], [`memory`]). [`SharedPorts`] are the devices
+//! `/sys`, `/dev` and `/run` show those ports (`sysfs`, `namespace`), finds the process that maps
+//! a BAR and shows the device its huge pages (`attach`, `memory`). [`SharedPorts`] are the devices
 //! behind the BARs; [`SharedBar::watch`] looks who comes and goes.
 //!
 //! What a plain BAR cannot do: trap an access. Counters are not cleared by reading, bits are not

@@ -4,6 +4,7 @@
 //! CAP_SYS_ADMIN), and iproute2 and the TAP driver to fill it; without, these tests say so and check
 //! nothing.
 
+use std::io::Write;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
@@ -11,20 +12,26 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 use crate::frame::{L4, Layout, ReceiveChecksums, Verdict, vlan};
 
+/// Says that the calling test did not run, past libtest's capture, so that it is not counted as passed.
+fn skip(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a wire's test");
+    let _ = writeln!(std::io::stderr(), "SKIP {test}: {reason}");
+}
+
 /// Runs `test` in a new network namespace.
 fn in_namespace(test: fn()) {
     if Command::new("ip").arg("-V").output().is_err() {
-        return println!("skipped: no ip command; install iproute2");
+        return skip("needs `ip`: apt-get install iproute2");
     }
     if !std::path::Path::new("/dev/net/tun").exists() {
-        return println!("skipped: no /dev/net/tun; run modprobe tun");
+        return skip("needs /dev/net/tun: modprobe tun");
     }
-    let thread = std::thread::spawn(move || match unshare(CloneFlags::CLONE_NEWNET) {
-        Ok(()) => test(),
-        Err(error) => println!("skipped: no network namespace ({error}); run as root"),
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+    let thread = std::thread::spawn(move || unshare(CloneFlags::CLONE_NEWNET).map(|()| test()));
+    match thread.join() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => skip(&format!("needs root for a network namespace: {error}")),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -37,6 +44,22 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// Waits until the kernel sends what it is given on interface `name`. An interface that came up before its
+/// other end drops frames, silently, until the kernel has taken note of the carrier.
+fn wait_for_carrier(name: &str) {
+    for _ in 0..10_000 {
+        let mut show = Command::new("ip");
+        show.args(["-o", "link", "show", "dev", name]);
+        let shown = show.output().expect("iproute2").stdout;
+        let shown = String::from_utf8_lossy(&shown);
+        if shown.contains(" state UP ") && !shown.contains(" qdisc noop ") {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("{name} has no carrier");
+}
+
 /// A veth pair, up, without the addresses that make the kernel chatter.
 fn veth_pair() {
     ip("link add left type veth peer name right");
@@ -44,6 +67,7 @@ fn veth_pair() {
         ip(&format!("link set {end} mtu 9000 addrgenmode none"));
         ip(&format!("link set {end} up"));
     }
+    ["left", "right"].map(wait_for_carrier);
 }
 
 /// Waits for the next frame.
@@ -187,7 +211,7 @@ fn what_is_wrong_is_named() {
 #[test]
 fn without_permission_the_remedy_is_named() {
     match VethWire::open("lo") {
-        Ok(_) => println!("skipped: this process may open packet sockets; run as a user"),
+        Ok(_) => skip("needs a user who may not open packet sockets: do not run as root"),
         Err(error) => {
             let text = error.to_string();
             assert!(matches!(error, WireError::Permission { .. }), "{text}");

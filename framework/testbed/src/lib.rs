@@ -1,7 +1,7 @@
 //! A host and a device for tests, benchmarks and fuzzing of the framework; no product links it.
 //!
 //! - [`host`]: DMA memory on the heap and registers in a vector;
-//! - [`format`]: the descriptor bits that the tests' device speaks, no real device's;
+//! - [`mod@format`]: the descriptor bits that the tests' device speaks, no real device's;
 //! - [`model`]: a device that plays its part on the descriptors, checking what it was given;
 //! - [`mod@hostile`]: both rings against descriptors with anything in them.
 //!
