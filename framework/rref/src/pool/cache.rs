@@ -158,13 +158,18 @@ impl PacketCache {
         }
         let count = entries.len();
         for some in entries.chunks(BULK) {
-            let mut ids = [0; BULK];
-            ids.iter_mut()
+            if self.len() + some.len() > SHELF {
+                self.spill(some.len());
+            }
+            let len = self.len();
+            let room = self.ids().get_mut(len..).unwrap_or(&mut []);
+            // The batch owns these buffers of this pool, and lets go of them below.
+            room.iter_mut()
                 .zip(some)
                 .for_each(|(id, entry)| *id = entry.id());
-            // SAFETY: the batch owns these buffers of this pool, and lets go of them below.
-            unsafe { self.give(ids.get(..some.len()).unwrap_or(&[])) };
+            self.set_len(len + some.len());
         }
+        self.share();
         // SAFETY: the buffers of the `count` entries there are were taken over just now.
         unsafe { batch.advance(count) };
     }
