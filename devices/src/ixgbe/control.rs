@@ -60,7 +60,7 @@ const TABLES: &[(u32, u32)] = &[
 impl Core {
     /// A driver reads the register at byte `offset`.
     pub fn read(&mut self, offset: u32) -> u32 {
-        if self.faults.any() && self.gone() {
+        if self.faults.any() && (self.gone() || self.faults.hit(FaultKind::ReadsAllOnes)) {
             return u32::MAX;
         }
         if !offset.is_multiple_of(4) || offset >= BAR_BYTES {
@@ -253,6 +253,13 @@ impl Core {
         if enable == self.receive[queue].enabled {
             return;
         }
+        if !enable && self.faults.hit(FaultKind::QueueNeverDisables) {
+            self.set(
+                r::receive_offset(queue, QueueRegister::Control),
+                value | r::QUEUE_ENABLE,
+            );
+            return;
+        }
         self.receive[queue].enabled = false;
         self.receiving.retain(|&other| other != queue);
         if !enable {
@@ -294,6 +301,13 @@ impl Core {
         use QueueRegister::{BaseHigh, BaseLow, Head, Length, Tail, WriteBackHigh, WriteBackLow};
         let enable = value & r::QUEUE_ENABLE != 0;
         if enable == self.transmit[queue].enabled {
+            return;
+        }
+        if !enable && self.faults.hit(FaultKind::QueueNeverDisables) {
+            self.set(
+                r::transmit_offset(queue, QueueRegister::Control),
+                value | r::QUEUE_ENABLE,
+            );
             return;
         }
         self.transmit[queue].enabled = false;

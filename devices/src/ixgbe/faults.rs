@@ -14,12 +14,17 @@ pub enum FaultKind {
     ReceiveNeverDone,
     /// A received frame's descriptors are written back as all ones.
     ReceiveGarbage,
+    /// With a received or transmitted frame, the descriptor at the tail is completed as well, which
+    /// the driver has not given to the device.
+    CompletesUnposted,
     /// A transmitted frame leaves, but its descriptors never get DD (nor a head write-back).
     TransmitNeverDone,
     /// A head write-back stores an index beyond the ring; RDH and TDH read so, too.
     HeadBeyondRing,
     /// Reading any register gives all ones, and nothing moves: the device was pulled out.
     SurpriseRemoval,
+    /// Reading a register gives all ones, and nothing else is wrong.
+    ReadsAllOnes,
     /// CTRL.RST stays set.
     ResetNeverCompletes,
     /// EERD never reports DONE.
@@ -28,6 +33,8 @@ pub enum FaultKind {
     EepromGarbage,
     /// RXDCTL.ENABLE or TXDCTL.ENABLE reads as zero after it was set.
     QueueNeverEnables,
+    /// RXDCTL.ENABLE or TXDCTL.ENABLE reads as one after it was cleared, and the queue goes on.
+    QueueNeverDisables,
     /// RDRXCTL.DMAIDONE reads as zero.
     DmaInitNeverDone,
     /// The semaphores of SWSM and SWFW_SYNC are held by firmware.

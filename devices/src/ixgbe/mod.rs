@@ -1,8 +1,8 @@
 //! The software Intel 82599: a model of the silicon at the register and descriptor level, written
 //! from the datasheet (Intel 82599 10 GbE Controller Datasheet, revision 3.4).
 //!
-//! [`device`] holds the core, [`registers`], `control`, `receive` and `transmit` what it
-//! does, [`strict`] counts what a driver does wrong and [`faults`] what the device does wrong on
+//! [`device`] holds the core, [`registers`], `control`, `receive`, `receive_plain` and `transmit` what
+//! it does, [`strict`] counts what a driver does wrong and [`faults`] what the device does wrong on
 //! request. [`in_process`] is the front for drivers in this process.
 //!
 //! Invariant: nothing here knows a driver. Whatever a driver writes is possible input.

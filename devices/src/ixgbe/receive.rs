@@ -313,6 +313,16 @@ impl Core {
             };
             ring.write(index, words);
         }
+        if self.faults.any() && self.faults.hit(FaultKind::CompletesUnposted) {
+            let unposted = Received {
+                status: d::RX_DONE | d::RX_END,
+                length: MIN_FRAME as u16,
+                ..Received::default()
+            };
+            let tail = self.get(r::receive_offset(queue, QueueRegister::Tail));
+            let slot = tail % self.receive[queue].count;
+            ring.write_status(slot, unposted.advanced()[1]);
+        }
         let queue = &mut self.receive[queue];
         queue.advance(needed);
         queue.forget();

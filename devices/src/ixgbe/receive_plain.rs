@@ -13,9 +13,9 @@ use super::device::{BATCH, Cells, Core, Plan, cell};
 use super::receive::{MIN_FRAME, ReceiveQueue, wrapped};
 use super::registers::{self as r, QueueRegister};
 use super::statistics::Batch;
-use super::verdict::{Verdict, Verdicts};
+use super::verdict::Verdicts;
 use crate::memory::{Access, GuestRing, Nearby};
-use crate::wire::{Intake, Wire};
+use crate::wire::{Intake, ShortFrame, Wire};
 
 /// Queues RSS spreads over.
 const STEERED: usize = 16;
@@ -54,7 +54,7 @@ impl Core {
     }
 
     /// Queue 0 only.
-    #[inline(always)]
+    #[inline(never)]
     fn receive_single<W: Wire>(
         &mut self,
         access: &Access<'_>,
@@ -81,15 +81,17 @@ impl Core {
         let mut intake = Single {
             memory: access.stretch(&mut self.buffers, addresses[0]),
             addresses,
+            staged: &mut self.staged,
+            frames: 0,
             gate: Gate::new(&self.plan, queue.buffer_size),
             verdicts: &mut self.verdicts,
-            staged: &mut self.staged,
             batch: Batch::default(),
-            frames: 0,
+            shortest: 0,
             special: false,
         };
-        wire.deliver(now_ns, full, &mut intake);
-        let (frames, batch) = (intake.frames, intake.batch);
+        let frames = wire.deliver(now_ns, full, &mut intake);
+        intake.settle();
+        let batch = intake.batch;
         let stop = match (intake.special, frames) {
             (true, _) => Stop::Special,
             (_, frames) if frames == limit => Stop::Full,
@@ -208,10 +210,14 @@ impl ReceiveQueue {
         }
         let first = ring.run(self.head, self.cached);
         let rest = ring.run(0, self.cached - first.len());
-        for (cached, words) in self.cache.iter_mut().zip(first.iter().chain(rest)) {
-            let address = words[0].load(Ordering::Relaxed);
-            access.prefetch_write(address);
-            *cached = address;
+        let (before, after) = self.cache.split_at_mut(first.len());
+        for (cached, words) in before.iter_mut().zip(first) {
+            *cached = words[0].load(Ordering::Relaxed);
+            access.prefetch_write(*cached);
+        }
+        for (cached, words) in after.iter_mut().zip(rest) {
+            *cached = words[0].load(Ordering::Relaxed);
+            access.prefetch_write(*cached);
         }
     }
 
@@ -221,7 +227,11 @@ impl ReceiveQueue {
         let first = ring.run(self.head, words.len());
         let rest = ring.run(0, words.len() - first.len());
         let (before, after) = words.split_at(first.len());
-        for (cells, words) in first.iter().zip(before).chain(rest.iter().zip(after)) {
+        for (cells, words) in first.iter().zip(before) {
+            cells[0].store(words[0], Ordering::Relaxed);
+            cells[1].store(words[1], Ordering::Release);
+        }
+        for (cells, words) in rest.iter().zip(after) {
             cells[0].store(words[0], Ordering::Relaxed);
             cells[1].store(words[1], Ordering::Release);
         }
@@ -256,41 +266,54 @@ impl<'a> Gate<'a> {
         }
     }
 
-    /// What to say of a frame that passes the filters plainly.
+    /// Whether a frame passes the filters plainly.
     #[inline(always)]
-    fn verdict(&mut self, frame: &[u8], verdicts: &mut Verdicts) -> Option<Verdict> {
-        let head = frame.first_chunk::<MIN_FRAME>()?;
-        if frame.len() > self.longest {
-            return None;
-        }
+    fn passes(&mut self, head: &[u8; MIN_FRAME], len: usize) -> bool {
         let start = word(head, 0);
-        if start << 16 != self.passed {
-            if !self.plan.filters.plainly(start) {
-                return None;
-            }
+        let passes = len <= self.longest && self.plan.filters.plainly(start);
+        if passes {
             self.passed = start << 16;
         }
-        verdicts.of(head, frame, self.plan)
+        passes
     }
 }
 
 /// Takes frames into one queue.
 struct Single<'a> {
     memory: Nearby<'a>,
+    /// Where frames go, and what is said of them.
     addresses: &'a [u64],
+    staged: &'a mut [[u64; 2]; BATCH],
+    frames: usize,
     gate: Gate<'a>,
     verdicts: &'a mut Verdicts,
-    staged: &'a mut [[u64; 2]; BATCH],
     batch: Batch,
-    frames: usize,
+    /// Frames of the shortest length to the gate's last destination that are not in `batch` yet.
+    shortest: u64,
     special: bool,
 }
 
 impl Single<'_> {
-    #[inline(always)]
+    /// Counts what was not counted frame by frame.
+    fn settle(&mut self) {
+        self.batch.frames += self.shortest;
+        self.batch.bytes += self.shortest * MIN_FRAME as u64;
+        if self.gate.passed == u64::MAX << 16 {
+            self.batch.broadcast += self.shortest;
+        } else if self.gate.passed & 1 << 16 != 0 {
+            self.batch.multicast += self.shortest;
+        }
+        self.shortest = 0;
+    }
+
     fn try_take(&mut self, frame: &[u8]) -> Option<()> {
-        let verdict = self.gate.verdict(frame, self.verdicts)?;
-        let address = *self.addresses.get(self.frames)?;
+        self.settle();
+        let head = frame.first_chunk::<MIN_FRAME>()?;
+        if !self.gate.passes(head, frame.len()) {
+            return None;
+        }
+        let verdict = self.verdicts.of(head, frame, self.gate.plan)?;
+        let &address = self.addresses.get(self.frames)?;
         let staged = self.staged.get_mut(self.frames)?;
         self.memory.slice(address, frame.len())?.write(frame);
         *staged = verdict.words;
@@ -301,10 +324,39 @@ impl Single<'_> {
 }
 
 impl Intake for Single<'_> {
-    #[inline(always)]
+    #[inline]
     fn take(&mut self, frame: &[u8]) -> bool {
         let taken = self.try_take(frame).is_some();
-        self.special = !taken;
+        self.special |= !taken;
+        taken
+    }
+
+    /// Frames like those before: to the same port, with a verdict that is known.
+    #[inline(always)]
+    fn take_short(&mut self, frames: &[ShortFrame]) -> usize {
+        let (memory, verdicts) = (self.memory, &*self.verdicts);
+        let passed = self.gate.passed;
+        let addresses = self.addresses.get(self.frames..).unwrap_or_default();
+        let staged = self.staged.get_mut(self.frames..).unwrap_or_default();
+        let mut taken = 0;
+        for ((frame, &address), staged) in frames.iter().zip(addresses).zip(staged) {
+            let Some(frame) = frame.first_chunk::<MIN_FRAME>() else {
+                break;
+            };
+            if word(frame, 0) << 16 != passed {
+                break;
+            }
+            let (Some(verdict), Some(buffer)) =
+                (verdicts.known(frame), memory.within(address, MIN_FRAME))
+            else {
+                break;
+            };
+            buffer.write(frame);
+            *staged = verdict.words;
+            taken += 1;
+        }
+        self.frames += taken;
+        self.shortest += taken as u64;
         taken
     }
 }
@@ -326,7 +378,11 @@ struct Steered<'a> {
 impl Steered<'_> {
     #[inline(always)]
     fn try_take(&mut self, frame: &[u8]) -> Result<(), Stop> {
-        let verdict = self.gate.verdict(frame, self.verdicts);
+        let head = frame.first_chunk::<MIN_FRAME>().ok_or(Stop::Special)?;
+        if !self.gate.passes(head, frame.len()) {
+            return Err(Stop::Special);
+        }
+        let verdict = self.verdicts.of(head, frame, self.gate.plan);
         let verdict = verdict.ok_or(Stop::Special)?;
         let number = verdict.queue as usize;
         let queue = self.queues.get_mut(number).ok_or(Stop::Special)?;

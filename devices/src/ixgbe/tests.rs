@@ -14,6 +14,7 @@ use crate::memory::SimDma;
 use crate::wire::{LinkSwitch, Wire, WireReport};
 
 mod control;
+mod fast;
 mod faulty;
 mod front;
 mod offloads;

@@ -6,7 +6,7 @@
 //! Invariant: a frame's descriptors are consumed together, when the wire has taken the frame; a
 //! payload is copied once before anything looks at it, since a driver may still change it.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::descriptor::{self as d, Context};
 use super::device::{BATCH, Core, PLAIN_FRAME, cell};
@@ -17,7 +17,7 @@ use super::statistics::Batch;
 use super::strict::Violation;
 use crate::frame::{L4, TransmitChecksums, vlan};
 use crate::memory::{Access, GuestRing, Nearby, Stretch};
-use crate::wire::{MAX_FRAME, Wire};
+use crate::wire::{MAX_FRAME, SHORT_FRAME, Wire};
 
 /// One transmit queue, as a snapshot of its registers and its place in the ring.
 #[derive(Default)]
@@ -43,9 +43,6 @@ pub(super) struct TransmitQueue {
     ring_stretch: Stretch,
     buffers: Stretch,
 }
-
-/// Bytes a short frame has room for in a batch's payloads.
-const SHORT: usize = 64;
 
 impl TransmitQueue {
     /// Forgets contexts and the tail; for a ring that was (re)enabled.
@@ -135,10 +132,9 @@ impl Core {
         let descriptors = &mut self.staged[..count];
         let first = ring.run(state.head, count);
         let rest = ring.run(0, count - first.len());
-        for (words, cells) in descriptors.iter_mut().zip(first.iter().chain(rest)) {
-            *words = [0, 1].map(|half: usize| cells[half].load(Ordering::Relaxed));
-            access.prefetch_read(words[0]);
-        }
+        let (before, after) = descriptors.split_at_mut(first.len());
+        fetch(access, first, before);
+        fetch(access, rest, after);
         let Some(&[near, _]) = descriptors.first() else {
             return 0;
         };
@@ -149,14 +145,13 @@ impl Core {
             && let Some(len) = plain_length(next[1])
         {
             let payload = &mut self.payload;
-            // The shortest frames are most frequent: their loop knows their length beforehand.
-            let some = match len {
-                MIN_FRAME => {
-                    send_short(&memory, left, payload, MIN_FRAME, wire, now_ns, &mut batch)
-                }
-                ..=SHORT => send_short(&memory, left, payload, len, wire, now_ns, &mut batch),
-                _ => send_long(&memory, next, &mut payload[..len], wire, now_ns, &mut batch),
-            };
+            let mut some = 0;
+            if len == SHORT_FRAME {
+                some = send_short(&memory, left, payload, wire, now_ns, &mut batch);
+            }
+            if some == 0 {
+                some = send_long(&memory, next, &mut payload[..len], wire, now_ns, &mut batch);
+            }
             sent += some;
             if some == 0 {
                 break;
@@ -420,6 +415,10 @@ impl Core {
                 }
             }
         }
+        if self.faults.any() && self.faults.hit(FaultKind::CompletesUnposted) {
+            let tail = self.get(r::transmit_offset(queue, QueueRegister::Tail));
+            ring.write_status(tail % count, d::TX_DONE);
+        }
         self.transmit[queue].head = next;
         if let Some(address) = self.transmit[queue].head_write_back.filter(|_| report) {
             let wrong = self.faults.any() && self.faults.hit(FaultKind::HeadBeyondRing);
@@ -471,8 +470,20 @@ fn plain_length(word: u64) -> Option<usize> {
     plain.then_some(len)
 }
 
-/// Sends frames of `len` bytes, at most 64, as long as descriptors are the same as the first.
-/// Returns how many the wire took.
+/// Copies descriptors, and has their payloads brought nearer.
+#[inline(always)]
+fn fetch(access: &Access<'_>, ring: &[[AtomicU64; 2]], descriptors: &mut [[u64; 2]]) {
+    for (cells, words) in ring.iter().zip(descriptors) {
+        *words = [
+            cells[0].load(Ordering::Relaxed),
+            cells[1].load(Ordering::Relaxed),
+        ];
+        access.prefetch_read(words[0]);
+    }
+}
+
+/// Sends frames of the shortest length, as long as descriptors are the same as the first and
+/// payloads are in `memory`'s stretch. Returns how many the wire took.
 ///
 /// All payloads are fetched before the wire looks at the first: it looks with narrow loads at what
 /// wide stores wrote, and would have to wait for each to leave the store buffer.
@@ -481,35 +492,35 @@ fn send_short<W: Wire>(
     memory: &Nearby<'_>,
     descriptors: &[[u64; 2]],
     payloads: &mut [u8; PLAIN_FRAME],
-    len: usize,
     wire: &mut W,
     now_ns: u64,
     batch: &mut Batch,
 ) -> usize {
-    let (slots, _) = payloads.as_chunks_mut::<SHORT>();
-    let Some(asked) = descriptors.first().map(|words| words[1] | d::TX_REPORT) else {
-        return 0;
-    };
+    let (slots, _) = payloads.as_chunks_mut::<64>();
+    let asked = descriptors.first().map_or(0, |words| words[1]);
     let mut fetched = 0;
     for (words, slot) in descriptors.iter().zip(slots.iter_mut()) {
-        if words[1] | d::TX_REPORT != asked {
+        if (words[1] ^ asked) & !d::TX_REPORT != 0 {
             break;
         }
-        let Some(payload) = memory.slice(words[0], len) else {
+        let Some(payload) = memory.within(words[0], SHORT_FRAME) else {
             break;
         };
-        payload.read(&mut slot[..len]);
+        payload.read(&mut slot[..SHORT_FRAME]);
         fetched += 1;
     }
-    let mut sent = 0;
-    for slot in slots.iter().take(fetched) {
-        if !wire.transmit(now_ns, &slot[..len]) {
-            break;
-        }
-        batch.add(&slot[..len]);
-        sent += 1;
+    let sent = wire.transmit_short(now_ns, &slots[..fetched]);
+    let frames = &slots[..sent.min(fetched)];
+    let (mut broadcast, mut group) = (0, 0);
+    for frame in frames {
+        broadcast += u64::from(frame[..6] == [0xFF; 6]);
+        group += u64::from(frame[0] & 1);
     }
-    sent
+    batch.frames += frames.len() as u64;
+    batch.bytes += (frames.len() * SHORT_FRAME) as u64;
+    batch.broadcast += broadcast;
+    batch.multicast += group - broadcast;
+    frames.len()
 }
 
 /// Sends one frame; returns how many the wire took.

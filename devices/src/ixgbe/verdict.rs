@@ -42,12 +42,15 @@ struct Entry {
 /// Verdicts on the last frames.
 pub(super) struct Verdicts {
     entries: Box<[Entry; VERDICTS]>,
+    /// The last one that is not to be remembered.
+    passing: Verdict,
 }
 
 impl Verdicts {
     pub fn new() -> Self {
         Self {
             entries: Box::new([Entry::default(); VERDICTS]),
+            passing: Verdict::default(),
         }
     }
 
@@ -56,18 +59,27 @@ impl Verdicts {
         self.entries.fill(Entry::default());
     }
 
+    /// What was said of frames like `frame` already.
+    #[inline(always)]
+    pub fn known(&self, frame: &[u8; MIN_FRAME]) -> Option<&Verdict> {
+        let entry = &self.entries[place(frame)];
+        let known = entry.key == frame[12..44] && entry.length == MIN_FRAME as u32;
+        known.then_some(&entry.verdict)
+    }
+
     /// What to say of `frame`, whose beginning is `head`; `None` if it needs the long way.
     #[inline(always)]
-    pub fn of(&mut self, head: &[u8; MIN_FRAME], frame: &[u8], plan: &Plan) -> Option<Verdict> {
-        let entry = &self.entries[place(head)];
+    pub fn of(&mut self, head: &[u8; MIN_FRAME], frame: &[u8], plan: &Plan) -> Option<&Verdict> {
+        let place = place(head);
+        let entry = &self.entries[place];
         if entry.key == head[12..44] && entry.length as usize == frame.len() {
-            return Some(entry.verdict);
+            return Some(&self.entries[place].verdict);
         }
         self.work_out(head, frame, plan)
     }
 
     #[inline(never)]
-    fn work_out(&mut self, head: &[u8; MIN_FRAME], frame: &[u8], plan: &Plan) -> Option<Verdict> {
+    fn work_out(&mut self, head: &[u8; MIN_FRAME], frame: &[u8], plan: &Plan) -> Option<&Verdict> {
         if vlan::tag(frame, plan.vlan_type).is_some() {
             return None;
         }
@@ -88,17 +100,18 @@ impl Verdicts {
             queue: queue as u32,
         };
         if plain_udp(head, frame.len()).is_some() {
-            self.remember(head, frame.len(), verdict);
+            return Some(self.remember(head, frame.len(), verdict));
         }
-        Some(verdict)
+        self.passing = verdict;
+        Some(&self.passing)
     }
 
-    fn remember(&mut self, head: &[u8; MIN_FRAME], length: usize, verdict: Verdict) -> Verdict {
+    fn remember(&mut self, head: &[u8; MIN_FRAME], length: usize, verdict: Verdict) -> &Verdict {
         let entry = &mut self.entries[place(head)];
         entry.key.copy_from_slice(&head[12..44]);
         entry.length = length as u32;
         entry.verdict = verdict;
-        verdict
+        &entry.verdict
     }
 }
 
@@ -174,7 +187,7 @@ mod tests {
                 }
                 for _ in 0..=usize::from(twice) {
                     let head = frame.first_chunk().unwrap();
-                    let verdict = verdicts.of(head, &frame, &plan);
+                    let verdict = verdicts.of(head, &frame, &plan).copied();
                     if let Some(verdict) = verdict {
                         prop_assert_eq!(Some(verdict.words), long_way(&frame, &plan));
                     } else {

@@ -83,8 +83,8 @@ pub struct GuestMemory {
 
 /// Numbers for states of maps; zero is none.
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
-/// Words of the map a stretch is followed through, each way: 8 MiB.
-const STRETCH_WORDS: usize = 32;
+/// Words of the map a stretch is followed through, each way: 32 MiB, more than most packet pools.
+const STRETCH_WORDS: usize = 128;
 
 // SAFETY: `base` is an address range this value owns; what lies in it is only reached by the
 // opaque copies and atomics of this module.
@@ -347,7 +347,9 @@ impl Access<'_> {
         }
         Nearby {
             access: self,
-            stretch: *remembered,
+            base: self.memory.base,
+            start: remembered.start,
+            len: remembered.len,
         }
     }
 
@@ -431,21 +433,33 @@ pub struct Stretch {
 #[derive(Clone, Copy)]
 pub struct Nearby<'a> {
     access: &'a Access<'a>,
-    /// True for as long as the access lives: the map does not change meanwhile.
-    stretch: Stretch,
+    /// The window's.
+    base: NonNull<u8>,
+    /// The stretch: true for as long as the access lives, since the map does not change meanwhile.
+    start: u64,
+    len: u64,
 }
 
 impl<'a> Nearby<'a> {
     /// What [`Access::slice`] gives.
     #[inline(always)]
     pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'a>> {
-        let offset = address.wrapping_sub(self.stretch.start);
+        match self.within(address, len) {
+            None => self.elsewhere(address, len),
+            within => within,
+        }
+    }
+
+    /// The same for memory in the stretch only.
+    #[inline(always)]
+    pub fn within(&self, address: u64, len: usize) -> Option<GuestSlice<'a>> {
+        let offset = address.wrapping_sub(self.start);
         let bytes = len as u64;
-        if bytes == 0 || bytes > self.stretch.len || offset > self.stretch.len - bytes {
-            return self.elsewhere(address, len);
+        if bytes == 0 || bytes > self.len || offset > self.len - bytes {
+            return None;
         }
         // SAFETY: `len` bytes at `address` are in the stretch, all of which exists in the window.
-        let start = unsafe { self.access.memory.base.add(address as usize) };
+        let start = unsafe { self.base.add(address as usize) };
         Some(GuestSlice {
             start,
             len,

@@ -8,7 +8,9 @@
 use super::pace::Pace;
 use super::sink::Sink;
 use super::stamp::{Flow, HEAD, Head, Pattern, Place, fill_udp_checksum};
-use super::{Intake, LinkSwitch, MAX_FRAME, Rate, Wire, WireError, WireReport};
+use super::{
+    Intake, LinkSwitch, MAX_FRAME, Rate, SHORT_FRAME, ShortFrame, Wire, WireError, WireReport,
+};
 
 /// Bytes of frame check sequence, part of a frame's size as the field gives it.
 const FCS: usize = 4;
@@ -178,14 +180,13 @@ impl GenWire {
         };
         let left = self.remaining.min(BURST as u64) as usize;
         let first = begin / SHORT;
-        let templates = self.ring.as_chunks_mut::<SHORT>().0.iter_mut().skip(first);
-        let places = self.places.iter_mut().skip(first);
-        let mut burst = 0;
-        for (template, place) in templates.zip(places).take(left) {
-            if let Some(head) = template.first_chunk_mut() {
-                place.stamp(head, self.rounds as u64);
-            }
-            burst += 1;
+        let (templates, _) = self.ring.as_chunks_mut::<SHORT>();
+        let burst = left.min(templates.len() - first);
+        let templates = &mut templates[first..first + burst];
+        let places = &mut self.places[first..first + burst];
+        let step = self.rounds as u64;
+        for (template, place) in templates.iter_mut().zip(places) {
+            place.stamp(template, step);
         }
         self.ready = begin;
         self.stamped = begin + burst * SHORT;
@@ -244,11 +245,14 @@ impl GenWire {
             }
         } else {
             // The same, of a length known beforehand.
-            for template in stamped.as_chunks::<SHORT>().0.iter().take(limit) {
-                if !intake.take(&template[..HEAD]) {
-                    break;
+            let (frames, _) = stamped.as_chunks::<SHORT>();
+            let frames = &frames[..limit.min(frames.len())];
+            while taken < frames.len() {
+                taken += intake.take_short(&frames[taken..]);
+                match frames.get(taken) {
+                    Some(frame) if intake.take(&frame[..HEAD]) => taken += 1,
+                    _ => break,
                 }
-                taken += 1;
             }
         }
         self.ready += taken * self.stride;
@@ -311,6 +315,14 @@ impl Wire for GenWire {
         self.received_bytes += frame.len() as u64;
         self.sink.take(frame);
         true
+    }
+
+    #[inline(always)]
+    fn transmit_short(&mut self, _now_ns: u64, frames: &[ShortFrame]) -> usize {
+        self.received += frames.len() as u64;
+        self.received_bytes += (frames.len() * SHORT_FRAME) as u64;
+        self.sink.take_short(frames);
+        frames.len()
     }
 
     #[inline]

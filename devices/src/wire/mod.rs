@@ -40,10 +40,22 @@ pub use veth::VethWire;
 /// receives frames of up to 9,728 bytes with it (MAXFRS, datasheet section 8.2.3.22.13).
 pub const MAX_FRAME: usize = 9728;
 
+/// The shortest frame on a cable, 60 bytes without frame check sequence, and room up to a cache line.
+pub type ShortFrame = [u8; 64];
+/// Bytes of a [`ShortFrame`] that are the frame.
+pub const SHORT_FRAME: usize = 60;
+
 /// What takes frames off a wire, one after another.
 pub trait Intake {
     /// Takes `frame`; `false` leaves it on the wire.
     fn take(&mut self, frame: &[u8]) -> bool;
+
+    /// Takes as many of `frames` as can be taken in one go, from the first on, and returns how many;
+    /// the next may still be one to [`take`](Self::take).
+    fn take_short(&mut self, frames: &[ShortFrame]) -> usize {
+        let _ = frames;
+        0
+    }
 }
 
 /// A cable plugged into a software port.
@@ -79,6 +91,14 @@ pub trait Wire: Send {
     /// A frame leaves the port, without frame check sequence. `false`: there is no room now, the
     /// device keeps the frame and tries again. A device calls this only while the link is up.
     fn transmit(&mut self, now_ns: u64, frame: &[u8]) -> bool;
+
+    /// The same for several of the shortest frames, until there is no room. Returns how many left.
+    #[inline(always)]
+    fn transmit_short(&mut self, now_ns: u64, frames: &[ShortFrame]) -> usize {
+        (frames.iter())
+            .take_while(|frame| self.transmit(now_ns, &frame[..SHORT_FRAME]))
+            .count()
+    }
 
     /// Whether a frame that finds no receive descriptor is lost, as on a cable (`true`), or waits
     /// until there is one (`false`).

@@ -4,8 +4,8 @@
 //! Behind the newest number of a flow the last 64 are remembered, so that a late frame is known to
 //! be reordered or a duplicate.
 
-use super::WireErrors;
 use super::stamp::{HEAD, Known, Mark, Pattern, names};
+use super::{SHORT_FRAME, ShortFrame, WireErrors};
 
 /// Numbers remembered behind the newest.
 const WINDOW: u64 = 64;
@@ -65,6 +65,35 @@ impl Sink {
             }
         }
         self.look(frame);
+    }
+
+    /// Verifies frames of the shortest length.
+    #[inline(always)]
+    pub(super) fn take_short(&mut self, frames: &[ShortFrame]) {
+        let mut left = frames;
+        while let Some((frame, rest)) = left.get(self.in_order(left)..).and_then(<[_]>::split_first)
+        {
+            self.look(&frame[..SHORT_FRAME]);
+            left = rest;
+        }
+    }
+
+    /// How many of `frames`, from the first on, are simply the next ones of their flows.
+    #[inline(always)]
+    fn in_order(&mut self, frames: &[ShortFrame]) -> usize {
+        let id = self.current.id;
+        let flows = self.current.flows.as_mut_slice();
+        let next = |frame: &ShortFrame| {
+            let head = frame.first_chunk::<HEAD>()?;
+            let (generator, flow) = names(head);
+            let seen = flows.get_mut(usize::from(flow))?;
+            if generator != id || !seen.known.is(head, seen.next) {
+                return None;
+            }
+            seen.in_order();
+            Some(())
+        };
+        frames.iter().map_while(next).count()
     }
 
     /// Verifies a frame that is not simply the next one of a flow.
@@ -273,6 +302,33 @@ mod tests {
             let repeated = (order.len() - distinct.len()) as u64;
             prop_assert!(found.duplicates <= repeated);
             prop_assert!(found.duplicates + found.late >= repeated);
+        }
+
+        #[test]
+        fn many_at_once_are_as_many_as_one_by_one(
+            order in prop::collection::vec((0usize..60, prop::option::of((0usize..60, any::<u8>()))), 0..200),
+        ) {
+            let intact = frames(5, 60, 60);
+            let padded: Vec<ShortFrame> = (order.iter())
+                .map(|&(number, flip)| {
+                    let mut padded = [0; 64];
+                    padded[..SHORT_FRAME].copy_from_slice(&intact[number]);
+                    if let Some((at, mask)) = flip {
+                        padded[at] ^= mask;
+                    }
+                    padded
+                })
+                .collect();
+            let (mut single, mut burst) = (Sink::new(), Sink::new());
+            // Known by its looks from the first frame on.
+            single.take(&intact[0]);
+            burst.take(&intact[0]);
+            for frame in &padded {
+                // The long way only.
+                single.look(&frame[..SHORT_FRAME]);
+            }
+            burst.take_short(&padded);
+            prop_assert_eq!(single.errors(), burst.errors());
         }
 
         #[test]

@@ -127,10 +127,10 @@ impl Place {
         }
     }
 
-    /// Stamps the place's template as its next frame; the one after it comes `step` frames of the
+    /// Stamps the place's template, padded, as its next frame; the one after it comes `step` frames of the
     /// flow later.
     #[inline(always)]
-    pub(super) fn stamp(&mut self, head: &mut Head, step: u64) {
+    pub(super) fn stamp(&mut self, head: &mut [u8; 64], step: u64) {
         let sequence = self.sequence;
         self.sequence += step;
         head[48..56].copy_from_slice(&sequence.to_le_bytes());

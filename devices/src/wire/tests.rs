@@ -67,7 +67,7 @@ fn veth_pair() {
         ip(&format!("link set {end} mtu 9000 addrgenmode none"));
         ip(&format!("link set {end} up"));
     }
-    ["left", "right"].map(wait_for_carrier);
+    ["left", "right"].into_iter().for_each(wait_for_carrier);
 }
 
 /// Waits for the next frame.

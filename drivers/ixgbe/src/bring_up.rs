@@ -41,7 +41,7 @@ pub fn bring_up(
     identity: Identity,
     config: &PortConfig,
 ) -> Result<MacAddress, Fault> {
-    registers.alive()?;
+    registers.alive_now()?;
     // 4.6.3.1: disable interrupts, reset, disable them again.
     reset::disable_interrupts(registers);
     reset::global_reset(registers, clock)?;

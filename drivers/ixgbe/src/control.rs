@@ -200,6 +200,7 @@ impl Control {
     fn start_queues<Q: QueueControl>(&self, queues: &mut [Q]) -> Result<(), Fault> {
         let clock = &*self.clock;
         bring_up::enable_transmit(&self.registers);
+        self.registers.alive()?;
         for queue in &mut *queues {
             queue.start_transmit(clock)?;
         }
@@ -269,14 +270,17 @@ impl Control {
             // A port that does not stop is what a reset is for.
             let _or_reset = self.stop(queues);
         }
-        let counted = self.statistics.add_from(&self.registers);
+        self.lost = true;
+        // What cannot be read now is not counted; the reset says whether the device is gone.
+        let _counted_or_gone = self.statistics.add_from(&self.registers);
         let brought_up =
             bring_up::bring_up(&self.registers, &*self.clock, self.identity, &self.config);
         if matches!(brought_up, Ok(_) | Err(Fault::DeviceGone)) {
             self.stand_still(queues);
         }
-        counted.and(brought_up).map_err(|fault| self.error(fault))?;
+        brought_up.map_err(|fault| self.error(fault))?;
         self.filters.write_all(&self.registers);
+        self.registers.alive().map_err(|fault| self.error(fault))?;
         self.last_link = LinkState::Down;
         self.lost = false;
         Ok(())

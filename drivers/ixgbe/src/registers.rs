@@ -17,6 +17,8 @@ pub use offsets::*;
 pub use receive::*;
 pub use transmit::*;
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use sumac_device::registers::{Readable, Writable};
 use sumac_device::{Bar, Clock};
 
@@ -66,15 +68,20 @@ macro_rules! contents {
 pub(crate) use contents;
 
 /// A port's registers, by contents.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Registers {
     bar: Bar,
+    /// A change was not made, since nobody answered.
+    missed: AtomicBool,
 }
 
 impl Registers {
     /// The registers of the device behind `bar`.
     pub fn new(bar: &Bar) -> Self {
-        Self { bar: bar.clone() }
+        Self {
+            bar: bar.clone(),
+            missed: AtomicBool::new(false),
+        }
     }
 
     /// The BAR itself.
@@ -102,12 +109,26 @@ impl Registers {
         self.bar.write(T::AT, contents.into());
     }
 
-    /// Reads, changes and writes back a register; bits the change does not name stay.
+    /// Reads, changes and writes back a register; bits the change does not name stay. What reads
+    /// as all ones twice is left alone: each of these registers has reserved bits, so nobody
+    /// answers, which the next wait or [`alive`](Self::alive) finds out.
     pub fn update<T>(&self, change: impl FnOnce(T) -> T)
     where
         T: Contents<Offset: Readable + Writable>,
     {
-        self.set(change(self.get()));
+        if let Some(value) = self.answer(T::AT) {
+            self.set(change(T::from(value)));
+        }
+    }
+
+    /// What a register that has reserved bits reads as, unless nobody answers.
+    fn answer(&self, register: impl Readable) -> Option<u32> {
+        let mut reads = [(); 2].into_iter().map(|()| self.bar.read(register));
+        let answer = reads.find(|value| *value != u32::MAX);
+        if answer.is_none() {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// Reads the register at `index`.
@@ -125,19 +146,35 @@ impl Registers {
     where
         T: IndexedContents<Offset: Readable + Writable>,
     {
-        self.set_at(index, change(self.get_at(index)));
+        if let Some(value) = self.answer(T::at(index)) {
+            self.set_at(index, change(T::from(value)));
+        }
     }
 
-    /// Makes sure that somebody answers: STATUS has reserved bits that read as zero, so all ones
-    /// means that the device is gone.
+    /// Makes sure that somebody answers: STATUS has reserved bits that read as zero, so all ones,
+    /// twice, mean that the device is gone. A change missed since the last call counts as well: the
+    /// device may be back, but is not as it was told to be.
     ///
     /// # Errors
     /// [`Fault::DeviceGone`].
     pub fn alive(&self) -> Result<(), Fault> {
-        match self.read(GeneralStatus::Status) {
-            u32::MAX => Err(Fault::DeviceGone),
-            _ => Ok(()),
+        let missed = self.missed.load(Ordering::Relaxed);
+        self.alive_now()?;
+        if missed {
+            Err(Fault::DeviceGone)
+        } else {
+            Ok(())
         }
+    }
+
+    /// As [`alive`](Self::alive), whatever was missed before: for whoever begins anew.
+    ///
+    /// # Errors
+    /// [`Fault::DeviceGone`].
+    pub fn alive_now(&self) -> Result<(), Fault> {
+        let answer = self.answer(GeneralStatus::Status);
+        self.missed.store(false, Ordering::Relaxed);
+        answer.map(drop).ok_or(Fault::DeviceGone)
     }
 
     /// Polls `done` every `interval_ns` for at most `timeout_ns`.

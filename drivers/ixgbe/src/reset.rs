@@ -144,7 +144,7 @@ pub fn with_receive_halted(
 /// Stops interrupts, receive, transmit and bus access without waiting for more than it must: the
 /// last thing a driver does to a device. Cannot fail, because nobody is left to act on it.
 pub fn quiesce(registers: &Registers, clock: &dyn Clock) {
-    if registers.alive().is_err() {
+    if registers.alive_now().is_err() {
         return;
     }
     disable_interrupts(registers);

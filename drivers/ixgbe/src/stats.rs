@@ -253,10 +253,11 @@ impl Statistics {
     }
 }
 
-/// The low word first: reading the high one clears both (section 8.2.3.23).
+/// The low word first: reading the high one, of which four bits count, clears both
+/// (section 8.2.3.23).
 fn read_octets(registers: &Registers, low: Counter, high: Counter) -> u64 {
     let low = u64::from(registers.read(low));
-    low | u64::from(registers.read(high)) << 32
+    low | u64::from(registers.read(high) & 0xf) << 32
 }
 
 /// Maps queues to counters and zeroes every counter by reading it (section 4.6.5).

@@ -112,17 +112,15 @@ fn a_cache_alone_can_take_all_and_hold_a_shelf() {
         assert_eq!(held.len(), 1024);
         assert_eq!(cache.stock(4), []);
         assert_eq!(pool.exhausted(), 2);
-        // Somebody found the depot empty, so what comes back goes there.
+        // Somebody found the depot empty: what comes back first goes there.
         give(&mut cache, &mut held, 1);
-        let only = Packet::allocate(pool);
-        assert!(only.is_some());
-        // Nobody did since: now the shelf keeps what fits, and one more spills to the depot.
+        assert_eq!(pool.audit(), Ok(1));
         give(&mut cache, &mut held, 512);
-        assert_eq!(pool.account().free, 512);
+        assert_eq!((pool.account().free, pool.audit()), (513, Ok(1)));
+        // The shelf is full: one more spills to the depot.
         give(&mut cache, &mut held, 1);
-        assert!(Packet::allocate(pool).is_some());
+        assert!(pool.audit().is_ok_and(|in_depot| in_depot > 1));
         give(&mut cache, &mut held, 510);
-        drop(only);
         assert_eq!(pool.account().free, 1024);
     });
 }

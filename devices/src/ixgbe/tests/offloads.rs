@@ -25,7 +25,7 @@ pub fn udp(len: usize, good: bool) -> Vec<u8> {
 }
 
 /// `bytes` with an 802.1Q tag.
-fn tagged(mut bytes: Vec<u8>, control: u16) -> Vec<u8> {
+pub fn tagged(mut bytes: Vec<u8>, control: u16) -> Vec<u8> {
     let [high, low] = control.to_be_bytes();
     bytes.splice(12..12, [0x81, 0x00, high, low]);
     bytes

@@ -10,7 +10,10 @@ use crate::session::{Session, config};
 use crate::side::Side;
 
 /// What a device does wrong in a session.
-const MISBEHAVIOUR: [FaultKind; 19] = [
+const MISBEHAVIOUR: [FaultKind; 22] = [
+    FaultKind::ReadsAllOnes,
+    FaultKind::QueueNeverDisables,
+    FaultKind::CompletesUnposted,
     FaultKind::ReceiveLength(0),
     FaultKind::ReceiveLength(1),
     FaultKind::ReceiveLength(2049),
@@ -155,11 +158,18 @@ impl Session {
 
     /// Something goes wrong with a device; a reset makes it good again.
     fn misbehave(&mut self, number: usize, choices: &mut Choices) {
-        let kind = choices.of(&MISBEHAVIOUR);
+        let kind = match choices.of(&MISBEHAVIOUR) {
+            // On a thread of its own the device may scribble over what was posted meanwhile, and
+            // then blames the driver.
+            FaultKind::CompletesUnposted if !self.time.is_stepped() => return,
+            kind => kind,
+        };
         let once = Misbehaviour::once(kind, choices.below(50));
         let fault = match kind {
             // Each may swallow a frame.
             FaultKind::DmaError => once,
+            // Back before anybody knew, it would have lost writes.
+            FaultKind::SurpriseRemoval => Misbehaviour::always(kind),
             _ if choices.once_in(2) => once,
             _ => Misbehaviour::always(kind),
         };
@@ -169,6 +179,7 @@ impl Session {
             FaultKind::ReceiveLength(_)
             | FaultKind::MissingEndOfPacket
             | FaultKind::ReceiveNeverDone
+            | FaultKind::CompletesUnposted
             | FaultKind::ReceiveGarbage => side.blur(100_000),
             _ => {}
         }

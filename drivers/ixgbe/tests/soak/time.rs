@@ -63,6 +63,11 @@ impl Time {
         }
     }
 
+    /// Whether time is counted.
+    pub fn is_stepped(&self) -> bool {
+        matches!(self, Self::Stepped(_))
+    }
+
     /// The clock for drivers.
     pub fn clock(&self) -> Arc<dyn Clock> {
         match self {
