@@ -64,12 +64,25 @@ impl Running {
 
     /// Starts a prepared command.
     pub fn spawn(command: &mut Command) -> Self {
-        let mut child = command
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+            .stderr(Stdio::piped());
+        let deadline = Instant::now() + PATIENCE;
+        let mut child = loop {
+            match command.spawn() {
+                Ok(child) => break child,
+                // A copy of the program just made is still open for writing in a child that
+                // another test is about to start.
+                Err(e)
+                    if e.kind() == io::ErrorKind::ExecutableFileBusy
+                        && Instant::now() < deadline =>
+                {
+                    thread::sleep(POLL);
+                }
+                Err(e) => panic!("{command:?}: {e}"),
+            }
+        };
         let stdout = child.stdout.take().map(collect);
         let stderr = child.stderr.take().map(collect);
         Self {
