@@ -48,9 +48,9 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
 
-    /// Time between two updates of the table; `0s` for none.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
-    pub stats_interval: Duration,
+    /// Time between two updates of the table, `0s` for none: 1s on a terminal, otherwise none.
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub stats_interval: Option<Duration>,
 
     /// Print one JSON object at the end instead of tables.
     #[arg(long)]

@@ -247,7 +247,13 @@ fn watch(
     shared: &Shared,
     stop: Stop,
 ) -> Result<(), RunError> {
-    let mut table = (!options.json && !options.stats_interval.is_zero()).then(Table::new);
+    let mut table = Table::new();
+    let usual = if table.is_terminal() && !options.json {
+        Duration::from_secs(1)
+    } else {
+        Duration::ZERO
+    };
+    let interval = options.stats_interval.unwrap_or(usual);
     let start = Instant::now();
     let (mut drawn, mut checked) = (start, start);
     loop {
@@ -275,9 +281,7 @@ fn watch(
                 open.port.check().map_err(device)?;
             }
         }
-        if let Some(table) = &mut table
-            && drawn.elapsed() >= options.stats_interval
-        {
+        if !interval.is_zero() && drawn.elapsed() >= interval {
             let lines = ports
                 .iter_mut()
                 .enumerate()
