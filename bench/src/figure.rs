@@ -115,6 +115,7 @@ mod tests {
                 ticks_per_second: 1e9,
             },
             rows: vec![row("forward/32", 11.9), row("macswap/32", 13.1)],
+            tolerated: Vec::new(),
         };
         let path = std::env::temp_dir().join(format!("sumac-{}.svg", std::process::id()));
         draw(&report, &path).unwrap();
