@@ -69,7 +69,7 @@ Less is better; a ratio below 1 is in our favour. forward/32 (streaming): driver
 phase/...: the device fills the rings and stands still, the driver alone is timed. stepped/...: both on one core by
 turns, only the driver's calls are timed. device/...: the device alone; no driver is compared there.
 near: a cache line goes to the other core and back within 200 ns, far: it takes longer; never compared with each other.
-idle: share of the device's turns without work; where it is next to none, the device set the pace.
+idle: share of the device's turns without work; where it is next to none, the device may have set the pace.
 ";
 
 impl Row {
