@@ -2,14 +2,17 @@
 //! payload of every frame it receives and reads that of every frame it sends, but no generator and no
 //! check stands between two drivers that are compared.
 
-use sumac_devices::wire::{LinkSwitch, Wire, WireReport};
+use sumac_devices::wire::{Intake, LinkSwitch, SHORT_FRAME, ShortFrame, Wire, WireReport};
 
 /// Bytes of the shortest frame without frame check sequence.
-const FRAME: usize = 60;
+const FRAME: usize = SHORT_FRAME;
+/// Frames handed over at once.
+const BLOCK: usize = 32;
 
 /// One UDP packet over IPv4, for ever, while the source is on.
 pub struct ConstantWire {
-    frame: [u8; FRAME],
+    /// The frame, as often as is handed over at once.
+    block: [ShortFrame; BLOCK],
     /// Whether frames come in.
     pub source: bool,
     link: LinkSwitch,
@@ -20,7 +23,7 @@ pub struct ConstantWire {
 impl ConstantWire {
     /// A wire whose source is off.
     pub fn new() -> Self {
-        let mut frame = [0; FRAME];
+        let mut frame: ShortFrame = [0; 64];
         frame[..6].copy_from_slice(&[0x02, 0x53, 0x55, 0x4d, 0x41, 0x00]);
         frame[6..12].copy_from_slice(&[0x02, 0, 0, 0, 0, 0x01]);
         frame[12..14].copy_from_slice(&[0x08, 0x00]);
@@ -32,7 +35,7 @@ impl ConstantWire {
         // UDP: port 1000 to 2000, 26 bytes, no checksum.
         frame[34..42].copy_from_slice(&[0x03, 0xe8, 0x07, 0xd0, 0, 26, 0, 0]);
         Self {
-            frame,
+            block: [frame; BLOCK],
             source: false,
             link: LinkSwitch::new(),
             to_device: 0,
@@ -50,12 +53,34 @@ impl Default for ConstantWire {
 impl Wire for ConstantWire {
     #[inline(always)]
     fn peek(&mut self, _now_ns: u64) -> Option<&[u8]> {
-        self.source.then_some(&self.frame)
+        self.source.then_some(&self.block[0][..FRAME])
     }
 
     #[inline(always)]
     fn consume(&mut self) {
         self.to_device += 1;
+    }
+
+    #[inline(always)]
+    fn deliver<I: Intake>(&mut self, _now_ns: u64, limit: usize, intake: &mut I) -> usize {
+        let mut taken = 0;
+        while self.source && taken < limit {
+            let block = self.block.get(..limit - taken).unwrap_or(&self.block);
+            // A frame of which nothing is known yet is taken by itself.
+            match intake.take_short(block) {
+                0 if intake.take(&self.block[0][..FRAME]) => taken += 1,
+                0 => break,
+                some => taken += some,
+            }
+        }
+        self.to_device += taken as u64;
+        taken
+    }
+
+    #[inline(always)]
+    fn transmit_short(&mut self, _now_ns: u64, frames: &[ShortFrame]) -> usize {
+        self.from_device += frames.len() as u64;
+        frames.len()
     }
 
     #[inline(always)]
@@ -91,7 +116,7 @@ mod tests {
     #[test]
     fn the_frame_is_a_good_ipv4_packet() {
         let wire = ConstantWire::new();
-        let words = wire.frame[14..34].chunks(2);
+        let words = wire.block[0][14..34].chunks(2);
         let sum: u32 = words
             .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
             .sum();

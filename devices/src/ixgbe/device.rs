@@ -85,6 +85,8 @@ pub(super) struct Plan {
     pub transmit: bool,
     pub filters: Filters,
     pub steering: Option<Steering>,
+    /// Whether it sends frames to several queues.
+    pub spreads: bool,
     /// Longest frame without frame check sequence and without VLAN tag.
     pub max_frame: usize,
     pub strip_crc: bool,
@@ -308,11 +310,13 @@ impl Plan {
         } else {
             1518
         };
+        let steering = Steering::snapshot(read(r::MRQC), read, old);
         Self {
             receive: read(r::RXCTRL) & r::RXCTRL_ENABLE != 0,
             transmit: read(r::DMATXCTL) & r::DMATXCTL_ENABLE != 0,
             filters: Filters::snapshot(read),
-            steering: Steering::snapshot(read(r::MRQC), read, old),
+            spreads: steering.as_ref().is_some_and(Steering::spreads),
+            steering,
             max_frame: limit.saturating_sub(4).min(MAX_FRAME),
             strip_crc: hlreg0 & r::HLREG0_CRC_STRIP != 0,
             pad: hlreg0 & r::HLREG0_PAD != 0,

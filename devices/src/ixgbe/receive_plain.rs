@@ -46,14 +46,14 @@ impl Core {
         now_ns: u64,
         limit: usize,
     ) -> (usize, Stop) {
-        if self.plan.steering.is_some() {
+        if self.plan.spreads {
             self.receive_steered(access, wire, now_ns, limit)
         } else {
             self.receive_single(access, wire, now_ns, limit)
         }
     }
 
-    /// Queue 0 only.
+    /// Queue 0 only, with or without a hash.
     #[inline(never)]
     fn receive_single<W: Wire>(
         &mut self,

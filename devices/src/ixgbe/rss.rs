@@ -40,6 +40,11 @@ impl Steering {
         })
     }
 
+    /// Whether any frame goes to another queue than the first.
+    pub fn spreads(&self) -> bool {
+        self.table.iter().any(|queue| *queue != 0)
+    }
+
     /// The frame's hash and the queue it goes to; queue 0 for a frame without a hash.
     #[inline]
     pub fn queue(&self, frame: &[u8], layout: &Layout) -> (Option<RssHash>, usize) {
