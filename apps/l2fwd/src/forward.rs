@@ -284,7 +284,11 @@ impl<Q: NetQueue> Worker<Q> {
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
             let moved = self.forward_once()?;
-            let pending = self.lanes.iter().any(|lane| !lane.batch.is_empty());
+            let may_receive = !self.shared.exhausted();
+            let pending = self
+                .lanes
+                .iter()
+                .any(|lane| !lane.batch.is_empty() || may_receive && lane.queue.waiting(1) > 0);
             let outstanding: u32 = self.lanes.iter_mut().map(|lane| lane.queue.reclaim()).sum();
             if moved > 0 || pending || outstanding > 0 {
                 quiet = 0;
