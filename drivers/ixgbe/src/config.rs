@@ -36,9 +36,6 @@ pub struct PortConfig {
     pub rss: RssConfig,
     /// Take VLAN tags out of received frames; the descriptor has them.
     pub vlan_strip: bool,
-    /// Check IP, TCP and UDP checksums of received frames; the descriptor has the result. The
-    /// 82599 cannot be told not to: this says whether the data path reports it.
-    pub rx_checksum: bool,
     /// Pause frames.
     pub flow_control: FlowControl,
     /// Refuse a device whose EEPROM has a bad checksum.
@@ -57,7 +54,6 @@ impl Default for PortConfig {
             all_multicast: false,
             rss: RssConfig::default(),
             vlan_strip: false,
-            rx_checksum: true,
             flow_control: FlowControl::None,
             check_eeprom: true,
         }

@@ -15,6 +15,10 @@ use crate::{DmaError, DmaSpace, Doorbell, Iova};
 /// Refilled slots are told to the device in groups of at least this many: eight cache lines.
 const DOORBELL_GROUP: u32 = 32;
 
+/// How far ahead of a complete line of descriptors another is asked for, to be read and refilled: two
+/// lines, which the device then has most likely completed too.
+const LINES_AHEAD: u32 = 8;
+
 /// Where frames are reaped one by one, the frame this far ahead is asked for, if it has come.
 const PREFETCH_AHEAD: u32 = 4;
 
@@ -427,6 +431,12 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             if done::<F>(status(ahead)) {
                 pool.addresses().prefetch(*id);
             }
+        }
+        if self.next & 3 == 0 && done::<F>(status(self.slots.descriptor(self.next.wrapping_add(3))))
+        {
+            self.slots
+                .table()
+                .prefetch_for_write(self.next.wrapping_add(LINES_AHEAD));
         }
         let (descriptor, holder) = self.slots.slot(self.next);
         let status = status(descriptor);
