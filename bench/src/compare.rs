@@ -1,13 +1,14 @@
 //! The whole comparison: a session for each of DPDK's code paths, then the rows.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sumac_devices::shared_bar::Reservation;
+use sumac_linux::signals::Stop;
 use sumac_linux::time::TickCounter;
 
 use crate::control::{Kind, Mode};
+use crate::device_alone;
 use crate::dpdk::{self, CodePath};
 use crate::plan::{self, Row, VECTOR_BATCH};
 use crate::processor;
@@ -15,6 +16,7 @@ use crate::report::{self, Machine, Report};
 use crate::rig::SoftwareRig;
 use crate::session::{Placement, Session, SessionError};
 use crate::statistics::{Class, Rules, Sample, spread};
+use crate::turns::{self, Measured};
 
 /// What to compare, and where.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Comparison {
     pub driver_core: usize,
     /// Where DPDK's program and its log go.
     pub directory: PathBuf,
+    /// The wish to end early.
+    pub stop: Stop,
 }
 
 /// 2 MiB pages for DPDK and for our driver's pool of 8,192 buffers and its rings.
@@ -40,10 +44,10 @@ const HUGE_PAGES: u64 = dpdk::MEGABYTES / 2 + 16;
 /// Fewer windows of a class say nothing.
 const ENOUGH: usize = 8;
 
-/// Runs the comparison.
+/// Runs the comparison. Rows that cannot be measured are named on standard error and left out.
 ///
 /// # Errors
-/// [`SessionError`]; everything is given back then, too.
+/// [`SessionError`] when nothing can be compared; everything is given back then, too.
 pub fn compare(comparison: &Comparison) -> Result<Report, SessionError> {
     let counter = TickCounter::start();
     let program = dpdk::build(&comparison.directory)?;
@@ -55,6 +59,7 @@ pub fn compare(comparison: &Comparison) -> Result<Report, SessionError> {
         device_core: comparison.device_core,
         driver_core: comparison.driver_core,
         window_ticks: (hz / 1000.0) as u64,
+        stop: comparison.stop,
     };
     let all = plan::rows(&comparison.modes, &comparison.batches);
     let mut report = Report {
@@ -64,27 +69,53 @@ pub fn compare(comparison: &Comparison) -> Result<Report, SessionError> {
             ticks_per_second: hz,
         },
         rows: Vec::new(),
+        tolerated: Vec::new(),
     };
+    let mut failure = None;
     for path in [CodePath::Vector, CodePath::Scalar] {
         let vector = path == CodePath::Vector;
         let rows = all.iter().copied();
         let rows: Vec<_> = rows
             .filter(|row| (row.batch >= VECTOR_BATCH) == vector)
             .collect();
-        if rows.is_empty() {
+        if rows.is_empty() || comparison.stop.requested() {
             continue;
         }
         let budget = comparison
             .budget
             .mul_f64(rows.len() as f64 / all.len() as f64);
-        let samples = session(comparison, &program, path, placement, &rows, budget)?;
+        let measured = session(comparison, &program, path, placement, &rows, budget);
         let name = format!("DPDK {} {}", short(&comparison.dpdk_version), path.name());
-        for (row, samples) in &samples {
-            report.rows.extend(line(row, samples, &rules, &name));
+        for row in &rows {
+            match measured.samples.get(row) {
+                Some(samples) => report.rows.extend(line(row, samples, &rules, &name)),
+                None => eprintln!("{}: left out: {}", row.name(), reason(&measured, row)),
+            }
+        }
+        report.tolerate(&measured.tolerated);
+        if let Some(error) = measured.failure {
+            eprintln!("{name}: ended early: {error}");
+            failure = failure.or(Some(error));
         }
     }
+    if report.rows.is_empty() {
+        return Err(failure.unwrap_or(SessionError::Nothing));
+    }
     report.rows.sort_by_key(|row| position(&all, &row.name));
+    if !comparison.stop.requested() {
+        match device_alone::measure(&rules, comparison.device_core) {
+            Ok(rows) => report.rows.extend(rows),
+            Err(error) => eprintln!("device/*: left out: {error}"),
+        }
+    }
     Ok(report)
+}
+
+/// Why there is no sample of a row.
+fn reason(measured: &Measured, row: &Row) -> String {
+    let failure = || measured.failure.as_ref().map(ToString::to_string);
+    let reason = measured.left_out.get(row).cloned().or_else(failure);
+    reason.unwrap_or_else(|| "never its turn".to_owned())
 }
 
 fn position(rows: &[Row], name: &str) -> usize {
@@ -107,14 +138,16 @@ fn session(
     placement: Placement,
     rows: &[Row],
     budget: Duration,
-) -> Result<BTreeMap<Row, [Sample; 2]>, SessionError> {
-    let log = comparison
-        .directory
-        .join(format!("dpdk-{}.log", path.name()));
-    let mut session = Session::start(&SoftwareRig, program, path, placement, log)?;
-    let samples = session.measure(rows, budget)?;
-    session.finish()?;
-    Ok(samples)
+) -> Measured {
+    let name = format!("dpdk-{}.log", path.name());
+    let log = comparison.directory.join(name);
+    let start = || {
+        if placement.stop.requested() {
+            return Err(SessionError::Interrupted);
+        }
+        Session::start(&SoftwareRig, program, path, placement, log.clone())
+    };
+    turns::measure(start, rows, budget)
 }
 
 /// The row in the nearest class that both have enough windows of; says so when there is none.
@@ -150,7 +183,7 @@ fn line(row: &Row, [peer, ours]: &[Sample; 2], rules: &Rules, name: &str) -> Opt
         counts.collect::<Vec<_>>().join(", ")
     };
     eprintln!(
-        "{}: no class in which both have {ENOUGH} undisturbed windows: ours {} of {}, {name} {} of {}",
+        "{}: left out: no class in which both have {ENOUGH} undisturbed windows: ours {} of {}, {name} {} of {}",
         row.name(),
         undisturbed(ours),
         ours.taken(),

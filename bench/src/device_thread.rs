@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crate::control::{Control, ControlPage};
-use sumac_devices::ixgbe::Violation;
+use sumac_devices::ixgbe::Violations;
 use sumac_linux::cores::pin_current_thread as pin;
 use sumac_linux::time::ticks;
 
@@ -20,8 +20,8 @@ pub trait Ports: Send {
     fn step(&mut self) -> usize;
     /// Whether frames come in.
     fn set_source(&mut self, on: bool);
-    /// What the driver did against the device's rules beyond what is `known`, if anything.
-    fn violations(&self, known: &[Violation]) -> Option<String>;
+    /// What the driver did against the device's rules, by port.
+    fn violations(&self) -> Vec<Violations>;
 }
 
 /// One peer's ports, with the page it shares with the device.
@@ -235,8 +235,8 @@ mod tests {
         fn set_source(&mut self, on: bool) {
             self.1 = on;
         }
-        fn violations(&self, _known: &[Violation]) -> Option<String> {
-            None
+        fn violations(&self) -> Vec<Violations> {
+            Vec::new()
         }
     }
 

@@ -1,84 +1,185 @@
-//! The figure: two bars a row, ours and the peer's, in ticks a packet.
+//! The figure: a panel for each way of timing, in it two bars a row, ours and the peer's.
 
 use std::path::Path;
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::report::{Report, Row};
 
-const WIDTH: u32 = 900;
-const ROW: u32 = 34;
+const WIDTH: i32 = 900;
+/// Where bars begin and how long the longest is.
+const LEFT: i32 = 150;
+const LENGTH: i32 = 560;
+const TOP: i32 = 92;
+const ROW: i32 = 34;
+const BAR: i32 = 13;
+/// Height of a panel's title, and the room below a panel.
+const TITLE: i32 = 30;
+const GAP: i32 = 14;
+const FOOT: i32 = 48;
 const OURS: RGBColor = RGBColor(0xb0, 0x24, 0x18);
-const PEER: RGBColor = RGBColor(0x8a, 0x8f, 0x98);
+const VECTOR: RGBColor = RGBColor(0x5f, 0x66, 0x70);
+const OTHER: RGBColor = RGBColor(0xa9, 0xae, 0xb6);
+/// The device alone is neither driver.
+const DEVICE: RGBColor = RGBColor(0x2f, 0x6d, 0x9c);
+const FAINT: RGBColor = RGBColor(0x66, 0x66, 0x66);
 
-/// Draws the rows that have a peer into an SVG file.
+/// The panels: the beginning of their rows' names, and their titles. The first that fits counts.
+const PANELS: [(&str, &str); 4] = [
+    (
+        "phase/",
+        "phase: the device stands still, the driver alone is timed",
+    ),
+    (
+        "stepped/",
+        "stepped: driver and device by turns on one core, the driver is timed",
+    ),
+    (
+        "device/",
+        "the device alone: no driver costs less than this while streaming",
+    ),
+    ("", "streaming: driver and device run freely on two cores"),
+];
+/// The order in which panels are drawn.
+const ORDER: [usize; 4] = [3, 0, 1, 2];
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+fn panel_of(row: &Row) -> Option<usize> {
+    PANELS
+        .iter()
+        .position(|(prefix, _)| row.name.starts_with(prefix))
+}
+
+/// Draws all rows into an SVG file.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let rows: Vec<&Row> = report
-        .rows
-        .iter()
-        .filter(|row| row.peer.is_some())
-        .collect();
-    let count = rows.len().max(1);
-    let height = 110 + ROW * count as u32;
-    let root = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
+pub fn draw(report: &Report, path: &Path) -> Drawn {
+    let panels = ORDER.map(|panel| {
+        let rows = report.rows.iter();
+        let rows: Vec<&Row> = rows.filter(|row| panel_of(row) == Some(panel)).collect();
+        (panel, rows)
+    });
+    let heights = panels.iter().filter(|(_, rows)| !rows.is_empty());
+    let height: i32 = heights.map(|(_, rows)| height_of(rows)).sum();
+    let size = (WIDTH as u32, (TOP + height + FOOT) as u32);
+    let root = SVGBackend::new(path, size).into_drawing_area();
     root.fill(&WHITE)?;
-    let longest = rows.iter().map(|row| row.ours.max(row.peer.unwrap_or(0.0)));
-    let longest = longest.fold(1.0, f64::max) * 1.25;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(
-            "Ticks a packet on the same software 82599: ours and the peer",
-            ("sans-serif", 18),
-        )
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(170)
-        .build_cartesian_2d(0.0..longest, 0.0..count as f64)?;
-    let name = |at: f64| {
-        let index = count as f64 - 1.0 - at.floor();
-        let row = rows
-            .get(index as usize)
-            .filter(|_| (at.fract() - 0.5).abs() < 0.01);
-        row.map_or(String::new(), |row| row.name.clone())
-    };
-    let format = |at: &f64| name(*at);
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .y_labels(2 * count + 1)
-        .y_label_formatter(&format)
-        .x_desc("ticks of the time stamp counter a packet (less is better)")
-        .draw()?;
-    for (index, row) in rows.iter().enumerate() {
-        let top = (count - index) as f64 - 0.12;
-        let bars = [(row.ours, OURS, 0.0), (row.peer.unwrap_or(0.0), PEER, 0.38)];
-        for (value, colour, below) in bars {
-            let (y0, y1) = (top - below - 0.36, top - below);
-            let bar = Rectangle::new([(0.0, y0), (value, y1)], colour.filled());
-            chart.draw_series([bar])?;
-            let label = Text::new(format!("{value:.1}"), (value, y1), ("sans-serif", 12));
-            chart.draw_series([label])?;
-        }
-    }
+    write(
+        &root,
+        "Ticks a packet on the same software 82599, less is better",
+        (16, 12),
+        19,
+        &BLACK,
+    )?;
+    let machine = &report.machine;
+    let machine = format!(
+        "{}, {:.2} GHz time stamp counter, 64-byte frames; name/packets a turn",
+        machine.processor,
+        machine.ticks_per_second / 1e9
+    );
+    write(&root, &machine, (16, 38), 12, &FAINT)?;
     legend(&root, report)?;
+    let mut top = TOP;
+    for (panel, rows) in panels.iter().filter(|(_, rows)| !rows.is_empty()) {
+        write(&root, PANELS[*panel].1, (16, top), 14, &BLACK)?;
+        bars(&root, rows, top + TITLE)?;
+        top += height_of(rows);
+    }
+    let notes = [
+        "x0.80: ours by the peer's. near, far: how far apart the cores were. Each group has a scale of its own.",
+        "device-limited: the device was never idle and may have set the pace; such a row says little about drivers.",
+    ];
+    for (note, y) in notes.into_iter().zip((top + 2..).step_by(18)) {
+        write(&root, note, (16, y), 12, &FAINT)?;
+    }
     root.present()?;
     Ok(())
 }
 
-fn legend(
-    root: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
-    report: &Report,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let peer = report.rows.iter().find_map(|row| row.peer_name.clone());
-    let peer = peer.unwrap_or_else(|| "peer".to_owned());
-    let entries = [("Sumac".to_owned(), OURS), (peer, PEER)];
-    for (index, (name, colour)) in entries.into_iter().enumerate() {
-        let x = WIDTH as i32 - 200;
-        let y = 44 + 18 * index as i32;
-        root.draw(&Rectangle::new([(x, y), (x + 12, y + 10)], colour.filled()))?;
-        root.draw(&Text::new(name, (x + 18, y), ("sans-serif", 13)))?;
+fn height_of(rows: &[&Row]) -> i32 {
+    TITLE + ROW * rows.len() as i32 + GAP
+}
+
+fn write(root: &Area, text: &str, at: (i32, i32), size: i32, colour: &RGBColor) -> Drawn {
+    let style = ("sans-serif", size).into_font().color(colour);
+    Ok(root.draw(&Text::new(text.to_owned(), at, style))?)
+}
+
+/// The bars of a panel, on a scale of its own.
+fn bars(root: &Area, rows: &[&Row], top: i32) -> Drawn {
+    let longest = rows.iter().map(|row| row.ours.max(row.peer.unwrap_or(0.0)));
+    let scale = f64::from(LENGTH) / longest.fold(1.0, f64::max);
+    let bottom = top + ROW * rows.len() as i32 - 4;
+    root.draw(&PathElement::new([(LEFT, top - 3), (LEFT, bottom)], BLACK))?;
+    for (row, y) in rows.iter().zip((top..).step_by(ROW as usize)) {
+        write(root, &row.name, (16, y + 5), 13, &BLACK)?;
+        let single = if row.peer.is_some() { 0 } else { BAR / 2 };
+        let own = if row.peer.is_some() { OURS } else { DEVICE };
+        let end = bar(root, row.ours, scale, y + single, own)?;
+        write(root, &remark(row), (end + 6, y + single), 12, &FAINT)?;
+        if let Some(peer) = row.peer {
+            bar(root, peer, scale, y + BAR, colour(row.peer_name.as_deref()))?;
+        }
+    }
+    Ok(())
+}
+
+/// One bar with its value; returns where the value's text ends.
+fn bar(
+    root: &Area,
+    value: f64,
+    scale: f64,
+    y: i32,
+    colour: RGBColor,
+) -> Result<i32, Box<dyn std::error::Error>> {
+    let end = LEFT + (value * scale) as i32;
+    let shape = [(LEFT, y), (end, y + BAR - 1)];
+    root.draw(&Rectangle::new(shape, colour.filled()))?;
+    write(root, &format!("{value:.1}"), (end + 4, y), 12, &BLACK)?;
+    Ok(end + 34)
+}
+
+/// What is to be known of a row besides its figures.
+fn remark(row: &Row) -> String {
+    let mut parts = Vec::new();
+    match (row.ratio, &row.peer_name) {
+        (Some(ratio), _) => parts.push(format!("x{ratio:.2}")),
+        (None, Some(name)) => parts.push(name.clone()),
+        (None, None) => {}
+    }
+    if row.device_idle.is_some() && row.limited_by == "device" {
+        parts.push("device-limited".to_owned());
+    }
+    if row.class != "same core" {
+        parts.push(row.class.to_owned());
+    }
+    parts.join(", ")
+}
+
+fn colour(peer: Option<&str>) -> RGBColor {
+    match peer {
+        Some(name) if name.ends_with("vector") => VECTOR,
+        _ => OTHER,
+    }
+}
+
+fn legend(root: &Area, report: &Report) -> Drawn {
+    let mut entries = vec![("Sumac".to_owned(), OURS)];
+    for row in report.rows.iter().filter(|row| row.peer.is_some()) {
+        let name = row.peer_name.clone().unwrap_or_default();
+        if entries.iter().all(|(known, _)| *known != name) {
+            let colour = colour(Some(&name));
+            entries.push((name, colour));
+        }
+    }
+    for ((name, colour), x) in entries.into_iter().zip((16..).step_by(180)) {
+        let square = [(x, 62), (x + 12, 73)];
+        root.draw(&Rectangle::new(square, colour.filled()))?;
+        write(root, &name, (x + 18, 61), 13, &BLACK)?;
     }
     Ok(())
 }
@@ -115,6 +216,7 @@ mod tests {
                 ticks_per_second: 1e9,
             },
             rows: vec![row("forward/32", 11.9), row("macswap/32", 13.1)],
+            tolerated: Vec::new(),
         };
         let path = std::env::temp_dir().join(format!("sumac-{}.svg", std::process::id()));
         draw(&report, &path).unwrap();

@@ -1,5 +1,6 @@
 //! What came of it: `peers.json` in the one shape of all benchmarks, and a table for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -40,10 +41,9 @@ pub struct Row {
     pub class: &'static str,
     /// Whether the driver or the device set the pace.
     pub limited_by: &'static str,
-    /// Device turns without work, of one.
-    pub device_idle: f64,
-    /// Turns without a packet for each packet: ours, the peer's.
-    pub empty_polls: [f64; 2],
+    /// Device turns without work, of one; where driver and device ran side by side.
+    #[serde(skip)]
+    pub device_idle: Option<f64>,
     /// What the paper reports, if it does.
     pub paper: Option<f64>,
 }
@@ -55,10 +55,22 @@ pub struct Report {
     pub machine: Machine,
     /// What it found.
     pub rows: Vec<Row>,
+    /// What drivers did that a polled BAR cannot judge: peer, rule, how often.
+    #[serde(skip)]
+    pub tolerated: Vec<(String, String, u64)>,
 }
 
 /// Below this share of idle turns the device sets the pace.
 const DEVICE_BUSY: f64 = 0.05;
+
+/// Under the table.
+const EXPLANATION: &str = "\
+Less is better; a ratio below 1 is in our favour. forward/32 (streaming): driver and device run freely on two cores.
+phase/...: the device fills the rings and stands still, the driver alone is timed. stepped/...: both on one core by
+turns, only the driver's calls are timed. device/...: the device alone; no driver is compared there.
+near: a cache line goes to the other core and back within 200 ns, far: it takes longer; never compared with each other.
+idle: share of the device's turns without work; where it is next to none, the device may have set the pace.
+";
 
 impl Row {
     /// A row that compares two drivers.
@@ -88,19 +100,49 @@ impl Row {
             } else {
                 "driver"
             },
-            device_idle: idle,
-            empty_polls: [ours.empty, peer.empty],
+            device_idle: side_by_side.then_some(idle),
+            paper: None,
+        }
+    }
+
+    /// A row of the device alone; `prototype` says what an earlier device took.
+    pub fn device(name: &str, figure: Figure, prototype: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            unit: "ticks/packet",
+            ours: figure.ticks,
+            peer: None,
+            peer_name: Some(prototype.to_owned()),
+            ratio: None,
+            spread: None,
+            windows: figure.windows,
+            class: Class::Same.name(),
+            limited_by: "device",
+            device_idle: None,
             paper: None,
         }
     }
 }
 
 impl Report {
-    /// The table.
+    /// Adds what was counted and not judged.
+    pub fn tolerate(&mut self, tolerated: &BTreeMap<(&'static str, &'static str), u64>) {
+        for (&(peer, rule), &count) in tolerated {
+            let mut known = self.tolerated.iter_mut();
+            match known.find(|(p, r, _)| p == peer && r == rule) {
+                Some((_, _, sum)) => *sum += count,
+                None => self
+                    .tolerated
+                    .push((peer.to_owned(), rule.to_owned(), count)),
+            }
+        }
+    }
+
+    /// The table, and what to make of it.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "{:<22} {:>8} {:>8} {:>6} {:>13} {:>8} {:>9}  {:<8} peer\n",
-            "ticks/packet", "ours", "peer", "ratio", "spread", "windows", "class", "limit"
+            "{:<22} {:>8} {:>8} {:>6} {:>13} {:>8} {:>9} {:>6}  {:<8} peer\n",
+            "ticks/packet", "ours", "peer", "ratio", "spread", "windows", "class", "idle", "limit"
         );
         let number = |value: Option<f64>, digits| match value {
             Some(value) => format!("{value:.digits$}"),
@@ -113,7 +155,7 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "{:<22} {:>8.2} {:>8} {:>6} {:>13} {:>8} {:>9}  {:<8} {}",
+                "{:<22} {:>8.2} {:>8} {:>6} {:>13} {:>8} {:>9} {:>6}  {:<8} {}",
                 row.name,
                 row.ours,
                 number(row.peer, 2),
@@ -121,8 +163,28 @@ impl Report {
                 spread.as_deref().unwrap_or("-"),
                 row.windows,
                 row.class,
+                number(row.device_idle, 2),
                 row.limited_by,
                 row.peer_name.as_deref().unwrap_or("-"),
+            );
+        }
+        text.push_str(EXPLANATION);
+        let device = |row: &&Row| row.device_idle.is_some() && row.limited_by == "device";
+        let limited: Vec<_> = self.rows.iter().filter(device).collect();
+        if limited.is_empty() {
+            text.push_str("No streaming row is limited by the device.\n");
+        } else {
+            let names: Vec<_> = limited.iter().map(|row| row.name.as_str()).collect();
+            let _ = writeln!(
+                text,
+                "Limited by the device, so that they say little about drivers: {}.",
+                names.join(", ")
+            );
+        }
+        for (peer, rule, count) in &self.tolerated {
+            let _ = writeln!(
+                text,
+                "Tolerated: {peer}, {rule} {count} times; a device that only polls its BAR cannot judge it."
             );
         }
         text

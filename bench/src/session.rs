@@ -1,33 +1,37 @@
 //! One session: DPDK's driver and ours, both up, each on ports of its own, taking turns.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use sumac_devices::ixgbe::Violations;
 use sumac_devices::shared_bar::{PortIdentity, SharedBar, Watch};
 use sumac_linux::cores::pin_current_thread;
+use sumac_linux::signals::Stop;
 
 use crate::control::{Control, ControlPage, Kind, Mode, Order, Window};
 use crate::device_thread::{DeviceThread, Group, Ports};
 use crate::dpdk::{CodePath, Dpdk, DpdkError};
 use crate::plan::Row;
-use crate::statistics::Sample;
-use crate::third_party::{KNOWN_OF_DPDK, UNSEEN_ORDER};
+use crate::turns::Pair;
 
 /// What both drivers find: an 82599 on a KX4 backplane, which needs no module.
 pub const DEVICE_ID: u16 = 0x10f7;
 
 /// Which group of ports is whose.
-const DPDK: usize = 0;
-const OURS: usize = 1;
-const PEERS: [&str; 2] = ["DPDK's driver", "our driver"];
+pub const DPDK: usize = 0;
+/// Our driver's group.
+pub const OURS: usize = 1;
+/// Their names.
+pub const PEERS: [&str; 2] = ["DPDK's driver", "our driver"];
 /// Windows of a streaming order; the first [`WARM_UP`] do not count.
 const WINDOWS: u32 = 24;
 const WARM_UP: usize = 2;
-/// How long an order may take before its peer is given up.
-const ORDER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an order may take: a hundred times what it takes on a quiet machine.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long our driver may take to stop its ports.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What ends a session early.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,8 @@ pub enum SessionError {
         peer: &'static str,
         /// What it was to do.
         row: String,
+        /// Whether it finished later, so that it may be asked again.
+        usable: bool,
     },
     /// A driver broke the device's rules, so that its figures mean nothing.
     #[error("{peer} broke the device's rules: {violations}")]
@@ -60,6 +66,34 @@ pub enum SessionError {
         /// Which, by name.
         violations: String,
     },
+    /// No start went well.
+    #[error(
+        "{starts} starts failed, the last one: {last}. A driver gives a reset microseconds, so the device must keep its core: stop other work on this machine, or name two idle cores by --device-core and --driver-core"
+    )]
+    Busy {
+        /// How many.
+        starts: usize,
+        /// What the last one said.
+        last: String,
+    },
+    /// Every row was disturbed.
+    #[error(
+        "no row has enough undisturbed windows: stop other work on this machine, or give it more --seconds"
+    )]
+    Nothing,
+    /// A signal asked for an end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl SessionError {
+    /// Whether a fresh start may help: the device or a driver was off its core for too long.
+    pub fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Self::Dpdk(DpdkError::NotReady { .. }) | Self::Ours(_) | Self::Stuck { .. }
+        )
+    }
 }
 
 /// Where things run.
@@ -71,6 +105,8 @@ pub struct Placement {
     pub driver_core: usize,
     /// Ticks a streaming window lasts.
     pub window_ticks: u64,
+    /// The wish to end early.
+    pub stop: Stop,
 }
 
 /// What a session needs from outside: how to make ports, and how to bring our driver up on them.
@@ -88,11 +124,11 @@ pub type BringUp = Box<dyn FnOnce() -> Result<Serve, String> + Send>;
 /// that the loops are compiled for the driver they time.
 pub type Serve = Box<dyn FnOnce(&Control)>;
 
-/// Both drivers, up.
+/// Both drivers, up. When dropped, both are ended before their device is.
 pub struct Session {
-    device: DeviceThread,
-    dpdk: Dpdk,
-    ours: Option<JoinHandle<()>>,
+    ours: Option<OurThread>,
+    dpdk: Option<Dpdk>,
+    device: Option<DeviceThread>,
     pages: [Arc<ControlPage>; 2],
     placement: Placement,
     _watch: Watch,
@@ -132,11 +168,11 @@ impl Session {
         let (core, page) = (placement.driver_core, pages[DPDK].clone());
         let dpdk = Dpdk::start(program, &bar, page, core, path, log)?;
         device.serve(OURS, false, false, true);
-        let ours = start_ours(pages[OURS].clone(), core, bring_up)?;
+        let ours = OurThread::start(pages[OURS].clone(), core, bring_up)?;
         Ok(Self {
-            device,
-            dpdk,
             ours: Some(ours),
+            dpdk: Some(dpdk),
+            device: Some(device),
             pages,
             placement,
             _watch: watch,
@@ -144,97 +180,130 @@ impl Session {
         })
     }
 
-    /// Lets both take turns over all rows, again and again, until `budget` is over; three rounds at
-    /// least. Returns for each row our sample and DPDK's.
-    ///
-    /// # Errors
-    /// [`SessionError::Stuck`].
-    pub fn measure(
-        &mut self,
-        rows: &[Row],
-        budget: Duration,
-    ) -> Result<BTreeMap<Row, [Sample; 2]>, SessionError> {
-        let mut samples: BTreeMap<Row, [Sample; 2]> = BTreeMap::new();
-        let start = Instant::now();
-        let mut round = 0;
-        while round < 3 || start.elapsed() < budget {
-            for &row in rows {
-                // Who is first changes from round to round.
-                let order = if round % 2 == 0 {
-                    [DPDK, OURS]
-                } else {
-                    [OURS, DPDK]
-                };
-                for peer in order {
-                    let windows = self.run(peer, row)?;
-                    samples.entry(row).or_default()[peer].add(windows);
-                }
-            }
-            round += 1;
+    fn serve(&self, peer: usize, source: bool, stepped: bool, attentive: bool) {
+        if let Some(device) = &self.device {
+            device.serve(peer, source, stepped, attentive);
         }
-        Ok(samples)
     }
 
-    /// One order for one peer.
+    /// Waits until an order is done; false if that takes too long or the peer is gone.
+    fn wait(&mut self, peer: usize, number: u32) -> Result<bool, SessionError> {
+        let start = Instant::now();
+        // Looking seldom: every look may take a core away from what is measured.
+        while !self.pages[peer].finished(number) {
+            std::thread::sleep(Duration::from_millis(5));
+            if self.placement.stop.requested() {
+                return Err(SessionError::Interrupted);
+            }
+            let alive = match peer {
+                DPDK => self.dpdk.as_mut().is_some_and(Dpdk::runs),
+                _ => self.ours.as_ref().is_some_and(OurThread::runs),
+            };
+            if !alive || start.elapsed() > ORDER_TIMEOUT {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn end_drivers(&mut self) {
+        self.serve(OURS, false, false, true);
+        drop(self.ours.take());
+        self.serve(DPDK, false, false, true);
+        if let Some(dpdk) = self.dpdk.take() {
+            dpdk.quit();
+        }
+    }
+}
+
+impl Pair for Session {
     fn run(&mut self, peer: usize, row: Row) -> Result<Vec<Window>, SessionError> {
         let stepped = row.kind == Kind::Stepped;
         let windows = if stepped { 4 } else { WINDOWS };
         let source = row.mode != Mode::Transmit;
-        self.device.serve(peer, source, stepped, false);
-        let page: &Control = &self.pages[peer];
-        let number = page.give(Order {
+        self.serve(peer, source, stepped, false);
+        let number = self.pages[peer].give(Order {
             mode: row.mode,
             kind: row.kind,
             batch: row.batch,
             windows,
             window_ticks: self.placement.window_ticks,
         });
-        let start = Instant::now();
-        // Looking seldom: every look may take a core away from what is measured.
-        while !page.finished(number) {
-            std::thread::sleep(Duration::from_millis(5));
-            let alive = match peer {
-                DPDK => self.dpdk.runs(),
-                _ => self.ours.as_ref().is_some_and(|ours| !ours.is_finished()),
-            };
-            if !alive || start.elapsed() > ORDER_TIMEOUT {
-                return Err(SessionError::Stuck {
-                    peer: PEERS[peer],
-                    row: row.name(),
-                });
-            }
+        if !self.wait(peer, number)? {
+            // What comes late was disturbed; the peer is of use again if it comes at all.
+            let usable = self.wait(peer, number)?;
+            return Err(SessionError::Stuck {
+                peer: PEERS[peer],
+                row: row.name(),
+                usable,
+            });
         }
-        self.device.serve(peer, source, false, false);
+        self.serve(peer, source, false, false);
         let warm_up = if stepped { 1 } else { WARM_UP };
+        let page: &Control = &self.pages[peer];
         Ok(page.windows(windows as usize).split_off(warm_up))
     }
 
-    /// Ends both drivers in good order.
-    ///
-    /// # Errors
-    /// [`SessionError::Violations`] when a driver broke the device's rules.
-    pub fn finish(mut self) -> Result<(), SessionError> {
-        self.device.serve(OURS, false, false, true);
-        self.pages[OURS].give(Order {
+    fn finish(mut self) -> Vec<[Violations; 2]> {
+        self.end_drivers();
+        let groups = self.device.take().and_then(DeviceThread::stop);
+        let groups = groups.unwrap_or_default();
+        let [dpdk, ours] = &groups[..] else {
+            return Vec::new();
+        };
+        let by_port = dpdk.ports.violations().into_iter();
+        by_port
+            .zip(ours.ports.violations())
+            .map(Into::into)
+            .collect()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end_drivers();
+    }
+}
+
+/// The thread our driver runs on; ends when dropped, if it listens.
+struct OurThread {
+    thread: Option<JoinHandle<()>>,
+    page: Arc<ControlPage>,
+}
+
+impl OurThread {
+    /// Returns once the driver's ports are up.
+    fn start(page: Arc<ControlPage>, core: usize, bring_up: BringUp) -> Result<Self, SessionError> {
+        let thread = start_ours(page.clone(), core, bring_up)?;
+        Ok(Self {
+            thread: Some(thread),
+            page,
+        })
+    }
+
+    fn runs(&self) -> bool {
+        let thread = self.thread.as_ref();
+        thread.is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for OurThread {
+    fn drop(&mut self) {
+        self.page.give(Order {
             mode: Mode::Receive,
             kind: Kind::Quit,
             batch: 1,
             windows: 0,
             window_ticks: 0,
         });
-        if let Some(ours) = self.ours.take() {
-            let _ = ours.join();
+        let start = Instant::now();
+        while self.runs() && start.elapsed() < END_TIMEOUT {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        self.device.serve(DPDK, false, false, true);
-        self.dpdk.quit();
-        let groups = self.device.stop().unwrap_or_default();
-        let known = [KNOWN_OF_DPDK, UNSEEN_ORDER];
-        for ((group, peer), known) in groups.iter().zip(PEERS).zip(known) {
-            if let Some(violations) = group.ports.violations(known) {
-                return Err(SessionError::Violations { peer, violations });
-            }
+        // A thread that does not end cannot be made to: it goes with the process.
+        if let Some(thread) = self.thread.take().filter(JoinHandle::is_finished) {
+            let _ = thread.join();
         }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use crate::packages::{self, Need, is_root};
 use crate::report::{self, Outcome, Report};
 use crate::workspace::cargo;
 
@@ -48,8 +49,29 @@ fn parts(arguments: &[String]) -> Outcome {
     report::command(bench.args(arguments), LIMIT)
 }
 
-/// The benchmark itself installs DPDK where it is missing, or says why it cannot.
+/// What the comparison builds DPDK's side with, and runs.
+const DPDK: &[Need] = &[
+    need("gcc", "gcc"),
+    need("cc", "gcc"),
+    need("pkg-config", "pkg-config"),
+    need("/usr/include/dpdk/rte_ethdev.h", "libdpdk-dev"),
+    need("dpdk-devbind.py", "dpdk"),
+    need("dpdk-testpmd", "dpdk-dev"),
+];
+
+const fn need(file: &'static str, package: &'static str) -> Need {
+    Need { file, package }
+}
+
+/// Huge pages, a mount namespace and physical addresses take root.
 fn peers(arguments: &[String]) -> Outcome {
+    if !is_root() {
+        let remedy = "needs root: run `sudo env PATH=\"$PATH\" cargo xtask bench peers`";
+        return Outcome::single(Err(remedy.to_owned()));
+    }
+    if let Err(reason) = packages::ensure(DPDK) {
+        return Outcome::single(Err(reason));
+    }
     let mut bench = cargo([
         "run",
         "--release",

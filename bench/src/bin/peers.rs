@@ -9,6 +9,7 @@ use sumac_bench::compare::{Comparison, compare};
 use sumac_bench::control::Mode;
 use sumac_bench::plan::{BATCHES, MODES};
 use sumac_bench::{dpdk, figure};
+use sumac_linux::signals::Stop;
 
 /// Compares DPDK's unmodified ixgbe driver with ours on the same software 82599: ticks a packet, 64-byte
 /// frames, one core for the driver and one for the device. Needs root, two cores and 400 MiB of memory.
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if !nix::unistd::geteuid().is_root() {
         eprintln!(
-            "peers: needs root (huge pages, a mount namespace, physical addresses): run it with sudo"
+            "peers: needs root (huge pages, a mount namespace, physical addresses): run `sudo target/release/peers`"
         );
         return ExitCode::from(2);
     }
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let stop = Stop::install()?;
     let version = dpdk::install()?;
     std::fs::create_dir_all(&options.output)?;
     let batches = match (options.batches.is_empty(), options.quick) {
@@ -81,6 +83,7 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         device_core: options.device_core,
         driver_core: options.driver_core,
         directory: options.output.clone(),
+        stop,
     })?;
     let json = options.output.join("peers.json");
     std::fs::write(&json, serde_json::to_string_pretty(&report)?)?;

@@ -36,13 +36,17 @@ impl Reservation {
     pub fn new(pages: u64) -> Result<Self, SharedBarError> {
         pay_debts(Path::new(NOTES));
         let note = Path::new(NOTES).join(format!("{NOTE_PREFIX}{}", std::process::id()));
-        let reservation = Self { pages, note };
-        let debt = read_number(&reservation.note).unwrap_or(0) + pages;
-        fs::write(&reservation.note, debt.to_string()).map_err(|error| {
-            let note = reservation.note.display();
-            SharedBarError::HugePages(format!("cannot write {note}: {error}: run as root"))
-        })?;
-        change(pages as i64)?;
+        // Nothing is owed yet: what is dropped early gives nothing back.
+        let mut reservation = Self { pages: 0, note };
+        let debt = read_number(&reservation.note).unwrap_or(0);
+        reservation.write_debt(debt + pages)?;
+        let change = change(pages as i64);
+        // The kernel may find fewer than it was asked for; only those are given back.
+        reservation.pages = change
+            .as_ref()
+            .map_or(0, |gained| gained.max(&0).unsigned_abs());
+        reservation.write_debt(debt + reservation.pages)?;
+        change?;
         let free = read(FREE)?;
         if free < pages {
             return Err(SharedBarError::HugePages(format!(
@@ -50,6 +54,19 @@ impl Reservation {
             )));
         }
         Ok(reservation)
+    }
+
+    /// Notes what this process owes in all.
+    fn write_debt(&self, debt: u64) -> Result<(), SharedBarError> {
+        let written = match debt {
+            0 if !self.note.exists() => Ok(()),
+            0 => fs::remove_file(&self.note),
+            debt => fs::write(&self.note, debt.to_string()),
+        };
+        written.map_err(|error| {
+            let note = self.note.display();
+            SharedBarError::HugePages(format!("cannot write {note}: {error}: run as root"))
+        })
     }
 }
 
@@ -59,10 +76,8 @@ impl Drop for Reservation {
             return;
         }
         let debt = read_number(&self.note).unwrap_or(0);
-        let _ = match debt.saturating_sub(self.pages) {
-            0 => fs::remove_file(&self.note),
-            rest => fs::write(&self.note, rest.to_string()),
-        };
+        // A note that stays makes the next reservation pay once more; there is nobody to tell here.
+        let _ = self.write_debt(debt.saturating_sub(self.pages));
     }
 }
 
@@ -107,8 +122,8 @@ fn read(path: &str) -> Result<u64, SharedBarError> {
     })
 }
 
-/// Reads and writes the reservation; others who do so by this function wait.
-fn change(by: i64) -> Result<(), SharedBarError> {
+/// Reads and writes the reservation; others who do so by this function wait. Returns by how much it changed.
+fn change(by: i64) -> Result<i64, SharedBarError> {
     let failed = |error: std::io::Error| {
         SharedBarError::HugePages(format!("{RESERVED}: {error}: run as root"))
     };
@@ -116,10 +131,12 @@ fn change(by: i64) -> Result<(), SharedBarError> {
     // Held until the end of this function; the file of the kernel cannot be locked itself.
     let lock = File::create(Path::new(NOTES).join(LOCK)).map_err(failed)?;
     lock.lock().map_err(failed)?;
-    let wanted = read(RESERVED)?.saturating_add_signed(by);
+    let before = read(RESERVED)?;
+    let wanted = before.saturating_add_signed(by);
     (&file)
         .write_all(wanted.to_string().as_bytes())
-        .map_err(failed)
+        .map_err(failed)?;
+    Ok(read(RESERVED)?.cast_signed() - before.cast_signed())
 }
 
 #[cfg(test)]

@@ -98,6 +98,8 @@ pub struct ReceiveRing<F> {
     /// How many refilled slots the device is told of together.
     announce_after: u32,
     doorbell: Doorbell,
+    /// Whether the last call found fewer frames than it asked for.
+    caught_up: bool,
     /// How many calls may come back with nothing while a batch is not full yet, and how many did.
     patience: u8,
     waited: u8,
@@ -127,6 +129,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             announced: 0,
             announce_after: DOORBELL_GROUP.min(size.get() / 4),
             doorbell,
+            caught_up: false,
             patience: 0,
             waited: 0,
             prefetch: false,
@@ -172,8 +175,9 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     }
 
     /// How many calls for four frames or more may come back with nothing although some have come,
-    /// for a batch to fill: the device, whose cache lines are left alone meanwhile, and everything
-    /// after it do better with full batches. Zero at first: what has come is taken at once.
+    /// for a batch to fill, once the device has been caught up with: the device, whose cache lines
+    /// are left alone meanwhile, and everything after it do better with full batches. Zero at first:
+    /// what has come is taken at once.
     pub fn set_patience(&mut self, calls: u8) {
         self.patience = calls;
     }
@@ -298,7 +302,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         limit: usize,
         first: u32,
     ) -> usize {
-        if self.is_patient(limit) {
+        if self.caught_up && self.is_patient(limit) {
             return 0;
         }
         let mut frames = 0;
@@ -315,11 +319,13 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
                 Step::Buffer | Step::Nothing => break,
             }
         }
+        self.caught_up = frames < limit;
         frames
     }
 
-    /// Whether to come back later for a fuller batch: not all of `limit` frames are there, and not
-    /// many calls came back so far. Looks at the last of them only, which the device is not writing.
+    /// Whether to come back later for a fuller batch: the last call had caught up with the device, not
+    /// all of `limit` frames are there, and not many calls came back so far. Looks at the last of them
+    /// only, whose descriptor the device is not writing.
     #[inline(always)]
     fn is_patient(&mut self, limit: usize) -> bool {
         let last = (limit as u32).min(self.size() / 2) - 1;
