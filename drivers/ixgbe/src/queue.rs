@@ -21,9 +21,6 @@ const MAX_BUFFERS: u16 = 6;
 /// cache line from a device that is about to write it.
 const POLLS_BEFORE_RECLAIM: u32 = 64;
 
-/// So many calls for a batch that is not full yet come back with nothing: some 0.2 microseconds.
-const PATIENCE: u8 = 8;
-
 /// One receive and one transmit queue of a port.
 pub struct QueuePair {
     index: u16,
@@ -48,13 +45,17 @@ pub(crate) struct QueueParts {
 }
 
 impl QueuePair {
+    /// So many calls in a row for a batch that is not full yet come back with nothing: some 0.2
+    /// microseconds. The next one takes what has come.
+    pub const PATIENCE: u8 = 8;
+
     /// Rings in memory of the device's, nothing posted yet.
     pub(crate) fn new(parts: QueueParts, dma: &dyn DmaSpace) -> Result<Self, DmaError> {
         let scatter = Scatter {
             max_buffers: MAX_BUFFERS,
         };
         let mut rx = ReceiveRing::new(dma, parts.rx_size, parts.rx_tail, scatter)?;
-        rx.set_patience(PATIENCE);
+        rx.set_patience(Self::PATIENCE);
         Ok(Self {
             rx,
             tx: TransmitRing::new(

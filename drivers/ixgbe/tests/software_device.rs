@@ -489,9 +489,12 @@ impl Cable {
         self.sender.settle();
         while self.receiver.poll(self.sender.clock.now_ns()) > 0 {}
         let pair = self.into.first_mut().expect("one queue");
-        let frames = pair
-            .receive(&mut batch, 64)
-            .expect("the pool is the port's");
+        let mut frames = 0;
+        for _ in 0..=QueuePair::PATIENCE {
+            frames += pair
+                .receive(&mut batch, 64)
+                .expect("the pool is the port's");
+        }
         assert_eq!(frames, batch.len());
         frames
     }

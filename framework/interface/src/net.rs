@@ -69,7 +69,8 @@ impl core::ops::AddAssign for QueueStats {
 /// One receive and one transmit queue, for one core: nothing in it is shared with another.
 pub trait NetQueue: Send {
     /// Adds up to `limit` received frames to `batch`, as many as have come and fit; returns how many.
-    /// When none came, finished transmit buffers are given back to the pool instead.
+    /// A few calls may return nothing until a batch is full; frames that have come are never kept for
+    /// longer. When calls keep finding none, finished transmit buffers are given back to the pool.
     ///
     /// # Errors
     /// [`ForeignPool`].

@@ -138,7 +138,13 @@ impl Cable {
         let mut batch = self.batch();
         let mut received = Vec::new();
         for (queue, pair) in self.far.pairs.iter_mut().enumerate() {
-            while pair.receive(&mut batch, 64).expect("one pool") > 0 {
+            let mut empty = 0;
+            while empty <= QueuePair::PATIENCE {
+                if pair.receive(&mut batch, 64).expect("one pool") == 0 {
+                    empty += 1;
+                } else {
+                    empty = 0;
+                }
                 received.extend(std::iter::from_fn(|| batch.pop_front()).map(|p| (queue, p)));
             }
         }
