@@ -105,12 +105,19 @@ fn try_bring_up() -> Result<(SharedPorts<ConstantWire>, Ours), SessionError> {
         up.store(true, Ordering::Release);
         ours
     });
+    // What the driver wrote last, the stepping thread may not have seen.
+    ports.poll_control();
     Ok((ports, ours.map_err(SessionError::Ours)?))
 }
 
-/// Steps the device until there is nothing left to do.
+/// Steps the device until there is nothing left to do; a device that turns every frame away never
+/// comes to an end, so not for ever.
 fn settle(ports: &mut SharedPorts<ConstantWire>) {
-    while ports.poll() != 0 {}
+    for _ in 0..100 * PACKETS {
+        if ports.poll() == 0 {
+            return;
+        }
+    }
 }
 
 fn window(ports: &mut SharedPorts<ConstantWire>, ours: &mut Ours, mode: Mode) -> Window {
