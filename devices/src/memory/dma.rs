@@ -363,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_cannot_be_had_leaves_no_gap() {
+        let bytes = 64 << 30;
+        let window = GuestMemory::new(bytes).unwrap();
+        // More huge pages than are free.
+        assert!(map_file(&window, 0, bytes, libc::MFD_HUGETLB).is_err());
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let reserved = window.host_address(0).as_ptr() as u64;
+        let is_reserved = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let number = |text| u64::from_str_radix(text, 16).ok();
+            let whole = number(start)? <= reserved && reserved + bytes <= number(end)?;
+            Some(whole && rest.starts_with("---p"))
+        };
+        assert!(maps.lines().any(|line| is_reserved(line) == Some(true)));
+    }
+
+    #[test]
     fn what_is_allocated_is_reachable_until_it_is_freed() {
         let dma = SimDma::new().unwrap();
         for len in [1, 4096, 100_000, 5 << 20] {

@@ -222,6 +222,11 @@ impl GuestMemory {
         let map = |source| WindowError::Map { iova, len, source };
         let offset = libc::off_t::try_from(offset)
             .map_err(|_| map(std::io::ErrorKind::InvalidInput.into()))?;
+        // A mapping at a fixed address that fails has taken away what was there, and leaves a gap in
+        // the reservation for anybody's memory: so it is tried elsewhere first. As long as the trial
+        // lives, the pages that the file needs are there.
+        let trial = file.map(|_| Trial::new(len as usize, fd, offset));
+        let _trial = trial.transpose().map_err(map)?;
         // SAFETY: the range lies inside the window's own reservation (`placement`), and no device
         // is at work on it: `quiesce` is held for writing.
         let result = unsafe {
@@ -304,6 +309,30 @@ impl Drop for GuestMemory {
         // SAFETY: the reservation is this value's; nobody can hold an `Access` or a mapping of the
         // allocator's (each keeps the window alive).
         unsafe { libc::munmap(address as *mut libc::c_void, bytes) };
+    }
+}
+
+/// A mapping of a file where the kernel likes, of which nothing is used; gone when dropped.
+struct Trial(*mut libc::c_void, usize);
+
+impl Trial {
+    fn new(len: usize, fd: libc::c_int, offset: libc::off_t) -> std::io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let (anywhere, flags) = (std::ptr::null_mut(), libc::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choosing touches nothing.
+        let address = unsafe { libc::mmap(anywhere, len, protection, flags, fd, offset) };
+        if address == libc::MAP_FAILED {
+            Err(std::io::Error::last_os_error())
+        } else {
+            Ok(Self(address, len))
+        }
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // SAFETY: this value's own mapping, to which no reference was ever made.
+        unsafe { libc::munmap(self.0, self.1) };
     }
 }
 
