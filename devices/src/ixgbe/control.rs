@@ -152,7 +152,7 @@ impl Core {
                 let old = self.get(offset);
                 self.check_reserved(place, value);
                 self.set(offset, value);
-                self.other_written(offset, old, value);
+                let _ = self.other_written(offset, old, value);
             }
         }
     }
@@ -355,30 +355,36 @@ impl Core {
         count > 0 && length <= 0x8_0000 && head < count
     }
 
-    fn other_written(&mut self, offset: u32, old: u32, value: u32) {
+    /// Returns what the register holds now, if that is not what was written.
+    fn other_written(&mut self, offset: u32, old: u32, value: u32) -> Option<u32> {
         self.plan_stale = true;
+        let left = match offset {
+            r::EERD => return self.eeprom_read(value),
+            r::MSCA => return self.mdio(value),
+            r::AUTOC => return self.autonegotiate(value),
+            r::EICR => old & !value,
+            r::EICS | r::EIMC => 0,
+            r::EIMS => old | value,
+            r::EEC => eeprom_granted(value),
+            r::STATUS | r::LINKS | r::SECRXSTAT | r::SECTXSTAT | r::FWSM | r::FACTPS => old,
+            r::RDRXCTL => value | r::RDRXCTL_DMA_INIT_DONE,
+            _ => value,
+        };
+        if left != value {
+            self.set(offset, left);
+        }
+        self.take_effect(offset, old, value);
+        (left != value).then_some(left)
+    }
+
+    /// What a write does beyond the register itself.
+    fn take_effect(&mut self, offset: u32, old: u32, value: u32) {
         match offset {
             r::CTRL => self.control_written(value),
-            r::EICR => self.set(r::EICR, old & !value),
-            r::EICS => {
-                self.set(r::EICS, 0);
-                self.raise(value);
-            }
-            r::EIMS => self.set(r::EIMS, old | value),
-            r::EIMC => {
-                self.set(r::EIMC, 0);
-                self.set(r::EIMS, self.get(r::EIMS) & !value);
-            }
-            r::EERD => self.eeprom_read(value),
-            r::EEC => self.eeprom_request(value),
-            r::MSCA => self.mdio(value),
-            r::AUTOC => self.autonegotiate(value),
+            r::EICS => self.raise(value),
+            r::EIMC => self.set(r::EIMS, self.get(r::EIMS) & !value),
             r::I2CCTL => self.i2c.write(value),
-            r::STATUS | r::LINKS | r::SECRXSTAT | r::SECTXSTAT | r::FWSM | r::FACTPS => {
-                self.set(offset, old);
-            }
             r::RDRXCTL => {
-                self.set(offset, value | r::RDRXCTL_DMA_INIT_DONE);
                 self.check_while_receiving("RDRXCTL", (old ^ value) & r::RDRXCTL_CRC_STRIP);
             }
             r::HLREG0 => {
@@ -434,45 +440,43 @@ impl Core {
         }
     }
 
-    /// EERD (section 8.2.3.2.2): address in bits 15:2, data in bits 31:16.
-    fn eeprom_read(&mut self, value: u32) {
+    /// EERD (section 8.2.3.2.2): address in bits 15:2, data in bits 31:16. Returns what it holds then.
+    fn eeprom_read(&mut self, value: u32) -> Option<u32> {
         if value & r::EERD_START == 0 || self.faults.hit(FaultKind::EepromNeverDone) {
-            return;
+            return None;
         }
         let address = value >> 2 & 0x3FFF;
         let mut word = self.eeprom.word(address);
         if self.faults.hit(FaultKind::EepromGarbage) {
             word ^= 1;
         }
-        self.set(r::EERD, u32::from(word) << 16 | address << 2 | r::EERD_DONE);
+        let done = u32::from(word) << 16 | address << 2 | r::EERD_DONE;
+        self.set(r::EERD, done);
+        Some(done)
     }
 
-    fn eeprom_request(&mut self, value: u32) {
-        let fixed = 0x0000_0300 | 0x7800;
-        let kept = value & !(r::EEC_GRANT | fixed) | (0x0000_0300 | 4 << 11);
-        let grant = if value & r::EEC_REQUEST != 0 {
-            r::EEC_GRANT
-        } else {
-            0
-        };
-        self.set(r::EEC, kept | grant);
-    }
-
-    /// MSCA: no PHY answers on MDIO, which reads as all ones.
-    fn mdio(&mut self, value: u32) {
-        if value & r::MSCA_COMMAND != 0 {
-            self.set(r::MSCA, value & !r::MSCA_COMMAND);
-            self.set(r::MSRWD, self.get(r::MSRWD) | 0xFFFF_0000);
+    /// MSCA: no PHY answers on MDIO, which reads as all ones. Returns what it holds then.
+    fn mdio(&mut self, value: u32) -> Option<u32> {
+        if value & r::MSCA_COMMAND == 0 {
+            return None;
         }
+        self.set(r::MSRWD, self.get(r::MSRWD) | 0xFFFF_0000);
+        let done = value & !r::MSCA_COMMAND;
+        self.set(r::MSCA, done);
+        Some(done)
     }
 
-    fn autonegotiate(&mut self, value: u32) {
-        if value & r::AUTOC_RESTART != 0 {
-            self.set(r::AUTOC, value & !r::AUTOC_RESTART);
-            self.set(r::ANLP1, 0x0001_0000);
-            self.publish_link();
-            self.raise(r::EICR_LINK);
+    /// Returns what AUTOC holds then.
+    fn autonegotiate(&mut self, value: u32) -> Option<u32> {
+        if value & r::AUTOC_RESTART == 0 {
+            return None;
         }
+        self.set(r::ANLP1, 0x0001_0000);
+        self.publish_link();
+        self.raise(r::EICR_LINK);
+        let done = value & !r::AUTOC_RESTART;
+        self.set(r::AUTOC, done);
+        Some(done)
     }
 
     /// LINKS as the wire has it.
@@ -534,16 +538,25 @@ impl Core {
                 continue;
             }
             let before = std::mem::replace(old, value);
-            match r::decode(*offset) {
-                Place::Receive(queue, register) => self.receive_written(queue, register, value),
-                Place::Transmit(queue, register) => self.transmit_written(queue, register, value),
+            let left = match r::decode(*offset) {
+                Place::Receive(queue, register) => {
+                    self.receive_written(queue, register, value);
+                    None
+                }
+                Place::Transmit(queue, register) => {
+                    self.transmit_written(queue, register, value);
+                    None
+                }
                 Place::Other(offset) => self.other_written(offset, before, value),
-            }
+            };
             if !self.seen.is_empty() {
                 // A reset remembered everything anew.
                 return;
             }
-            *old = self.get(*offset);
+            // Not what the cell holds by now: the driver may have written again meanwhile.
+            if let Some(left) = left {
+                *old = left;
+            }
         }
         self.seen = seen;
     }
@@ -569,6 +582,14 @@ impl Core {
             .map(|offset| (offset, self.get(offset)))
             .collect();
     }
+}
+
+/// EEC as it reads after `value` was written: software has the EEPROM's pins if it asked for them.
+fn eeprom_granted(value: u32) -> u32 {
+    let fixed = 0x0000_0300 | 0x7800;
+    let kept = value & !(r::EEC_GRANT | fixed) | (0x0000_0300 | 4 << 11);
+    let asked = value & r::EEC_REQUEST != 0;
+    kept | if asked { r::EEC_GRANT } else { 0 }
 }
 
 fn join(low: u32, high: u32) -> u64 {
