@@ -16,6 +16,8 @@ use super::strict::Violation;
 
 /// LINKS while the link is up: 10 Gbit/s, aligned, signal detected, autonegotiation complete.
 const LINKS_10G: u32 = r::LINKS_UP | 0x3000_0000 | 0x8000_0000 | 0x0002_0000 | 0x0000_0F00;
+/// No register has an offset beyond (section 8.2.3).
+const REGISTERS_END: u32 = 0x2_0000;
 /// SWSM bit 0: reading it takes it.
 const SWSM_SOFTWARE: u32 = 1 << 0;
 /// SWFW_SYNC bits 9:5: firmware holds the resource.
@@ -488,7 +490,11 @@ impl Core {
     /// off. Semaphores belong to software and survive.
     pub(super) fn reset(&mut self) {
         let kept = [r::SWSM, r::SWFW_SYNC].map(|offset| (offset, self.get(offset)));
-        for cell in (*self.cells).as_ref() {
+        let cells = Arc::clone(&self.cells);
+        let (registers, rest) = (*cells).as_ref().split_at(REGISTERS_END as usize / 4);
+        // CTRL.RST, the first, ends at once: a driver waits ten microseconds for it. Where memory is
+        // shared the driver goes on ten milliseconds later, so the rest must not take long.
+        for cell in registers {
             cell.store(0, Ordering::Relaxed);
         }
         for &(offset, value) in r::RESET_VALUES.iter().chain(&kept) {
@@ -507,6 +513,10 @@ impl Core {
             // Nobody can follow lines moved by hand in shared memory: they stay high.
             self.set(r::I2CCTL, 0xF);
             self.remember_all();
+        }
+        // Nothing beyond the registers has a meaning.
+        for cell in rest {
+            cell.store(0, Ordering::Relaxed);
         }
         self.plan_stale = true;
     }
