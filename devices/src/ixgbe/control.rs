@@ -535,20 +535,27 @@ impl Core {
     }
 
     /// Looks for registers a driver has written and acts on them; for shared fronts, to be called
-    /// every few microseconds.
-    pub fn poll_control(&mut self) {
+    /// every few microseconds. `starting` is called before a queue is taken into use, for whoever
+    /// must find out where its ring and buffers are.
+    pub fn poll_control(&mut self, mut starting: impl FnMut()) {
         // Asked for once: there are a thousand registers to compare within a few microseconds.
         let cells = Arc::clone(&self.cells);
         let cells = (*cells).as_ref();
         let mut seen = std::mem::take(&mut self.seen);
         for (offset, old) in &mut seen {
             let cell = cells.get((*offset / 4) as usize);
-            let value = cell.map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
+            // A queue's other registers, written before its ENABLE, are read after it.
+            let value = cell.map_or(u32::MAX, |cell| cell.load(Ordering::Acquire));
             if value == *old {
                 continue;
             }
             let before = std::mem::replace(old, value);
-            let left = match r::decode(*offset) {
+            let place = r::decode(*offset);
+            if starts_queue(place, before, value) {
+                self.follow_alias(place);
+                starting();
+            }
+            let left = match place {
                 Place::Receive(queue, register) => {
                     self.receive_written(queue, register, value);
                     None
@@ -569,6 +576,18 @@ impl Core {
             }
         }
         self.seen = seen;
+    }
+
+    /// SRRCTL of queues 0 to 15 has two addresses (section 8.2.3.8.7), of which the older is read here;
+    /// in plain memory what a driver wrote to the other must be carried over.
+    fn follow_alias(&self, place: Place) {
+        let Place::Receive(queue @ 0..16, _) = place else {
+            return;
+        };
+        match self.get(r::SRRCTL + 0x40 * queue as u32) {
+            0 => {}
+            value => self.set(r::receive_offset(queue, QueueRegister::Buffers), value),
+        }
     }
 
     /// Takes what the cells hold now as known.
@@ -592,6 +611,14 @@ impl Core {
             .map(|offset| (offset, self.get(offset)))
             .collect();
     }
+}
+
+/// Whether a write to `place` that made `value` of `before` enables a queue.
+fn starts_queue(place: Place, before: u32, value: u32) -> bool {
+    let (Place::Receive(_, register) | Place::Transmit(_, register)) = place else {
+        return false;
+    };
+    register == QueueRegister::Control && value & !before & r::QUEUE_ENABLE != 0
 }
 
 /// EEC as it reads after `value` was written: software has the EEPROM's pins if it asked for them.
