@@ -592,12 +592,14 @@ impl Core {
 
     /// Takes what the cells hold now as known.
     fn remember_all(&mut self) {
+        // Heads last: a queue that is seen enabled has the head that was written before, and what a
+        // later look found in that register would move it while it runs.
         let queues = (0..QUEUES).flat_map(|queue| {
             [
-                r::receive_offset(queue, QueueRegister::Head),
                 r::receive_offset(queue, QueueRegister::Control),
-                r::transmit_offset(queue, QueueRegister::Head),
+                r::receive_offset(queue, QueueRegister::Head),
                 r::transmit_offset(queue, QueueRegister::Control),
+                r::transmit_offset(queue, QueueRegister::Head),
             ]
         });
         let tables = TABLES

@@ -196,3 +196,19 @@ fn a_shared_queue_starts_with_what_was_written_before_its_enable() {
     bench.core.poll_control(|| started += 1);
     assert_eq!(started, 1);
 }
+
+#[test]
+fn a_head_written_while_the_device_looks_does_not_move_a_running_queue() {
+    let (mut bench, set) = shared_queue();
+    set(0x1028, r::QUEUE_ENABLE);
+    bench.core.poll_control(|| {});
+    bench.core.receive[0].head = 3;
+    set(0x1028, 0);
+    bench.core.poll_control(|| {});
+    set(0x1028, r::QUEUE_ENABLE);
+    bench.core.poll_control(|| set(0x1010, 0));
+    assert_eq!(bench.core.receive[0].head, 0);
+    bench.core.receive[0].head = 2;
+    bench.core.poll_control(|| {});
+    assert_eq!(bench.core.receive[0].head, 2);
+}
