@@ -34,13 +34,14 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dma = Arc::new(HeapDma::default());
-        let pool = PacketPool::create(&*dma, 2048).expect("the heap has room");
+        let pool =
+            PacketPool::create(SharedHeap::create(), &*dma, 2048).expect("the heap has room");
         Self {
             dma,
             registers: Registers::new(),
             pool,
             cache: pool.claim_cache().expect("one is free"),
-            batch: PacketBatch::new(SharedHeap::create(), pool).expect("the heap has room"),
+            batch: pool.batch().expect("the heap has room"),
         }
     }
 

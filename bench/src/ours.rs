@@ -41,7 +41,8 @@ impl Ours {
         dma: Arc<dyn DmaSpace>,
     ) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let pool = PacketPool::create(&*dma, POOL).map_err(|error| text(&error))?;
+        let pool =
+            PacketPool::create(SharedHeap::create(), &*dma, POOL).map_err(|error| text(&error))?;
         let config = PortConfig {
             rx_descriptors: RING,
             tx_descriptors: RING,
@@ -71,7 +72,7 @@ impl Ours {
             return Err("two ports with a queue pair each are needed".to_owned());
         };
         drop(queues);
-        let batch = PacketBatch::new(SharedHeap::create(), pool).map_err(|error| text(&error))?;
+        let batch = pool.batch().map_err(|error| text(&error))?;
         Ok(Self {
             receiver,
             sender,

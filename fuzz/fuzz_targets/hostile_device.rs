@@ -119,7 +119,7 @@ struct Bench {
 std::thread_local! {
     static BENCH: Bench = {
         let dma = SimDma::new().expect("address space for DMA");
-        let pool = PacketPool::create(&dma, BUFFERS).expect("memory for packets");
+        let pool = PacketPool::create(SharedHeap::create(), &dma, BUFFERS).expect("memory for packets");
         Bench { dma, pool, heap: SharedHeap::create() }
     };
 }
@@ -170,7 +170,7 @@ impl Bench {
     }
 
     fn drive(&self, mut port: Port, device: &Sim82599, liar: &Liar, choices: &mut Choices<'_>) {
-        let mut batch = PacketBatch::new(self.heap, self.pool).expect("the heap has room");
+        let mut batch = self.pool.batch().expect("the heap has room");
         let mut pairs: Vec<QueuePair> = Vec::new();
         let mut now_ns = 1 << 40;
         while !choices.0.is_empty() {

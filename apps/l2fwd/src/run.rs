@@ -9,7 +9,7 @@ use sumac_ixgbe::{Port, PortConfig, QueuePair};
 use sumac_linux::cores::{self, CoreList};
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
 use sumac_linux::signals::Stop;
-use sumac_rref::{PacketBatch, PacketPool, SharedHeap};
+use sumac_rref::{PacketPool, SharedHeap};
 
 use crate::cli::Options;
 use crate::dump::Dump;
@@ -52,7 +52,8 @@ pub fn run(options: &Options) -> Result<Report, RunError> {
     let stop = Stop::install().map_err(device)?;
     let cores = Cores::choose(options)?;
     let mut opened = open::open(&options.devices, cores.device).map_err(input)?;
-    let pool = PacketPool::create(&*opened.dma, pool_size(options)).map_err(input)?;
+    let pool = PacketPool::create(SharedHeap::create(), &*opened.dma, pool_size(options))
+        .map_err(input)?;
     let mut ports = open_ports(options, &mut opened, pool)?;
     let dump = match &options.pcap_dump {
         Some(path) => {
@@ -187,7 +188,6 @@ fn start_workers(
     shared: &Arc<Shared>,
     dump: Option<Arc<Dump>>,
 ) -> Result<Vec<RunningWorker>, RunError> {
-    let heap = SharedHeap::create();
     let count = ports.len();
     let rewrites: Vec<Option<Rewrite>> = (0..count)
         .map(|from| {
@@ -207,7 +207,7 @@ fn start_workers(
         let first = lanes.len();
         for (from, queues) in queues.iter_mut().enumerate() {
             let Some(queue) = queues.next() else { continue };
-            let batch = PacketBatch::new(heap, pool).map_err(input)?;
+            let batch = pool.batch().map_err(input)?;
             let to = first + partner(from, count);
             lanes.push(Lane {
                 from,

@@ -37,7 +37,7 @@ impl Bench {
         config.strict_deep = true;
         Self {
             device: Sim82599::new(config, &dma),
-            pool: PacketPool::create(&dma, 4096).expect("memory for packets"),
+            pool: PacketPool::create(SharedHeap::create(), &dma, 4096).expect("memory for packets"),
             clock: SystemClock::new(),
         }
     }
@@ -66,8 +66,7 @@ impl Bench {
     }
 
     fn batch(&self, frames: u8, bytes: usize) -> PacketBatch {
-        let heap = SharedHeap::create();
-        let mut batch = PacketBatch::new(heap, self.pool).expect("room for a batch");
+        let mut batch = self.pool.batch().expect("room for a batch");
         for number in 0..frames {
             let packet = Packet::from_frame(self.pool, &vec![number; bytes]).expect("a buffer");
             assert!(batch.push_back(packet).is_ok());
@@ -448,7 +447,7 @@ impl Cable {
         };
         let sender = Bench {
             device: make("sim0", near, 1),
-            pool: PacketPool::create(&dma, 4096).expect("memory for packets"),
+            pool: PacketPool::create(SharedHeap::create(), &dma, 4096).expect("memory for packets"),
             clock: SystemClock::new(),
         };
         let receiver = make("sim1", far, 2);
@@ -480,8 +479,7 @@ impl Cable {
         }
         frame.extend([0x88, 0xb5]);
         frame.resize(bytes, 0x5a);
-        let heap = SharedHeap::create();
-        let mut batch = PacketBatch::new(heap, self.sender.pool).expect("room for a batch");
+        let mut batch = self.sender.pool.batch().expect("room for a batch");
         let packet = Packet::from_frame(self.sender.pool, &frame).expect("a buffer");
         assert!(batch.push_back(packet).is_ok());
         let pair = self.out.first_mut().expect("one queue");

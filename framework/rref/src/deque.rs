@@ -370,4 +370,10 @@ unsafe impl<const N: usize> EntrySource for RRefDeque<Packet, N> {
     unsafe fn advance(&mut self, count: usize) {
         self.queue.first = (self.queue.first + count).min(self.queue.end);
     }
+
+    #[inline(always)]
+    unsafe fn empty(&mut self) {
+        self.queue.first = 0;
+        self.queue.end = 0;
+    }
 }

@@ -4,9 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sumac_rref::{
-    DomainId, Exchangeable, Packet, PacketBatch, RRef, RRefDeque, SharedHeap, TypeTag,
-};
+use sumac_rref::{DomainId, Exchangeable, Packet, RRef, RRefDeque, SharedHeap, TypeTag};
 use sumac_testbed::host::with_pool;
 
 #[test]
@@ -46,8 +44,7 @@ fn a_queue_dropped_drops_its_items() {
 #[test]
 fn packets_are_children_in_a_batch_and_owned_out_of_it() {
     with_pool(70, |_, pool| {
-        let heap = SharedHeap::create();
-        let mut batch = PacketBatch::new(heap, pool).expect("the heap has room");
+        let mut batch = pool.batch().expect("the heap has room");
         for i in 0..64u8 {
             let packet = Packet::from_frame(pool, &[i; 60]).expect("the pool has room");
             assert_eq!(packet.header().map(|h| h.owner()), Some(DomainId::HOST));
@@ -63,15 +60,14 @@ fn packets_are_children_in_a_batch_and_owned_out_of_it() {
         drop(packet);
         assert_eq!(pool.count_owned(DomainId::HOST), 0);
         drop(batch);
-        assert_eq!((pool.account().held, heap.count()), (0, 0));
+        assert_eq!((pool.account().held, pool.heap().count()), (0, 0));
     });
 }
 
 #[test]
 fn chains_go_with_their_packet() {
     with_pool(20, |_, pool| {
-        let heap = SharedHeap::create();
-        let mut batch = PacketBatch::new(heap, pool).expect("the heap has room");
+        let mut batch = pool.batch().expect("the heap has room");
         let chain = Packet::from_frame(pool, &[5; 9000]).expect("the pool has room");
         batch.push_back(chain).expect("there is room");
         for packet in batch.packets_mut() {
@@ -91,8 +87,7 @@ fn chains_go_with_their_packet() {
 fn a_packet_of_another_pool_is_handed_back() {
     with_pool(3, |_, pool| {
         with_pool(4, |_, other| {
-            let heap = SharedHeap::create();
-            let mut batch = PacketBatch::new(heap, pool).expect("the heap has room");
+            let mut batch = pool.batch().expect("the heap has room");
             let packet = Packet::allocate(other).expect("the pool has room");
             let packet = batch.push_back(packet).expect_err("it is of another pool");
             assert_eq!(packet.header().map(|h| h.owner()), Some(DomainId::HOST));

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sumac_device::ring::{BufferId, BufferPool};
 use sumac_device::{DmaError, DmaMemory, DmaSpace};
-use sumac_rref::{Packet, PacketCache, PacketPool, PoolError};
+use sumac_rref::{Packet, PacketCache, PacketPool, PoolError, SharedHeap};
 use sumac_testbed::host::{HeapDma, with_pool};
 
 #[derive(Clone, Debug)]
@@ -143,7 +143,7 @@ fn there_are_256_claims_and_they_are_used_again() {
 fn sizes_out_of_range_are_refused() {
     let dma = HeapDma::default();
     for buffers in [0, (1 << 22) + 1, u32::MAX] {
-        let refused = PacketPool::create(&dma, buffers);
+        let refused = PacketPool::create(SharedHeap::create(), &dma, buffers);
         assert_eq!(refused.err(), Some(PoolError::BadSize { buffers }));
     }
 }
@@ -159,7 +159,7 @@ impl DmaSpace for Short {
 
 #[test]
 fn memory_shorter_than_asked_is_refused() {
-    let refused = PacketPool::create(&Short(HeapDma::default()), 8);
+    let refused = PacketPool::create(SharedHeap::create(), &Short(HeapDma::default()), 8);
     let bytes = 8 * sumac_rref::pool::STRIDE;
     let expected = DmaError::BadMemory { bytes, align: 64 };
     assert_eq!(refused.err(), Some(PoolError::Dma(expected)));

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sumac_device::ring::{ForeignPool, ReceiveCounters, ReceiveRing, RingSize, Scatter};
-use sumac_rref::{Packet, PacketBatch, PacketCache, PacketPool, SharedHeap};
+use sumac_rref::{Packet, PacketBatch, PacketCache, PacketPool};
 use sumac_testbed::format::PlainReceive;
 use sumac_testbed::host::{HeapDma, Registers, Tail, with_pool};
 use sumac_testbed::model::ReceiveModel;
@@ -151,7 +151,7 @@ impl<'a> Bench<'a> {
             registers,
             cache,
             ring,
-            batch: PacketBatch::new(SharedHeap::create(), pool).expect("the heap has room"),
+            batch: pool.batch().expect("the heap has room"),
             expected: VecDeque::new(),
             held: Vec::new(),
             reference: Reference::default(),
@@ -295,8 +295,7 @@ fn another_pool_is_refused() {
         with_pool(21, |_, other| {
             let mut bench = Bench::new(dma, pool, 8);
             let mut foreign = other.claim_cache().expect("one is free");
-            let heap = SharedHeap::create();
-            let mut batch = PacketBatch::new(heap, other).expect("the heap has room");
+            let mut batch = other.batch().expect("the heap has room");
             bench.complete((60, true));
             let refused = bench.ring.reap(&mut bench.cache, &mut batch, 1);
             assert_eq!(refused, Err(ForeignPool));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sumac_device::ring::{ForeignPool, RingSize, TransmitRing};
-use sumac_rref::{Packet, PacketBatch, PacketCache, PacketPool, SharedHeap};
+use sumac_rref::{Packet, PacketBatch, PacketCache, PacketPool};
 use sumac_testbed::format::PlainTransmit;
 use sumac_testbed::host::{HeapDma, Registers, Tail, with_pool};
 use sumac_testbed::model::{Sent, TransmitModel};
@@ -73,7 +73,7 @@ impl<'a> Bench<'a> {
             registers,
             cache: pool.claim_cache().expect("one is free"),
             ring,
-            batch: PacketBatch::new(SharedHeap::create(), pool).expect("the heap has room"),
+            batch: pool.batch().expect("the heap has room"),
             waiting: VecDeque::new(),
             posted: VecDeque::new(),
             too_long: 0,
@@ -207,8 +207,7 @@ fn another_pool_is_refused_while_buffers_are_posted() {
             bench.frame(60, None);
             bench.post();
             let mut foreign = other.claim_cache().expect("one is free");
-            let heap = SharedHeap::create();
-            let mut batch = PacketBatch::new(heap, other).expect("the heap has room");
+            let mut batch = other.batch().expect("the heap has room");
             let refused = bench.ring.post(&mut foreign, &mut batch);
             assert_eq!(refused, Err(ForeignPool));
             let refused = bench.ring.post(&mut foreign, &mut bench.batch);

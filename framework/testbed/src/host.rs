@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sumac_device::{Bar, DmaError, DmaMapping, DmaMemory, DmaSpace, Doorbell, RegisterIo};
-use sumac_rref::PacketPool;
+use sumac_rref::{PacketPool, SharedHeap};
 
 /// First bus address: no pointer of the processor's looks like it.
 const FIRST_IOVA: u64 = 1 << 32;
@@ -214,7 +214,8 @@ pub fn with_pool<R>(buffers: u32, test: impl FnOnce(&Arc<HeapDma>, &'static Pack
     });
     let (_, dma, pool) = kept.unwrap_or_else(|| {
         let dma = Arc::new(HeapDma::default());
-        let pool = PacketPool::create(&*dma, buffers).expect("the heap has room");
+        let pool =
+            PacketPool::create(SharedHeap::create(), &*dma, buffers).expect("the heap has room");
         (buffers, dma, pool)
     });
     let result = test(&dma, pool);

@@ -88,7 +88,7 @@ impl Bench {
                 PlainTransmit::default(),
             )
             .expect("the heap has room"),
-            batch: PacketBatch::new(HEAP.with(|heap| *heap), pool).expect("the heap has room"),
+            batch: pool.batch().expect("the heap has room"),
             held: Vec::new(),
         }
     }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use choices::Choices;
 use session::Session;
 use sumac_devices::memory::SimDma;
-use sumac_rref::PacketPool;
+use sumac_rref::{PacketPool, SharedHeap};
 
 /// Buffers of the pools: from hardly more than the smallest rings take to plenty.
 const POOLS: [u32; 4] = [160, 400, 1500, 8192];
@@ -41,7 +41,9 @@ fn ports_under_random_treatment_lose_nothing() {
         .max(1);
     println!("SUMAC_SOAK_SEED={seed}");
     let dma = SimDma::new().expect("address space for DMA");
-    let pools = POOLS.map(|buffers| PacketPool::create(&dma, buffers).expect("memory for packets"));
+    let pools = POOLS.map(|buffers| {
+        PacketPool::create(SharedHeap::create(), &dma, buffers).expect("memory for packets")
+    });
     let (start, mut sessions, mut steps, mut frames) = (Instant::now(), 0_u64, 0_u64, 0_u64);
     while start.elapsed() < time {
         // A seed of its own for each session, so that one can be repeated without those before.

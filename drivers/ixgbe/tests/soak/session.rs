@@ -47,9 +47,9 @@ impl Session {
             false => Time::stepped(&devices),
         };
         println!("  {} buffers, {size}-byte frames", pool.account().total);
-        let heap = SharedHeap::create();
+        let _heap = SharedHeap::create();
         let lane = || Lane {
-            pending: PacketBatch::new(heap, pool).expect("room for a batch"),
+            pending: pool.batch().expect("room for a batch"),
             made: 0,
             thrown: 0,
         };

@@ -86,7 +86,8 @@ impl Cable {
             now_ns: AtomicU64::new(1),
             devices: devices.clone(),
         });
-        let pool = PacketPool::create(&dma, 8192).expect("memory for packets");
+        let pool =
+            PacketPool::create(SharedHeap::create(), &dma, 8192).expect("memory for packets");
         let [near, far] = [(0, near), (1, far)].map(|(index, config)| {
             let device: Sim82599 = devices[index].clone();
             let mut backing = device.backing();
@@ -114,7 +115,7 @@ impl Cable {
     }
 
     pub fn batch(&self) -> PacketBatch {
-        PacketBatch::new(SharedHeap::create(), self.pool).expect("room for a batch")
+        self.pool.batch().expect("room for a batch")
     }
 
     /// Lets the devices work until they are done.

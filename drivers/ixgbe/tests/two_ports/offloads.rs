@@ -7,7 +7,7 @@ use super::cable::{Cable, FAR, NEAR};
 use etherparse::PacketBuilder;
 use sumac_devices::ixgbe::DeviceThread;
 use sumac_ixgbe::{PortConfig, QueuePair};
-use sumac_rref::{HeaderLengths, Packet, PacketBatch, PacketFlags, PacketPool, SharedHeap};
+use sumac_rref::{HeaderLengths, Packet, PacketFlags, PacketPool};
 
 const L2: usize = 14;
 
@@ -302,7 +302,7 @@ fn exchange(
     pool: &'static PacketPool,
     left: &AtomicUsize,
 ) -> (QueuePair, QueuePair, u64) {
-    let batch = || PacketBatch::new(SharedHeap::create(), pool).expect("room for a batch");
+    let batch = || pool.batch().expect("room for a batch");
     let (mut out, mut into, mut made, mut received) = (batch(), batch(), 0, 0);
     while left.load(Ordering::Relaxed) > 0 || !out.is_empty() {
         while made < FRAMES && !out.is_full() {

@@ -155,6 +155,11 @@ pub unsafe trait EntrySource {
     /// # Safety
     /// There are so many, and the caller owns their buffers, chains included, from now on.
     unsafe fn advance(&mut self, count: usize);
+    /// Lets go of all entries: what the next call finds depends on nothing that came before.
+    ///
+    /// # Safety
+    /// The caller owns their buffers, chains included, from now on.
+    unsafe fn empty(&mut self);
 }
 
 /// The batch holds buffers of another pool than the ring's.

@@ -7,8 +7,8 @@ use core::sync::atomic::Ordering;
 
 use super::slots::{Slots, status, write};
 use super::{
-    AbortOnUnwind, BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER, NO_POOL,
-    RingSize, give_frame,
+    AbortOnUnwind, BufferAddresses, BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER,
+    NO_POOL, RingSize, give_frame,
 };
 use crate::{DmaError, DmaSpace, Doorbell, Iova};
 
@@ -18,6 +18,10 @@ const DOORBELL_GROUP: u32 = 32;
 /// How far ahead of a complete line of descriptors another is asked for, to be read and refilled: two
 /// lines, which the device then has most likely completed too.
 const LINES_AHEAD: u32 = 8;
+
+/// Calls for as many frames ask for their beginnings when they reap them: the last are there by the
+/// time the first are dealt with. Smaller ones ask for those of the call after.
+const PREFETCH_OWN: usize = 16;
 
 /// Where frames are reaped one by one, the frame this far ahead is asked for, if it has come.
 const PREFETCH_AHEAD: u32 = 4;
@@ -404,7 +408,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             if !good || all & whole != whole {
                 break;
             }
-            if self.prefetch {
+            if self.prefetch && limit >= PREFETCH_OWN {
                 slot.iter().for_each(|id| addresses.prefetch(*id));
             }
             for (descriptor, id) in line.iter().zip(fresh) {
@@ -415,6 +419,9 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             *slot = *fresh;
             bytes += line_bytes;
             next = next.wrapping_add(4);
+        }
+        if self.prefetch && limit < PREFETCH_OWN {
+            self.prefetch_for_next_call(addresses, next, limit);
         }
         let frames = next.wrapping_sub(self.next) as usize;
         // SAFETY: the last `frames` of the stock are in the table now, and the buffers that were
@@ -427,6 +434,20 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         self.counters.bytes += bytes;
         self.next = next;
         frames
+    }
+
+    /// Asks for the frames that the next call is likely to reap, as far as they have come.
+    #[inline(always)]
+    fn prefetch_for_next_call(&mut self, addresses: BufferAddresses, next: u32, limit: usize) {
+        for line in 0..(limit / 4) as u32 {
+            let first = next.wrapping_add(4 * line);
+            if !done::<F>(status(self.slots.descriptor(first.wrapping_add(3)))) {
+                return;
+            }
+            let mut slots = self.slots.table();
+            let (_, slot) = slots.line(first);
+            slot.iter().for_each(|id| addresses.prefetch(*id));
+        }
     }
 
     /// Reaps one descriptor: a whole frame, or a part of one.

@@ -206,7 +206,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
         {
             self.post_one(pool, frame);
             // SAFETY: the buffer is posted, and will be given back by `reclaim` or `drain`.
-            unsafe { source.advance(1) };
+            unsafe { source.empty() };
             return Ok(1);
         }
         let waiting = entries.len();
@@ -222,7 +222,12 @@ impl<F: TransmitFormat> TransmitRing<F> {
         }
         // SAFETY: the buffers of the first `taken` entries are posted, and will be given back by
         // `reclaim` or `drain`, or were given back at once when the frame was dropped.
-        unsafe { source.advance(taken) };
+        unsafe {
+            match taken == waiting {
+                true => source.empty(),
+                false => source.advance(taken),
+            }
+        }
         core::mem::forget(uneven);
         self.commit(pool, before);
         Ok(taken)

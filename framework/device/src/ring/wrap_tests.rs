@@ -164,6 +164,12 @@ unsafe impl EntrySource for Queue {
     unsafe fn advance(&mut self, count: usize) {
         self.0.drain(..count);
     }
+
+    unsafe fn empty(&mut self) {
+        let all = self.entries().len();
+        // SAFETY: the caller's promise.
+        unsafe { self.advance(all) };
+    }
 }
 
 struct Format;

@@ -148,15 +148,31 @@ impl PacketCache {
 
     /// Gives the buffers of all packets of a batch of this pool back; a batch of another pool gives
     /// them to its own.
-    #[inline]
+    #[inline(always)]
     pub fn recycle<const N: usize>(&mut self, batch: &mut RRefDeque<Packet, N>) {
+        let entries = batch.entries();
+        if let [entry] = *entries
+            && entry.flags() & Entry::CHAINED == 0
+            && core::ptr::eq(batch.pool(), self.pool)
+        {
+            // SAFETY: the batch owns this buffer of this pool, and lets go of it.
+            unsafe {
+                self.give(&[entry.id()]);
+                batch.empty();
+            }
+            return;
+        }
+        self.recycle_many(batch);
+    }
+
+    #[inline(never)]
+    fn recycle_many<const N: usize>(&mut self, batch: &mut RRefDeque<Packet, N>) {
         let entries = batch.entries();
         let chained = entries.iter().fold(0, |flags, e| flags | e.flags()) & Entry::CHAINED != 0;
         if chained || !core::ptr::eq(batch.pool(), self.pool) {
             batch.clear();
             return;
         }
-        let count = entries.len();
         for some in entries.chunks(BULK) {
             if self.len() + some.len() > SHELF {
                 self.spill(some.len());
@@ -170,8 +186,8 @@ impl PacketCache {
             self.set_len(len + some.len());
         }
         self.share();
-        // SAFETY: the buffers of the `count` entries there are were taken over just now.
-        unsafe { batch.advance(count) };
+        // SAFETY: the buffers of all entries were taken over just now.
+        unsafe { batch.empty() };
     }
 
     /// Gives the stock up if somebody found the depot empty. For queues with nothing to do; giving
@@ -258,6 +274,15 @@ unsafe impl BufferPool for PacketCache {
 
     #[inline(always)]
     unsafe fn give(&mut self, mut ids: &[BufferId]) {
+        let len = self.len();
+        if let [id] = *ids
+            && let Some(room) = self.ids().get_mut(len)
+        {
+            *room = id;
+            self.set_len(len + 1);
+            self.share();
+            return;
+        }
         while !ids.is_empty() {
             let mut len = self.len();
             let some = ids.len().min(SHELF / 2);
@@ -342,7 +367,7 @@ mod loom_tests {
     }
 
     fn pool() -> &'static PacketPool {
-        PacketPool::create(&Host, 4).expect("the heap has room")
+        PacketPool::create(SharedHeap::create(), &Host, 4).expect("the heap has room")
     }
 
     fn model(test: impl Fn() + Sync + Send + 'static) {

@@ -22,7 +22,7 @@ use cache::Shelf;
 
 use crate::spin::SpinLock;
 use crate::spin::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::{DomainId, Header, TypeTag};
+use crate::{DomainId, Header, HeapError, PacketBatch, SharedHeap, TypeTag};
 
 /// Bytes a packet buffer holds.
 pub const BUFFER_BYTES: u16 = 2048;
@@ -49,6 +49,9 @@ pub enum PoolError {
     /// More caches are claimed than there are.
     #[error("all 256 caches of the packet pool are claimed: use fewer queues")]
     NoCache,
+    /// The shared heap has no room for a batch.
+    #[error(transparent)]
+    Heap(#[from] HeapError),
 }
 
 /// Where the buffers of a pool are, in numbers.
@@ -74,6 +77,8 @@ struct BufferHeader {
 
 /// A pool of packet buffers, for the life of the host.
 pub struct PacketPool {
+    /// Where batches of its packets live.
+    heap: &'static SharedHeap,
     memory: DmaMemory,
     /// First byte of buffer 0.
     base: NonNull<u8>,
@@ -98,12 +103,16 @@ unsafe impl Send for PacketPool {}
 unsafe impl Sync for PacketPool {}
 
 impl PacketPool {
-    /// A pool of `buffers` packet buffers in memory of `dma`. It is never given back: packets may
-    /// outlive whoever made the pool.
+    /// A pool of `buffers` packet buffers in memory of `dma`, whose batches live on `heap`. It is never
+    /// given back: packets may outlive whoever made the pool.
     ///
     /// # Errors
     /// [`PoolError`] when the size is out of range or there is no memory.
-    pub fn create(dma: &dyn DmaSpace, buffers: u32) -> Result<&'static Self, PoolError> {
+    pub fn create(
+        heap: &'static SharedHeap,
+        dma: &dyn DmaSpace,
+        buffers: u32,
+    ) -> Result<&'static Self, PoolError> {
         if buffers == 0 || buffers > 1 << 22 {
             return Err(PoolError::BadSize { buffers });
         }
@@ -117,6 +126,7 @@ impl PacketPool {
             continuation_len: AtomicU32::new(0),
         });
         Ok(Box::leak(Box::new(Self {
+            heap,
             base: memory.base(),
             memory,
             total: buffers,
@@ -135,6 +145,19 @@ impl PacketPool {
     /// [`PoolError::NoCache`] when all are claimed.
     pub fn claim_cache(&'static self) -> Result<PacketCache, PoolError> {
         PacketCache::claim(self).ok_or(PoolError::NoCache)
+    }
+
+    /// The heap on which batches of its packets live.
+    pub fn heap(&self) -> &'static SharedHeap {
+        self.heap
+    }
+
+    /// An empty batch for packets of this pool.
+    ///
+    /// # Errors
+    /// [`PoolError::Heap`] when the heap cannot hold another.
+    pub fn batch(&'static self) -> Result<PacketBatch, PoolError> {
+        Ok(PacketBatch::new(self.heap, self)?)
     }
 
     /// Where the buffers are now. Exact while nothing moves; never off by more than what is moving.
