@@ -153,7 +153,20 @@ pub(super) struct Batch {
     pub sizes: [u64; 6],
 }
 
+/// The broadcast address as a word; also the mask of an address in a word.
+pub(super) const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;
+
 impl Batch {
+    /// Says that `frames` of the frames begin with the eight bytes `start`, byte 0 lowest.
+    #[inline(always)]
+    pub fn add_destination(&mut self, start: u64, frames: u64) {
+        if start & BROADCAST == BROADCAST {
+            self.broadcast += frames;
+        } else if start & 1 != 0 {
+            self.multicast += frames;
+        }
+    }
+
     /// Adds one frame of `len` bytes (without frame check sequence).
     #[inline(always)]
     pub fn add(&mut self, frame: &[u8]) {
