@@ -226,7 +226,7 @@ impl ReceiveQueue {
         let Some(ring) = self.fast_ring(access) else {
             return;
         };
-        let staged = self.staged;
+        let staged = *self.staged;
         self.write_back_all(&ring, &staged[..self.pending]);
         self.pending = 0;
     }
