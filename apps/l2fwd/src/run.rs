@@ -295,16 +295,12 @@ fn watch(
 
 /// Whether every input that ends has ended, and there is one.
 fn inputs_over(ports: &[OpenPort]) -> bool {
-    let mut reports = ports
+    let mut finite = ports
         .iter()
-        .filter_map(|open| open.software.as_ref())
-        .map(|s| s.wire());
-    let finite: Vec<bool> = reports
-        .by_ref()
+        .filter_map(|open| Some(open.software.as_ref()?.wire()))
         .filter(|wire| wire.has_input && (wire.finished || wire.ends))
-        .map(|wire| wire.finished)
-        .collect();
-    !finite.is_empty() && finite.iter().all(|finished| *finished)
+        .peekable();
+    finite.peek().is_some() && finite.all(|wire| wire.finished)
 }
 
 fn live_stats(port: usize, workers: &[RunningWorker]) -> (QueueStats, u64, u64) {

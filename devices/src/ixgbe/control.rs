@@ -16,6 +16,8 @@ use super::strict::Violation;
 
 /// LINKS while the link is up: 10 Gbit/s, aligned, signal detected, autonegotiation complete.
 const LINKS_10G: u32 = r::LINKS_UP | 0x3000_0000 | 0x8000_0000 | 0x0002_0000 | 0x0000_0F00;
+/// No register has an offset beyond (section 8.2.3).
+const REGISTERS_END: u32 = 0x2_0000;
 /// SWSM bit 0: reading it takes it.
 const SWSM_SOFTWARE: u32 = 1 << 0;
 /// SWFW_SYNC bits 9:5: firmware holds the resource.
@@ -152,7 +154,7 @@ impl Core {
                 let old = self.get(offset);
                 self.check_reserved(place, value);
                 self.set(offset, value);
-                self.other_written(offset, old, value);
+                let _ = self.other_written(offset, old, value);
             }
         }
     }
@@ -363,30 +365,36 @@ impl Core {
         count > 0 && length <= 0x8_0000 && head < count
     }
 
-    fn other_written(&mut self, offset: u32, old: u32, value: u32) {
+    /// Returns what the register holds now, if that is not what was written.
+    fn other_written(&mut self, offset: u32, old: u32, value: u32) -> Option<u32> {
         self.plan_stale = true;
+        let left = match offset {
+            r::EERD => return self.eeprom_read(value),
+            r::MSCA => return self.mdio(value),
+            r::AUTOC => return self.autonegotiate(value),
+            r::EICR => old & !value,
+            r::EICS | r::EIMC => 0,
+            r::EIMS => old | value,
+            r::EEC => eeprom_granted(value),
+            r::STATUS | r::LINKS | r::SECRXSTAT | r::SECTXSTAT | r::FWSM | r::FACTPS => old,
+            r::RDRXCTL => value | r::RDRXCTL_DMA_INIT_DONE,
+            _ => value,
+        };
+        if left != value {
+            self.set(offset, left);
+        }
+        self.take_effect(offset, old, value);
+        (left != value).then_some(left)
+    }
+
+    /// What a write does beyond the register itself.
+    fn take_effect(&mut self, offset: u32, old: u32, value: u32) {
         match offset {
             r::CTRL => self.control_written(value),
-            r::EICR => self.set(r::EICR, old & !value),
-            r::EICS => {
-                self.set(r::EICS, 0);
-                self.raise(value);
-            }
-            r::EIMS => self.set(r::EIMS, old | value),
-            r::EIMC => {
-                self.set(r::EIMC, 0);
-                self.set(r::EIMS, self.get(r::EIMS) & !value);
-            }
-            r::EERD => self.eeprom_read(value),
-            r::EEC => self.eeprom_request(value),
-            r::MSCA => self.mdio(value),
-            r::AUTOC => self.autonegotiate(value),
+            r::EICS => self.raise(value),
+            r::EIMC => self.set(r::EIMS, self.get(r::EIMS) & !value),
             r::I2CCTL => self.i2c.write(value),
-            r::STATUS | r::LINKS | r::SECRXSTAT | r::SECTXSTAT | r::FWSM | r::FACTPS => {
-                self.set(offset, old);
-            }
             r::RDRXCTL => {
-                self.set(offset, value | r::RDRXCTL_DMA_INIT_DONE);
                 self.check_while_receiving("RDRXCTL", (old ^ value) & r::RDRXCTL_CRC_STRIP);
             }
             r::HLREG0 => {
@@ -442,45 +450,43 @@ impl Core {
         }
     }
 
-    /// EERD (section 8.2.3.2.2): address in bits 15:2, data in bits 31:16.
-    fn eeprom_read(&mut self, value: u32) {
+    /// EERD (section 8.2.3.2.2): address in bits 15:2, data in bits 31:16. Returns what it holds then.
+    fn eeprom_read(&mut self, value: u32) -> Option<u32> {
         if value & r::EERD_START == 0 || self.faults.hit(FaultKind::EepromNeverDone) {
-            return;
+            return None;
         }
         let address = value >> 2 & 0x3FFF;
         let mut word = self.eeprom.word(address);
         if self.faults.hit(FaultKind::EepromGarbage) {
             word ^= 1;
         }
-        self.set(r::EERD, u32::from(word) << 16 | address << 2 | r::EERD_DONE);
+        let done = u32::from(word) << 16 | address << 2 | r::EERD_DONE;
+        self.set(r::EERD, done);
+        Some(done)
     }
 
-    fn eeprom_request(&mut self, value: u32) {
-        let fixed = 0x0000_0300 | 0x7800;
-        let kept = value & !(r::EEC_GRANT | fixed) | (0x0000_0300 | 4 << 11);
-        let grant = if value & r::EEC_REQUEST != 0 {
-            r::EEC_GRANT
-        } else {
-            0
-        };
-        self.set(r::EEC, kept | grant);
-    }
-
-    /// MSCA: no PHY answers on MDIO, which reads as all ones.
-    fn mdio(&mut self, value: u32) {
-        if value & r::MSCA_COMMAND != 0 {
-            self.set(r::MSCA, value & !r::MSCA_COMMAND);
-            self.set(r::MSRWD, self.get(r::MSRWD) | 0xFFFF_0000);
+    /// MSCA: no PHY answers on MDIO, which reads as all ones. Returns what it holds then.
+    fn mdio(&mut self, value: u32) -> Option<u32> {
+        if value & r::MSCA_COMMAND == 0 {
+            return None;
         }
+        self.set(r::MSRWD, self.get(r::MSRWD) | 0xFFFF_0000);
+        let done = value & !r::MSCA_COMMAND;
+        self.set(r::MSCA, done);
+        Some(done)
     }
 
-    fn autonegotiate(&mut self, value: u32) {
-        if value & r::AUTOC_RESTART != 0 {
-            self.set(r::AUTOC, value & !r::AUTOC_RESTART);
-            self.set(r::ANLP1, 0x0001_0000);
-            self.publish_link();
-            self.raise(r::EICR_LINK);
+    /// Returns what AUTOC holds then.
+    fn autonegotiate(&mut self, value: u32) -> Option<u32> {
+        if value & r::AUTOC_RESTART == 0 {
+            return None;
         }
+        self.set(r::ANLP1, 0x0001_0000);
+        self.publish_link();
+        self.raise(r::EICR_LINK);
+        let done = value & !r::AUTOC_RESTART;
+        self.set(r::AUTOC, done);
+        Some(done)
     }
 
     /// LINKS as the wire has it.
@@ -492,7 +498,11 @@ impl Core {
     /// off. Semaphores belong to software and survive.
     pub(super) fn reset(&mut self) {
         let kept = [r::SWSM, r::SWFW_SYNC].map(|offset| (offset, self.get(offset)));
-        for cell in (*self.cells).as_ref() {
+        let cells = Arc::clone(&self.cells);
+        let (registers, rest) = (*cells).as_ref().split_at(REGISTERS_END as usize / 4);
+        // CTRL.RST, the first, ends at once: a driver waits ten microseconds for it. Where memory is
+        // shared the driver goes on ten milliseconds later, so the rest must not take long.
+        for cell in registers {
             cell.store(0, Ordering::Relaxed);
         }
         for &(offset, value) in r::RESET_VALUES.iter().chain(&kept) {
@@ -513,6 +523,10 @@ impl Core {
             self.set(r::I2CCTL, 0xF);
             self.remember_all();
         }
+        // Nothing beyond the registers has a meaning.
+        for cell in rest {
+            cell.store(0, Ordering::Relaxed);
+        }
         self.plan_stale = true;
     }
 
@@ -530,42 +544,73 @@ impl Core {
     }
 
     /// Looks for registers a driver has written and acts on them; for shared fronts, to be called
-    /// every few microseconds.
-    pub fn poll_control(&mut self) {
+    /// every few microseconds. `starting` is called before a queue is taken into use, for whoever
+    /// must find out where its ring and buffers are.
+    pub fn poll_control(&mut self, mut starting: impl FnMut()) {
         // Asked for once: there are a thousand registers to compare within a few microseconds.
         let cells = Arc::clone(&self.cells);
         let cells = (*cells).as_ref();
         let mut seen = std::mem::take(&mut self.seen);
         for (offset, old) in &mut seen {
             let cell = cells.get((*offset / 4) as usize);
-            let value = cell.map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
+            // A queue's other registers, written before its ENABLE, are read after it.
+            let value = cell.map_or(u32::MAX, |cell| cell.load(Ordering::Acquire));
             if value == *old {
                 continue;
             }
             let before = std::mem::replace(old, value);
-            match r::decode(*offset) {
-                Place::Receive(queue, register) => self.receive_written(queue, register, value),
-                Place::Transmit(queue, register) => self.transmit_written(queue, register, value),
-                Place::Other(offset) => self.other_written(offset, before, value),
+            let place = r::decode(*offset);
+            if starts_queue(place, before, value) {
+                self.follow_alias(place);
+                starting();
             }
+            let left = match place {
+                Place::Receive(queue, register) => {
+                    self.receive_written(queue, register, value);
+                    None
+                }
+                Place::Transmit(queue, register) => {
+                    self.transmit_written(queue, register, value);
+                    None
+                }
+                Place::Other(offset) => self.other_written(offset, before, value),
+            };
             if !self.seen.is_empty() {
                 // A reset remembered everything anew.
                 return;
             }
+            // Not what the cell holds by now: the driver may have written again meanwhile.
+            if let Some(left) = left {
+                *old = left;
+            }
             // A flush that is under way must not hide the next one.
-            *old = self.get(*offset) & !flush_bit(*offset);
+            *old &= !flush_bit(*offset);
         }
         self.seen = seen;
     }
 
+    /// SRRCTL of queues 0 to 15 has two addresses (section 8.2.3.8.7), of which the older is read here;
+    /// in plain memory what a driver wrote to the other must be carried over.
+    fn follow_alias(&self, place: Place) {
+        let Place::Receive(queue @ 0..16, _) = place else {
+            return;
+        };
+        match self.get(r::SRRCTL + 0x40 * queue as u32) {
+            0 => {}
+            value => self.set(r::receive_offset(queue, QueueRegister::Buffers), value),
+        }
+    }
+
     /// Takes what the cells hold now as known.
     fn remember_all(&mut self) {
+        // Heads last: a queue that is seen enabled has the head that was written before, and what a
+        // later look found in that register would move it while it runs.
         let queues = (0..QUEUES).flat_map(|queue| {
             [
-                r::receive_offset(queue, QueueRegister::Head),
                 r::receive_offset(queue, QueueRegister::Control),
-                r::transmit_offset(queue, QueueRegister::Head),
+                r::receive_offset(queue, QueueRegister::Head),
                 r::transmit_offset(queue, QueueRegister::Control),
+                r::transmit_offset(queue, QueueRegister::Head),
             ]
         });
         let tables = TABLES
@@ -579,6 +624,22 @@ impl Core {
             .map(|offset| (offset, self.get(offset)))
             .collect();
     }
+}
+
+/// Whether a write to `place` that made `value` of `before` enables a queue.
+fn starts_queue(place: Place, before: u32, value: u32) -> bool {
+    let (Place::Receive(_, register) | Place::Transmit(_, register)) = place else {
+        return false;
+    };
+    register == QueueRegister::Control && value & !before & r::QUEUE_ENABLE != 0
+}
+
+/// EEC as it reads after `value` was written: software has the EEPROM's pins if it asked for them.
+fn eeprom_granted(value: u32) -> u32 {
+    let fixed = 0x0000_0300 | 0x7800;
+    let kept = value & !(r::EEC_GRANT | fixed) | (0x0000_0300 | 4 << 11);
+    let asked = value & r::EEC_REQUEST != 0;
+    kept | if asked { r::EEC_GRANT } else { 0 }
 }
 
 /// The bit of the register at `offset` that asks for a flush, if it has one.

@@ -52,7 +52,9 @@ offsets! {
     EIMS_EX = 0x0_0AA0;
     /// Extended interrupt mask clear 1 and 2 (8.2.3.5.9).
     EIMC_EX = 0x0_0AB0;
-    /// Split receive control, queues 0 to 15 at their older address (8.2.3.8.7).
+    /// Split receive control, queues 0 to 63 at steps of 64 bytes (8.2.3.8.7).
+    SRRCTL = 0x0_1014;
+    /// The same, queues 0 to 15 at their older address.
     SRRCTL_LOW = 0x0_2100;
     /// Receive queue statistics mapping, 32 registers (8.2.3.23.71).
     RQSMR = 0x0_2300;

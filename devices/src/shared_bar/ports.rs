@@ -8,20 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{BarMemory, DriverMemory, SharedBar};
-use crate::ixgbe::registers::{
-    self, CTRL, QUEUE_ENABLE, QUEUES, QueueRegister, receive_offset, transmit_offset,
-};
+use crate::ixgbe::registers::{CTRL, CTRL_RESET};
 use crate::ixgbe::{Access32, Core, Identity, Violations};
 use crate::memory::GuestMemory;
 use crate::wire::Wire;
 
 /// Polls between two looks at the clock.
 const POLLS_PER_CLOCK: u32 = 8;
-
-/// SRRCTL of queue 0, in steps of 4 bytes.
-const SRRCTL: usize = 0x2100;
-/// The same register's other address, in steps of 64 bytes.
-const SRRCTL_ALIAS: usize = 0x1014;
 
 /// Ports that share memory and a driver.
 pub struct SharedPorts<W> {
@@ -38,8 +31,6 @@ struct SharedPort<W> {
     core: Core,
     wire: W,
     bar: Arc<BarMemory>,
-    /// Queues that were enabled when last looked at: receive, transmit.
-    enabled: [u128; 2],
 }
 
 impl<W: Wire> SharedPorts<W> {
@@ -71,7 +62,6 @@ impl<W: Wire> SharedPorts<W> {
                 core: Core::new(bar.clone(), Access32::Shared, identity, Vec::new(), false),
                 wire,
                 bar,
-                enabled: [0; 2],
             }
         });
         Self {
@@ -96,14 +86,11 @@ impl<W: Wire> SharedPorts<W> {
             return;
         }
         for port in &mut self.ports {
-            if port.enables_more() {
-                port.follow_alias();
-                // Before a queue is seen enabled, its rings and buffers must be known.
+            port.core.poll_control(|| {
                 if let Some(driver) = &self.driver {
                     driver.look();
                 }
-            }
-            port.core.poll_control();
+            });
         }
     }
 
@@ -135,49 +122,12 @@ impl<W: Wire> SharedPorts<W> {
     fn reset(&mut self) {
         for port in &mut self.ports {
             if let Some(ctrl) = port.bar.cells().get(CTRL as usize / 4) {
-                ctrl.fetch_or(registers::CTRL_RESET, Ordering::AcqRel);
+                ctrl.fetch_or(CTRL_RESET, Ordering::AcqRel);
             }
-            port.core.poll_control();
-            port.enabled = [0; 2];
+            port.core.poll_control(|| {});
         }
         if let Some(driver) = &self.driver {
             driver.detach();
-        }
-    }
-}
-
-impl<W> SharedPort<W> {
-    /// Whether the driver has enabled a queue since the last time.
-    fn enables_more(&mut self) -> bool {
-        let offsets: [fn(usize, QueueRegister) -> u32; 2] = [receive_offset, transmit_offset];
-        let mut more = false;
-        for (enabled, offset) in self.enabled.iter_mut().zip(offsets) {
-            let mut now = 0_u128;
-            for queue in 0..QUEUES {
-                let at = offset(queue, QueueRegister::Control) as usize / 4;
-                let cell = self.bar.cells().get(at);
-                let on = cell.is_some_and(|cell| cell.load(Ordering::Acquire) & QUEUE_ENABLE != 0);
-                now |= u128::from(on) << queue;
-            }
-            more |= now & !*enabled != 0;
-            *enabled = now;
-        }
-        more
-    }
-
-    /// SRRCTL of queues 0 to 15 has two addresses (section 8.2.3.8.7). The core reads the lower one; in
-    /// plain memory what a driver wrote to the other must be carried over.
-    fn follow_alias(&self) {
-        let cells = self.bar.cells();
-        for queue in 0..16 {
-            let [core, other] = [SRRCTL + 4 * queue, SRRCTL_ALIAS + 0x40 * queue];
-            let (Some(core), Some(other)) = (cells.get(core / 4), cells.get(other / 4)) else {
-                continue;
-            };
-            match other.load(Ordering::Acquire) {
-                0 => {}
-                value => core.store(value, Ordering::Release),
-            }
         }
     }
 }

@@ -133,13 +133,6 @@ impl DmaMemory {
         (offset < self.len).then(|| self.iova.offset(offset as u64))
     }
 
-    /// As [`iova_at`](Self::iova_at); where there is no such byte, where the first one is.
-    #[inline(always)]
-    pub fn iova_within(&self, offset: usize) -> Iova {
-        let offset = if offset < self.len { offset } else { 0 };
-        self.iova.offset(offset as u64)
-    }
-
     /// Whether the memory is what was asked of a [`DmaSpace`]: anyone may implement that, so who
     /// builds on size and alignment looks first.
     ///

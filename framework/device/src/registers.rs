@@ -76,12 +76,6 @@ impl Bar {
         self.io.write32(register.offset(), value);
     }
 
-    /// Reads, changes and writes back a register.
-    pub fn modify<R: Readable + Writable>(&self, register: R, change: impl FnOnce(u32) -> u32) {
-        let value = self.read(register);
-        self.write(register, change(value));
-    }
-
     /// Points the device at memory of the driver's.
     pub fn write_address(&self, register: impl AddressRegister, address: Iova) {
         let address = address.to_bits();

@@ -133,10 +133,10 @@ fn a_shared_bar_is_followed_by_polling() {
     let set = |offset: u32, value| cells[(offset / 4) as usize].store(value, Ordering::Release);
     let get = |offset: u32| cells[(offset / 4) as usize].load(Ordering::Acquire);
     set(r::EERD, r::EERD_START);
-    bench.core.poll_control();
+    bench.core.poll_control(|| {});
     assert_eq!(get(r::EERD) & 3, r::EERD_DONE);
     set(r::CTRL, r::CTRL_RESET);
-    bench.core.poll_control();
+    bench.core.poll_control(|| {});
     assert_eq!(get(r::CTRL), 0);
 
     let ring = bench.ring();
@@ -150,17 +150,65 @@ fn a_shared_bar_is_followed_by_polling() {
     set(r::RDRXCTL, get(r::RDRXCTL) | r::RDRXCTL_CRC_STRIP);
     set(r::RXCTRL, 1);
     set(0x1028, r::QUEUE_ENABLE);
-    bench.core.poll_control();
+    bench.core.poll_control(|| {});
     set(0x1010, 0);
     set(0x1018, RING as u32 - 1);
-    bench.core.poll_control();
+    bench.core.poll_control(|| {});
     bench.wire.arriving.push_back(frame(60, 4));
     assert_eq!(bench.poll(), 1);
     assert_eq!(ring.bytes(0, 60), frame(60, 4));
     bench.core.publish_heads();
     assert_eq!(get(0x1010), 1);
-    bench.core.poll_control();
+    bench.core.poll_control(|| {});
     bench.wire.arriving.push_back(frame(60, 5));
     assert_eq!(bench.poll(), 1);
     assert_eq!(ring.bytes(1, 60), frame(60, 5));
+}
+
+/// A device on shared memory whose receive queue 0 a driver has set up, not enabled yet.
+fn shared_queue() -> (Bench, impl Fn(u32, u32) + use<>) {
+    let bench = Bench::with(Identity::default(), &[], Access32::Shared);
+    let cells = Arc::clone(&bench.cells);
+    let set = move |offset: u32, value| {
+        cells[(offset / 4) as usize].store(value, Ordering::Release);
+    };
+    let base = bench.ring().memory.iova().to_bits();
+    set(0x1000, base as u32);
+    set(0x1004, (base >> 32) as u32);
+    set(0x1008, (RING * 16) as u32);
+    set(r::SRRCTL, 1 << 25 | 2);
+    (bench, set)
+}
+
+#[test]
+fn a_shared_queue_starts_with_what_was_written_before_its_enable() {
+    let (mut bench, set) = shared_queue();
+    let mut started = 0;
+    bench.core.poll_control(|| started += 1);
+    assert_eq!(started, 0);
+    set(0x1028, r::QUEUE_ENABLE);
+    bench.core.poll_control(|| started += 1);
+    assert_eq!(started, 1);
+    // SRRCTL was written to the address that the device does not read by itself.
+    assert!(bench.core.receive[0].enabled && bench.core.receive[0].advanced);
+    bench.core.poll_control(|| started += 1);
+    set(0x1028, 0);
+    bench.core.poll_control(|| started += 1);
+    assert_eq!(started, 1);
+}
+
+#[test]
+fn a_head_written_while_the_device_looks_does_not_move_a_running_queue() {
+    let (mut bench, set) = shared_queue();
+    set(0x1028, r::QUEUE_ENABLE);
+    bench.core.poll_control(|| {});
+    bench.core.receive[0].head = 3;
+    set(0x1028, 0);
+    bench.core.poll_control(|| {});
+    set(0x1028, r::QUEUE_ENABLE);
+    bench.core.poll_control(|| set(0x1010, 0));
+    assert_eq!(bench.core.receive[0].head, 0);
+    bench.core.receive[0].head = 2;
+    bench.core.poll_control(|| {});
+    assert_eq!(bench.core.receive[0].head, 2);
 }

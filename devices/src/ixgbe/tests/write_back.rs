@@ -146,21 +146,21 @@ fn a_polled_bar_sees_every_flush() {
     set(0x6004, (base >> 32) as u32);
     set(0x6008, (RING * 16) as u32);
     set(CONTROL, r::QUEUE_ENABLE | 8 << 16);
-    bench.core.poll_control();
+    bench.core.poll_control(|| {});
     for round in 1..4 {
         bench.post(&mut ring, &frame(60, 1), 60, d::TX_END);
         set(0x6018, ring.next as u32);
         assert_eq!(bench.poll(), 1);
         assert_eq!(done(&ring).len(), round - 1);
         set(CONTROL, get(CONTROL) | r::TXDCTL_FLUSH);
-        bench.core.poll_control();
-        bench.core.poll_control();
+        bench.core.poll_control(|| {});
+        bench.core.poll_control(|| {});
         bench.poll();
         assert_eq!(done(&ring).len(), round);
         assert_eq!(get(CONTROL), r::QUEUE_ENABLE | 8 << 16);
     }
     set(CONTROL, 8 << 16);
-    bench.core.poll_control();
+    bench.core.poll_control(|| {});
     bench.poll();
     assert_eq!(get(CONTROL), 8 << 16);
     bench.assert_clean();
