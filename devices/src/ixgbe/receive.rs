@@ -185,12 +185,12 @@ impl Core {
         if accepted == Accepted::Inexactly {
             report.status |= d::RX_INEXACT;
         }
-        if report.errors != 0 {
-            self.statistics.add(Counter::ChecksumErrors, 1);
-        }
+        // A frame that waits comes here again.
+        let wrong = u64::from(report.errors != 0);
         if !self.receive[queue].enabled || self.receive[queue].stopped {
             let set = self.receive[queue].statistics_set;
             self.statistics.dropped(set);
+            self.statistics.add(Counter::ChecksumErrors, wrong);
             return true;
         }
         let strip = self.receive[queue].strip_vlan && tag.is_some();
@@ -205,6 +205,7 @@ impl Core {
             Delivery::Dropped => {}
             Delivery::Waits => return false,
         }
+        self.statistics.add(Counter::ChecksumErrors, wrong);
         true
     }
 
