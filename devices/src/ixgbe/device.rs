@@ -190,7 +190,10 @@ impl Core {
         if !self.flushing.is_empty() {
             self.flush_transmit(access);
         }
-        self.follow_link(wire.link_up());
+        let up = wire.link_up();
+        if up != self.link_up {
+            self.follow_link(up);
+        }
         if !self.link_up {
             return 0;
         }
@@ -240,12 +243,11 @@ impl Core {
         }
     }
 
+    #[cold]
     fn follow_link(&mut self, up: bool) {
-        if up != self.link_up {
-            self.link_up = up;
-            self.publish_link();
-            self.raise(r::EICR_LINK);
-        }
+        self.link_up = up;
+        self.publish_link();
+        self.raise(r::EICR_LINK);
     }
 
     /// Sets interrupt causes; an unmasked one reaches the hook. Delivery by vector (IVAR) and
