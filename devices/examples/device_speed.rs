@@ -54,14 +54,14 @@ impl Wire for Bare {
     }
     #[inline(always)]
     fn deliver<I: Intake>(&mut self, _now_ns: u64, limit: usize, intake: &mut I) -> usize {
-        let limit = limit.min(self.frames.len());
         let mut taken = 0;
         while taken < limit {
-            taken += intake.take_short(&self.frames[taken..limit]);
-            if taken == limit || !intake.take(&self.frames[taken][..SHORT_FRAME]) {
-                break;
+            let frames = &self.frames[..self.frames.len().min(limit - taken)];
+            match intake.take_short(frames) {
+                0 if intake.take(&self.frames[0][..SHORT_FRAME]) => taken += 1,
+                0 => break,
+                some => taken += some,
             }
-            taken += 1;
         }
         taken
     }

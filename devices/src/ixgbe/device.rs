@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing in a cell, a descriptor or a frame is trusted; a poll does bounded work.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -25,9 +26,34 @@ use crate::memory::{Access, Stretch};
 use crate::wire::{MAX_FRAME, Wire};
 
 /// Frames a queue handles before the next gets its turn.
-pub(super) const BATCH: usize = 32;
+pub(super) const BATCH: usize = 64;
 /// Longest frame the plain transmit loop sends.
 pub(super) const PLAIN_FRAME: usize = 2048;
+
+/// One of something for each frame of a batch.
+pub(super) struct PerFrame<T>([T; BATCH]);
+
+impl<T: Copy + Default> Default for PerFrame<T> {
+    fn default() -> Self {
+        Self([T::default(); BATCH])
+    }
+}
+
+impl<T> Deref for PerFrame<T> {
+    type Target = [T; BATCH];
+
+    #[inline(always)]
+    fn deref(&self) -> &[T; BATCH] {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for PerFrame<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T; BATCH] {
+        &mut self.0
+    }
+}
 
 /// A BAR's cells: `BAR_BYTES / 4` of them, inside the device or shared with another process.
 pub type Cells = Arc<dyn AsRef<[AtomicU32]> + Send + Sync>;
@@ -164,7 +190,10 @@ impl Core {
         if !self.flushing.is_empty() {
             self.flush_transmit(access);
         }
-        self.follow_link(wire.link_up());
+        let up = wire.link_up();
+        if up != self.link_up {
+            self.follow_link(up);
+        }
         if !self.link_up {
             return 0;
         }
@@ -214,12 +243,11 @@ impl Core {
         }
     }
 
+    #[cold]
     fn follow_link(&mut self, up: bool) {
-        if up != self.link_up {
-            self.link_up = up;
-            self.publish_link();
-            self.raise(r::EICR_LINK);
-        }
+        self.link_up = up;
+        self.publish_link();
+        self.raise(r::EICR_LINK);
     }
 
     /// Sets interrupt causes; an unmasked one reaches the hook. Delivery by vector (IVAR) and

@@ -3,11 +3,10 @@
 //! Invariant: a snapshot; it is made anew whenever a register it comes from changed.
 
 use super::registers as r;
+use super::statistics::BROADCAST;
 
 /// A receive address.
 type Mac = [u8; 6];
-/// The broadcast address as a word; also the mask of an address in a word.
-const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;
 
 /// The filter settings as a snapshot of FCTRL, RAL/RAH, MTA, UTA, VLNCTRL and VFTA.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::describe::describe;
 use super::descriptor::{self as d, Received};
-use super::device::{BATCH, Core, cell};
+use super::device::{BATCH, Core, PerFrame, cell};
 use super::faults::FaultKind;
 use super::filters::Accepted;
 use super::receive_plain::Stop;
@@ -45,12 +45,12 @@ pub(super) struct ReceiveQueue {
     /// EICR bit, if the queue's interrupt is allocated.
     pub cause: u32,
     /// Buffer addresses read ahead, from descriptor `head` on, and how many there are.
-    pub cache: [u64; BATCH],
+    pub cache: PerFrame<u64>,
     pub cached: usize,
     /// How many of them are used.
     pub used: usize,
     /// Write-backs of the loop over several queues, and how many there are; none between polls.
-    pub staged: [[u64; 2]; BATCH],
+    pub staged: PerFrame<[u64; 2]>,
     pub pending: usize,
     /// Where the ring is.
     pub ring_stretch: Stretch,
@@ -185,12 +185,12 @@ impl Core {
         if accepted == Accepted::Inexactly {
             report.status |= d::RX_INEXACT;
         }
-        if report.errors != 0 {
-            self.statistics.add(Counter::ChecksumErrors, 1);
-        }
+        // A frame that waits comes here again.
+        let wrong = u64::from(report.errors != 0);
         if !self.receive[queue].enabled || self.receive[queue].stopped {
             let set = self.receive[queue].statistics_set;
             self.statistics.dropped(set);
+            self.statistics.add(Counter::ChecksumErrors, wrong);
             return true;
         }
         let strip = self.receive[queue].strip_vlan && tag.is_some();
@@ -205,6 +205,7 @@ impl Core {
             Delivery::Dropped => {}
             Delivery::Waits => return false,
         }
+        self.statistics.add(Counter::ChecksumErrors, wrong);
         true
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Invariant: a loop ends before the first frame, descriptor or ring it cannot handle whole.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::describe::word;
 use super::device::{BATCH, Cells, Core, Plan, cell};
@@ -19,8 +19,6 @@ use crate::wire::{Intake, ShortFrame, Wire};
 
 /// Queues RSS spreads over.
 const STEERED: usize = 16;
-/// No destination's word: addresses leave its low bits zero.
-const NOWHERE: u64 = 1;
 
 /// Why a fast loop ended.
 pub(super) enum Stop {
@@ -209,32 +207,17 @@ impl ReceiveQueue {
             ring.prefetch(wrapped(self.head + BATCH as u32, self.count), BATCH);
         }
         let first = ring.run(self.head, self.cached);
-        let rest = ring.run(0, self.cached - first.len());
         let (before, after) = self.cache.split_at_mut(first.len());
-        for (cached, words) in before.iter_mut().zip(first) {
-            *cached = words[0].load(Ordering::Relaxed);
-            access.prefetch_write(*cached);
-        }
-        for (cached, words) in after.iter_mut().zip(rest) {
-            *cached = words[0].load(Ordering::Relaxed);
-            access.prefetch_write(*cached);
+        read_addresses(access, first, before);
+        if self.cached > first.len() {
+            read_addresses(access, ring.run(0, self.cached - first.len()), after);
         }
     }
 
     /// Writes back descriptors from the head on.
     #[inline(always)]
     fn write_back_all(&mut self, ring: &GuestRing<'_>, words: &[[u64; 2]]) {
-        let first = ring.run(self.head, words.len());
-        let rest = ring.run(0, words.len() - first.len());
-        let (before, after) = words.split_at(first.len());
-        for (cells, words) in first.iter().zip(before) {
-            cells[0].store(words[0], Ordering::Relaxed);
-            cells[1].store(words[1], Ordering::Release);
-        }
-        for (cells, words) in rest.iter().zip(after) {
-            cells[0].store(words[0], Ordering::Relaxed);
-            cells[1].store(words[1], Ordering::Release);
-        }
+        ring.write_all(self.head, words);
         self.advance(words.len() as u32);
     }
 
@@ -243,9 +226,27 @@ impl ReceiveQueue {
         let Some(ring) = self.fast_ring(access) else {
             return;
         };
-        let staged = self.staged;
+        let staged = *self.staged;
         self.write_back_all(&ring, &staged[..self.pending]);
         self.pending = 0;
+    }
+}
+
+/// Copies buffer addresses, and has the buffers brought nearer.
+#[inline(always)]
+fn read_addresses(access: &Access<'_>, ring: &[[AtomicU64; 2]], addresses: &mut [u64]) {
+    let prefetch = access.prefetch();
+    let (lines, rest) = ring.as_chunks::<4>();
+    let (places, more) = addresses[..ring.len()].as_chunks_mut::<4>();
+    for (line, places) in lines.iter().zip(places) {
+        for (words, place) in line.iter().zip(places) {
+            *place = words[0].load(Ordering::Relaxed);
+            prefetch.write(*place);
+        }
+    }
+    for (words, place) in rest.iter().zip(more) {
+        *place = words[0].load(Ordering::Relaxed);
+        prefetch.write(*place);
     }
 }
 
@@ -253,8 +254,6 @@ impl ReceiveQueue {
 struct Gate<'a> {
     plan: &'a Plan,
     longest: usize,
-    /// The last destination that passed, above 16 zero bits.
-    passed: u64,
 }
 
 impl<'a> Gate<'a> {
@@ -262,17 +261,16 @@ impl<'a> Gate<'a> {
         Self {
             plan,
             longest: plan.max_frame.min(buffer_size),
-            passed: NOWHERE,
         }
     }
 
     /// Whether a frame passes the filters plainly.
     #[inline(always)]
-    fn passes(&mut self, head: &[u8; MIN_FRAME], len: usize) -> bool {
+    fn passes(&self, verdicts: &mut Verdicts, head: &[u8; MIN_FRAME], len: usize) -> bool {
         let start = word(head, 0);
         let passes = len <= self.longest && self.plan.filters.plainly(start);
         if passes {
-            self.passed = start << 16;
+            verdicts.passed = start << 16;
         }
         passes
     }
@@ -288,7 +286,7 @@ struct Single<'a> {
     gate: Gate<'a>,
     verdicts: &'a mut Verdicts,
     batch: Batch,
-    /// Frames of the shortest length to the gate's last destination that are not in `batch` yet.
+    /// Frames of the shortest length to the last destination that passed, which are not in `batch` yet.
     shortest: u64,
     special: bool,
 }
@@ -298,18 +296,15 @@ impl Single<'_> {
     fn settle(&mut self) {
         self.batch.frames += self.shortest;
         self.batch.bytes += self.shortest * MIN_FRAME as u64;
-        if self.gate.passed == u64::MAX << 16 {
-            self.batch.broadcast += self.shortest;
-        } else if self.gate.passed & 1 << 16 != 0 {
-            self.batch.multicast += self.shortest;
-        }
+        self.batch
+            .add_destination(self.verdicts.passed >> 16, self.shortest);
         self.shortest = 0;
     }
 
     fn try_take(&mut self, frame: &[u8]) -> Option<()> {
         self.settle();
         let head = frame.first_chunk::<MIN_FRAME>()?;
-        if !self.gate.passes(head, frame.len()) {
+        if !self.gate.passes(self.verdicts, head, frame.len()) {
             return None;
         }
         let verdict = self.verdicts.of(head, frame, self.gate.plan)?;
@@ -334,8 +329,7 @@ impl Intake for Single<'_> {
     /// Frames like those before: to the same port, with a verdict that is known.
     #[inline(always)]
     fn take_short(&mut self, frames: &[ShortFrame]) -> usize {
-        let (memory, verdicts) = (self.memory, &*self.verdicts);
-        let passed = self.gate.passed;
+        let (memory, known) = (self.memory, self.verdicts.known());
         let addresses = self.addresses.get(self.frames..).unwrap_or_default();
         let staged = self.staged.get_mut(self.frames..).unwrap_or_default();
         let mut taken = 0;
@@ -343,16 +337,13 @@ impl Intake for Single<'_> {
             let Some(frame) = frame.first_chunk::<MIN_FRAME>() else {
                 break;
             };
-            if word(frame, 0) << 16 != passed {
-                break;
-            }
-            let (Some(verdict), Some(buffer)) =
-                (verdicts.known(frame), memory.within(address, MIN_FRAME))
+            let (Some(words), Some(buffer)) =
+                (known.words(frame), memory.within(address, MIN_FRAME))
             else {
                 break;
             };
             buffer.write(frame);
-            *staged = verdict.words;
+            *staged = *words;
             taken += 1;
         }
         self.frames += taken;
@@ -379,7 +370,7 @@ impl Steered<'_> {
     #[inline(always)]
     fn try_take(&mut self, frame: &[u8]) -> Result<(), Stop> {
         let head = frame.first_chunk::<MIN_FRAME>().ok_or(Stop::Special)?;
-        if !self.gate.passes(head, frame.len()) {
+        if !self.gate.passes(self.verdicts, head, frame.len()) {
             return Err(Stop::Special);
         }
         let verdict = self.verdicts.of(head, frame, self.gate.plan);

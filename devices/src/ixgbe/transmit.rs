@@ -13,12 +13,12 @@ use super::device::{BATCH, Core, PLAIN_FRAME, cell};
 use super::faults::FaultKind;
 use super::receive::{MIN_FRAME, distance, wrapped};
 use super::registers::{self as r, QueueRegister};
-use super::statistics::Batch;
+use super::statistics::{BROADCAST, Batch};
 use super::strict::Violation;
 use super::write_back::WriteBack;
 use crate::frame::{L4, TransmitChecksums, vlan};
 use crate::memory::{Access, GuestRing, Nearby, Stretch};
-use crate::wire::{MAX_FRAME, SHORT_FRAME, Wire};
+use crate::wire::{MAX_FRAME, SHORT_FRAME, ShortFrame, Wire};
 
 /// One transmit queue, as a snapshot of its registers and its place in the ring.
 #[derive(Default)]
@@ -479,13 +479,18 @@ fn plain_length(word: u64) -> Option<usize> {
 /// Copies descriptors, and has their payloads brought nearer.
 #[inline(always)]
 fn fetch(access: &Access<'_>, ring: &[[AtomicU64; 2]], descriptors: &mut [[u64; 2]]) {
-    for (cells, words) in ring.iter().zip(descriptors) {
-        *words = [
-            cells[0].load(Ordering::Relaxed),
-            cells[1].load(Ordering::Relaxed),
-        ];
-        access.prefetch_read(words[0]);
+    let prefetch = access.prefetch();
+    let one = |(cells, words): (&[AtomicU64; 2], &mut [u64; 2])| {
+        let address = cells[0].load(Ordering::Relaxed);
+        *words = [address, cells[1].load(Ordering::Relaxed)];
+        prefetch.read(address);
+    };
+    let (lines, rest) = ring.as_chunks::<4>();
+    let (fours, more) = descriptors[..ring.len()].as_chunks_mut::<4>();
+    for (line, four) in lines.iter().zip(fours) {
+        line.iter().zip(four).for_each(one);
     }
+    rest.iter().zip(more).for_each(one);
 }
 
 /// Sends frames of the shortest length, as long as descriptors are the same as the first and
@@ -505,6 +510,8 @@ fn send_short<W: Wire>(
     let (slots, _) = payloads.as_chunks_mut::<64>();
     let asked = descriptors.first().map_or(0, |words| words[1]);
     let mut fetched = 0;
+    // Bits that are set in all, or any, of the frames' beginnings.
+    let (mut all, mut any) = (u64::MAX, 0);
     for (words, slot) in descriptors.iter().zip(slots.iter_mut()) {
         if (words[1] ^ asked) & !d::TX_REPORT != 0 {
             break;
@@ -513,20 +520,30 @@ fn send_short<W: Wire>(
             break;
         };
         payload.read(&mut slot[..SHORT_FRAME]);
+        all &= start(slot);
+        any |= start(slot);
         fetched += 1;
     }
     let sent = wire.transmit_short(now_ns, &slots[..fetched]);
     let frames = &slots[..sent.min(fetched)];
-    let (mut broadcast, mut group) = (0, 0);
-    for frame in frames {
-        broadcast += u64::from(frame[..6] == [0xFF; 6]);
-        group += u64::from(frame[0] & 1);
-    }
     batch.frames += frames.len() as u64;
     batch.bytes += (frames.len() * SHORT_FRAME) as u64;
-    batch.broadcast += broadcast;
-    batch.multicast += group - broadcast;
+    if (all ^ any) & BROADCAST == 0 {
+        batch.add_destination(any, frames.len() as u64);
+    } else {
+        for frame in frames {
+            batch.add_destination(start(frame), 1);
+        }
+    }
     frames.len()
+}
+
+/// The first eight bytes, byte 0 lowest.
+#[inline(always)]
+fn start(frame: &ShortFrame) -> u64 {
+    frame
+        .first_chunk()
+        .map_or(0, |&bytes| u64::from_le_bytes(bytes))
 }
 
 /// Sends one frame; returns how many the wire took.

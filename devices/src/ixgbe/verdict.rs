@@ -7,7 +7,7 @@
 //! Invariant: a remembered verdict is what the long way says under the present plan; whoever changes
 //! the plan calls [`Verdicts::forget`].
 
-use super::describe::{describe, plain_udp};
+use super::describe::{describe, plain_udp, word};
 use super::descriptor::{self as d};
 use super::device::Plan;
 use super::receive::MIN_FRAME;
@@ -39,9 +39,14 @@ struct Entry {
     verdict: Verdict,
 }
 
+/// No destination's word: addresses leave its low bits zero.
+const NOWHERE: u64 = 1;
+
 /// Verdicts on the last frames.
 pub(super) struct Verdicts {
     entries: Box<[Entry; VERDICTS]>,
+    /// The last destination that passed the filters, above 16 zero bits.
+    pub passed: u64,
     /// The last one that is not to be remembered.
     passing: Verdict,
 }
@@ -50,6 +55,7 @@ impl Verdicts {
     pub fn new() -> Self {
         Self {
             entries: Box::new([Entry::default(); VERDICTS]),
+            passed: NOWHERE,
             passing: Verdict::default(),
         }
     }
@@ -57,14 +63,16 @@ impl Verdicts {
     /// The plan changed.
     pub fn forget(&mut self) {
         self.entries.fill(Entry::default());
+        self.passed = NOWHERE;
     }
 
-    /// What was said of frames like `frame` already.
+    /// What is known already.
     #[inline(always)]
-    pub fn known(&self, frame: &[u8; MIN_FRAME]) -> Option<&Verdict> {
-        let entry = &self.entries[place(frame)];
-        let known = entry.key == frame[12..44] && entry.length == MIN_FRAME as u32;
-        known.then_some(&entry.verdict)
+    pub fn known(&self) -> Known<'_> {
+        Known {
+            entries: &self.entries,
+            passed: self.passed,
+        }
     }
 
     /// What to say of `frame`, whose beginning is `head`; `None` if it needs the long way.
@@ -112,6 +120,25 @@ impl Verdicts {
         entry.length = length as u32;
         entry.verdict = verdict;
         &entry.verdict
+    }
+}
+
+/// What is known already, for a loop over frames of the shortest length.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    entries: &'a [Entry; VERDICTS],
+    passed: u64,
+}
+
+impl<'a> Known<'a> {
+    /// The write-back of frames like `frame`, which is to the last destination that passed.
+    #[inline(always)]
+    pub fn words(&self, frame: &[u8; MIN_FRAME]) -> Option<&'a [u64; 2]> {
+        let entry = &self.entries[place(frame)];
+        let known = word(frame, 0) << 16 == self.passed
+            && entry.key == frame[12..44]
+            && entry.length == MIN_FRAME as u32;
+        known.then_some(&entry.verdict.words)
     }
 }
 

@@ -50,17 +50,15 @@ impl TransmitQueue {
     /// is due. Returns whether software may have to be told.
     #[inline(always)]
     pub fn finish(&mut self, ring: &GuestRing<'_>, done: &[[u64; 2]]) -> bool {
-        let first = ring.run(self.head, done.len());
-        let rest = ring.run(0, done.len() - first.len());
         let head = wrapped(self.head + done.len() as u32, self.count);
         if self.write_back.threshold != 0 {
             return self.finish_later(ring, head);
         }
+        let first = ring.run(self.head, done.len());
         let (before, after) = done.split_at(first.len());
-        for (cells, words) in first.iter().chain(rest).zip(before.iter().chain(after)) {
-            if words[1] & d::TX_REPORT != 0 {
-                cells[1].store(words[1] | d::TX_DONE, Ordering::Release);
-            }
+        report(first, before);
+        if !after.is_empty() {
+            report(ring.run(0, after.len()), after);
         }
         self.head = head;
         true
@@ -99,6 +97,24 @@ impl TransmitQueue {
         mark_done(ring.run(0, count as usize - run.len()));
         self.write_back.waiting -= count;
     }
+}
+
+/// Writes back those that ask for it. Most do not: four are looked at together.
+#[inline(always)]
+fn report(cells: &[[AtomicU64; 2]], done: &[[u64; 2]]) {
+    let one = |(cells, words): (&[AtomicU64; 2], &[u64; 2])| {
+        if words[1] & d::TX_REPORT != 0 {
+            cells[1].store(words[1] | d::TX_DONE, Ordering::Release);
+        }
+    };
+    let (lines, rest) = cells.as_chunks::<4>();
+    let (fours, more) = done[..cells.len()].as_chunks::<4>();
+    for (line, four) in lines.iter().zip(fours) {
+        if (four[0][1] | four[1][1] | four[2][1] | four[3][1]) & d::TX_REPORT != 0 {
+            line.iter().zip(four).for_each(one);
+        }
+    }
+    rest.iter().zip(more).for_each(one);
 }
 
 fn mark_done(cells: &[[AtomicU64; 2]]) {

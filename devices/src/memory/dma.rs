@@ -380,6 +380,26 @@ mod tests {
         assert!(maps.lines().any(|line| is_reserved(line) == Some(true)));
     }
 
+    proptest! {
+        #[test]
+        fn descriptors_are_written_round_the_end_and_nowhere_else(
+            start in 0_u32..24,
+            words in proptest::collection::vec(any::<[u64; 2]>(), 0..24),
+        ) {
+            let dma = SimDma::new().unwrap();
+            let memory = dma.allocate(24 * 16, 128).unwrap();
+            memory.cells().iter().for_each(|cell| cell.store(7, Ordering::Relaxed));
+            let access = dma.window().access();
+            let ring = access.ring(memory.iova().to_bits(), 24).unwrap();
+            ring.write_all(start, &words);
+            for index in 0..24 {
+                let offset = (index + 24 - start) % 24;
+                let expected = words.get(offset as usize).copied().unwrap_or([7, 7]);
+                prop_assert_eq!(ring.read(index), expected);
+            }
+        }
+    }
+
     #[test]
     fn what_is_allocated_is_reachable_until_it_is_freed() {
         let dma = SimDma::new().unwrap();

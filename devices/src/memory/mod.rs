@@ -14,5 +14,5 @@ mod window;
 pub use bar::{BarCells, Trap, TrappedBar};
 pub use dma::{DmaFacts, SimDma};
 pub use window::{
-    Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Stretch, WindowError,
+    Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Prefetch, Stretch, WindowError,
 };

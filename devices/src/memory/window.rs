@@ -400,22 +400,10 @@ impl Access<'_> {
         (address / PAGE..=(end - 1) / PAGE).all(|page| self.memory.page_valid(page))
     }
 
-    /// Tells the processor that the line at `address` is about to be written, if there is one.
+    /// Tells the processor which lines are needed next.
     #[inline(always)]
-    pub fn prefetch_write(&self, address: u64) {
-        copy::prefetch_write(self.anywhere(address));
-    }
-
-    /// Tells the processor that the line at `address` is about to be read, if there is one.
-    #[inline(always)]
-    pub fn prefetch_read(&self, address: u64) {
-        copy::prefetch_read(self.anywhere(address));
-    }
-
-    /// A pointer for prefetches only: it may lead nowhere.
-    #[inline(always)]
-    fn anywhere(&self, address: u64) -> *const u8 {
-        self.memory.base.as_ptr().wrapping_add(address as usize)
+    pub fn prefetch(&self) -> Prefetch {
+        Prefetch(self.memory.base)
     }
 
     /// A ring of `count` descriptors of 16 bytes at `address`, if all of it exists.
@@ -444,6 +432,24 @@ impl Access<'_> {
         let cell = unsafe { memory.start.cast::<AtomicU32>().as_ref() };
         cell.store(value, Ordering::Release);
         true
+    }
+}
+
+/// Prefetches by bus address; an address that leads nowhere has no effect.
+#[derive(Clone, Copy)]
+pub struct Prefetch(NonNull<u8>);
+
+impl Prefetch {
+    /// The line at `address` is about to be written.
+    #[inline(always)]
+    pub fn write(self, address: u64) {
+        copy::prefetch_write(self.0.as_ptr(), address as usize);
+    }
+
+    /// The line at `address` is about to be read.
+    #[inline(always)]
+    pub fn read(self, address: u64) {
+        copy::prefetch_read(self.0.as_ptr().wrapping_add(address as usize));
     }
 }
 
@@ -608,6 +614,18 @@ impl<'a> GuestRing<'a> {
         words[1].store(descriptor[1], Ordering::Release);
     }
 
+    /// Writes `descriptors` from `index` on, round the ring's end; no more than the ring has. Each
+    /// descriptor becomes visible after those before it, its second word not before its first.
+    #[inline(always)]
+    pub fn write_all(&self, index: u32, descriptors: &[[u64; 2]]) {
+        let first = self.run(index, descriptors.len());
+        let (before, after) = descriptors.split_at(first.len());
+        write_run(first, before);
+        if !after.is_empty() {
+            write_run(self.run(0, after.len()), after);
+        }
+    }
+
     /// Writes only the second word of descriptor `index`, after everything written before.
     #[inline(always)]
     pub fn write_status(&self, index: u32, word: u64) {
@@ -618,8 +636,28 @@ impl<'a> GuestRing<'a> {
     /// as the ring's end.
     #[inline(always)]
     pub fn prefetch(&self, index: u32, count: usize) {
-        for line in self.run(index, count).chunks(PER_LINE) {
-            copy::prefetch_write(line.as_ptr().cast());
+        for line in self.run(index, count).iter().step_by(PER_LINE) {
+            copy::prefetch_write(std::ptr::from_ref(line).cast(), 0);
         }
+    }
+}
+
+#[inline(always)]
+fn write_run(cells: &[[AtomicU64; 2]], descriptors: &[[u64; 2]]) {
+    let (mut cells, mut descriptors) = (cells, &descriptors[..cells.len()]);
+    if copy::stores_descriptors() {
+        let (lines, rest) = cells.as_chunks::<PER_LINE>();
+        let (staged, more) = descriptors.as_chunks::<PER_LINE>();
+        for (line, staged) in lines.iter().zip(staged) {
+            let to = std::ptr::from_ref(line).cast_mut().cast();
+            // SAFETY: the processor can; the atomics are 64 writable bytes of a ring, whose address
+            // `ring` found to be a multiple of 16.
+            unsafe { copy::store_line(staged, to) };
+        }
+        (cells, descriptors) = (rest, more);
+    }
+    for (cells, words) in cells.iter().zip(descriptors) {
+        cells[0].store(words[0], Ordering::Relaxed);
+        cells[1].store(words[1], Ordering::Release);
     }
 }
