@@ -401,7 +401,10 @@ impl Core {
                 self.check_while_receiving("HLREG0", (old ^ value) & r::HLREG0_CRC_STRIP);
             }
             r::FCTRL => self.check_while_receiving("FCTRL", old ^ value),
-            r::RXCTRL => self.check_crc_strip(value),
+            r::RXCTRL => {
+                self.receive_on = value & r::RXCTRL_ENABLE != 0;
+                self.check_crc_strip(value);
+            }
             r::MTQC => self.check_arbiter(old ^ value),
             _ => {}
         }
@@ -516,6 +519,7 @@ impl Core {
         self.receiving.clear();
         self.transmitting.clear();
         self.flushing.clear();
+        self.receive_on = false;
         self.statistics.reset();
         self.load_identity();
         if self.access == Access32::Shared {

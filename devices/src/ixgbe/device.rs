@@ -80,6 +80,9 @@ pub struct Core {
     /// Numbers of the queues that are enabled.
     pub(super) receiving: Vec<usize>,
     pub(super) transmitting: Vec<usize>,
+    /// Whether RXCTRL.RXEN was seen set. Not what the register holds by now: a driver that shares it
+    /// sets it after it enabled its queues, and they must have been seen too.
+    pub(super) receive_on: bool,
     /// Transmit queues to be flushed with the next poll.
     pub(super) flushing: Vec<usize>,
     pub(super) plan: Plan,
@@ -145,6 +148,7 @@ impl Core {
             transmit: (0..QUEUES).map(|_| TransmitQueue::default()).collect(),
             receiving: Vec::new(),
             transmitting: Vec::new(),
+            receive_on: false,
             flushing: Vec::new(),
             plan,
             plan_stale: true,
@@ -228,6 +232,7 @@ impl Core {
         let read =
             |offset| cell(&*cells, offset).map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
         self.plan = Plan::snapshot(read, old);
+        self.plan.receive &= self.receive_on;
         for queue in 0..QUEUES {
             // RQSMR and TQSM: four queues a register, a byte each.
             let set = |base: u32| {

@@ -165,6 +165,25 @@ fn a_shared_bar_is_followed_by_polling() {
     assert_eq!(ring.bytes(1, 60), frame(60, 5));
 }
 
+#[test]
+fn a_shared_bar_receives_nothing_before_all_written_first_is_seen() {
+    let (mut bench, set) = shared_queue();
+    set(r::FCTRL, r::FCTRL_UNICAST);
+    set(r::RDRXCTL, r::RDRXCTL_CRC_STRIP);
+    set(0x1068, r::QUEUE_ENABLE);
+    bench.wire.arriving.push_back(frame(60, 4));
+    // While queue 1 is looked at, after queue 0 was, the driver goes on with queue 0 and the port.
+    bench.core.poll_control(|| {
+        set(0x1028, r::QUEUE_ENABLE);
+        set(r::RXCTRL, r::RXCTRL_ENABLE);
+    });
+    assert_eq!((bench.poll(), bench.wire.arriving.len()), (0, 1));
+    bench.core.poll_control(|| {});
+    bench.poll();
+    assert!(bench.core.plan.receive && bench.core.receive[0].enabled);
+    assert_eq!(bench.wire.arriving.len(), 1, "it waits for a descriptor");
+}
+
 /// A device on shared memory whose receive queue 0 a driver has set up, not enabled yet.
 fn shared_queue() -> (Bench, impl Fn(u32, u32) + use<>) {
     let bench = Bench::with(Identity::default(), &[], Access32::Shared);
