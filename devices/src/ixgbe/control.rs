@@ -302,6 +302,7 @@ impl Core {
     fn control_transmit(&mut self, queue: usize, value: u32) {
         use QueueRegister::{BaseHigh, BaseLow, Head, Length, Tail, WriteBackHigh, WriteBackLow};
         let enable = value & r::QUEUE_ENABLE != 0;
+        self.write_back_written(queue, value);
         if enable == self.transmit[queue].enabled {
             return;
         }
@@ -312,11 +313,10 @@ impl Core {
             );
             return;
         }
-        self.transmit[queue].enabled = false;
-        self.transmitting.retain(|&other| other != queue);
         if !enable {
-            let head = self.transmit[queue].head;
-            self.set(r::transmit_offset(queue, Head), head);
+            if !self.closes_later(queue) {
+                self.close_transmit(queue);
+            }
             return;
         }
         if self.get(r::DMATXCTL) & r::DMATXCTL_ENABLE == 0 {
@@ -339,6 +339,14 @@ impl Core {
         state.enabled = true;
         self.transmitting.push(queue);
         self.plan_stale = true;
+    }
+
+    /// Takes a transmit queue out of service.
+    pub(super) fn close_transmit(&mut self, queue: usize) {
+        self.transmit[queue].enabled = false;
+        self.transmitting.retain(|&other| other != queue);
+        let head = self.transmit[queue].head;
+        self.set(r::transmit_offset(queue, QueueRegister::Head), head);
     }
 
     /// Whether a ring can be used at all; complains where it should not.
@@ -507,6 +515,7 @@ impl Core {
         }
         self.receiving.clear();
         self.transmitting.clear();
+        self.flushing.clear();
         self.statistics.reset();
         self.load_identity();
         if self.access == Access32::Shared {
@@ -574,6 +583,8 @@ impl Core {
             if let Some(left) = left {
                 *old = left;
             }
+            // A flush that is under way must not hide the next one.
+            *old &= !flush_bit(*offset);
         }
         self.seen = seen;
     }
@@ -629,6 +640,14 @@ fn eeprom_granted(value: u32) -> u32 {
     let kept = value & !(r::EEC_GRANT | fixed) | (0x0000_0300 | 4 << 11);
     let asked = value & r::EEC_REQUEST != 0;
     kept | if asked { r::EEC_GRANT } else { 0 }
+}
+
+/// The bit of the register at `offset` that asks for a flush, if it has one.
+fn flush_bit(offset: u32) -> u32 {
+    match r::decode(offset) {
+        Place::Transmit(_, QueueRegister::Control) => r::TXDCTL_FLUSH,
+        _ => 0,
+    }
 }
 
 fn join(low: u32, high: u32) -> u64 {

@@ -54,6 +54,8 @@ pub struct Core {
     /// Numbers of the queues that are enabled.
     pub(super) receiving: Vec<usize>,
     pub(super) transmitting: Vec<usize>,
+    /// Transmit queues to be flushed with the next poll.
+    pub(super) flushing: Vec<usize>,
     pub(super) plan: Plan,
     pub(super) plan_stale: bool,
     pub(super) statistics: Statistics,
@@ -117,6 +119,7 @@ impl Core {
             transmit: (0..QUEUES).map(|_| TransmitQueue::default()).collect(),
             receiving: Vec::new(),
             transmitting: Vec::new(),
+            flushing: Vec::new(),
             plan,
             plan_stale: true,
             statistics: Statistics::new(),
@@ -157,6 +160,9 @@ impl Core {
         }
         if self.plan_stale {
             self.refresh_plan();
+        }
+        if !self.flushing.is_empty() {
+            self.flush_transmit(access);
         }
         self.follow_link(wire.link_up());
         if !self.link_up {

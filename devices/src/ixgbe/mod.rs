@@ -24,6 +24,7 @@ pub mod statistics;
 pub mod strict;
 mod transmit;
 mod verdict;
+mod write_back;
 
 #[cfg(test)]
 mod tests;

@@ -154,6 +154,8 @@ pub const STATUS_GIO_MASTER: u32 = 1 << 19;
 pub const LINKS_UP: u32 = 1 << 30;
 /// RXDCTL and TXDCTL bit 25: queue enable.
 pub const QUEUE_ENABLE: u32 = 1 << 25;
+/// TXDCTL bit 26: write back what is done; clears itself.
+pub const TXDCTL_FLUSH: u32 = 1 << 26;
 /// RXDCTL bit 30: strip VLAN tags.
 pub const RXDCTL_VLAN_STRIP: u32 = 1 << 30;
 /// RXCTRL bit 0: receive enable.
@@ -204,6 +206,11 @@ pub const EICR_MISSED: u32 = 1 << 17;
 pub const EICR_LINK: u32 = 1 << 20;
 /// RTTDCS bit 6: the descriptor arbiter is disabled.
 pub const RTTDCS_ARBITER_OFF: u32 = 1 << 6;
+
+/// WTHRESH of a TXDCTL (bits 22:16): how many descriptors are written back together.
+pub const fn txdctl_write_back(txdctl: u32) -> u32 {
+    txdctl >> 16 & 0x7F
+}
 
 /// A register of a receive or transmit queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

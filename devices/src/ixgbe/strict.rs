@@ -43,6 +43,10 @@ violations! {
     TailWhileDisabled = "tail-while-disabled",
     /// A transmit queue enabled before DMATXCTL.TE.
     TransmitEnableOrder = "transmit-enable-order",
+    /// TXDCTL.PTHRESH and WTHRESH add up to more descriptors than the device holds of a queue.
+    ThresholdsTooHigh = "thresholds-too-high",
+    /// Head write-back with TXDCTL.WTHRESH above zero.
+    HeadWriteBackThreshold = "head-write-back-threshold",
     /// MTQC written while the descriptor arbiter runs.
     MtqcWithArbiter = "mtqc-with-arbiter",
     /// HLREG0 and RDRXCTL disagree on stripping the frame check sequence.

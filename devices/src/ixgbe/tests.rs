@@ -21,6 +21,7 @@ mod offloads;
 mod receive;
 mod strict;
 mod transmit;
+mod write_back;
 
 /// Descriptors in a test ring.
 const RING: usize = 32;

@@ -15,6 +15,7 @@ use super::receive::{MIN_FRAME, distance, wrapped};
 use super::registers::{self as r, QueueRegister};
 use super::statistics::Batch;
 use super::strict::Violation;
+use super::write_back::WriteBack;
 use crate::frame::{L4, TransmitChecksums, vlan};
 use crate::memory::{Access, GuestRing, Nearby, Stretch};
 use crate::wire::{MAX_FRAME, SHORT_FRAME, Wire};
@@ -38,6 +39,7 @@ pub(super) struct TransmitQueue {
     pub cause: u32,
     /// A tail beyond the ring was reported already.
     pub bad_tail: bool,
+    pub write_back: WriteBack,
     contexts: [Option<Context>; 2],
     /// Where the ring and the buffers were last.
     ring_stretch: Stretch,
@@ -51,6 +53,7 @@ impl TransmitQueue {
         self.head = head;
         self.tail = head;
         self.bad_tail = false;
+        self.write_back.restart();
         self.contexts = [None; 2];
     }
 
@@ -160,16 +163,10 @@ impl Core {
         if sent == 0 {
             return 0;
         }
-        for (index, words) in descriptors[..sent].iter().enumerate() {
-            if words[1] & d::TX_REPORT != 0 {
-                let index = wrapped(state.head + index as u32, state.count);
-                ring.write_status(index, words[1] | d::TX_DONE);
-            }
-        }
-        state.head = wrapped(state.head + sent as u32, state.count);
+        let report = state.finish(ring, &descriptors[..sent]);
         let cause = state.cause;
         self.statistics.transmitted(state.statistics_set, &batch);
-        if cause != 0 {
+        if report && cause != 0 {
             self.raise(cause);
         }
         sent
@@ -404,13 +401,15 @@ impl Core {
         let (head, count) = (self.transmit[queue].head, self.transmit[queue].count);
         let next = wrapped(head + descriptors, count);
         let silent = self.faults.any() && self.faults.hit(FaultKind::TransmitNeverDone);
+        let state = &self.transmit[queue];
+        let at_once = state.head_write_back.is_none() && !state.accumulates();
         let mut report = false;
         for number in 0..descriptors {
             let index = wrapped(head + number, count);
             let word = ring.read(index)[1];
             if word & d::TX_REPORT != 0 && !silent {
                 report = true;
-                if self.transmit[queue].head_write_back.is_none() {
+                if at_once {
                     ring.write_status(index, word | d::TX_DONE);
                 }
             }
@@ -419,7 +418,14 @@ impl Core {
             let tail = self.get(r::transmit_offset(queue, QueueRegister::Tail));
             ring.write_status(tail % count, d::TX_DONE);
         }
-        self.transmit[queue].head = next;
+        let state = &mut self.transmit[queue];
+        if !state.accumulates() {
+            state.head = next;
+        } else if silent {
+            state.skip_to(ring, next);
+        } else {
+            report = state.finish_later(ring, next);
+        }
         if let Some(address) = self.transmit[queue].head_write_back.filter(|_| report) {
             let wrong = self.faults.any() && self.faults.hit(FaultKind::HeadBeyondRing);
             let value = if wrong { next + count } else { next };

@@ -157,3 +157,19 @@ fn a_shared_tail_beyond_the_ring_is_seen() {
         assert_eq!(bench.count(Violation::TailBeyondRing), 1);
     }
 }
+
+#[test]
+fn write_back_rules() {
+    let control = transmit_offset(0, QueueRegister::Control);
+    breaks(Violation::ThresholdsTooHigh, |bench| {
+        let _ring = bench.transmit_queue(0);
+        bench.write(control, r::QUEUE_ENABLE | 32 | 1 << 8 | 8 << 16);
+        bench.write(control, r::QUEUE_ENABLE | 36 | 1 << 8 | 8 << 16);
+        bench.write(control, r::QUEUE_ENABLE | 36 | 1 << 8 | 8 << 16);
+    });
+    breaks(Violation::HeadWriteBackThreshold, |bench| {
+        bench.write(transmit_offset(0, QueueRegister::WriteBackLow), 0x1001);
+        let _ring = bench.transmit_queue(0);
+        bench.write(control, r::QUEUE_ENABLE | 8 << 16);
+    });
+}
