@@ -1,12 +1,14 @@
 //! The software device by itself: what it takes for a packet, on the wire of the comparison.
 //!
-//! Driver and device are one thread: our driver fills or empties the rings, untimed, then the device is
-//! stepped, timed, until nothing is left to do. Where a driver costs less than this, a streaming row
+//! Driver and device are one thread: the device is stepped while the driver waits for it to come up; then
+//! our driver fills or empties the rings, untimed, and the device is stepped, timed, until nothing is
+//! left to do. Where a driver costs less than this, a streaming row
 //! shows the device and not the driver.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sumac_device::Clock;
 use sumac_devices::memory::SimDma;
 use sumac_devices::shared_bar::{BarMemory, SharedPorts};
 use sumac_linux::cores::pin_current_thread;
@@ -29,8 +31,6 @@ const BATCH: usize = 32;
 /// Timed sections of a window, and windows: a few milliseconds a row.
 const SECTIONS: usize = 16;
 const WINDOWS: usize = 256;
-/// Bring-up is tried again so often.
-const STARTS: usize = 5;
 
 /// What is measured, and what the prototype's device took, as its notes have it.
 const ROWS: [(&str, Mode, &str); 3] = [
@@ -75,39 +75,50 @@ fn measure_here(rules: &Rules, core: usize) -> Result<Vec<Row>, SessionError> {
     Ok(rows)
 }
 
-fn bring_up() -> Result<(SharedPorts<ConstantWire>, Ours), SessionError> {
-    for attempt in 1..STARTS {
-        match try_bring_up() {
-            Err(error) if error.is_late() => {
-                eprintln!("device alone, start {attempt} of {STARTS} failed: {error}");
-            }
-            result => return result,
-        }
-    }
-    try_bring_up()
+/// The driver's clock while it comes up: as the driver waits, the device is stepped and time goes on.
+struct SteppingClock {
+    now_ns: AtomicU64,
+    /// Taken away when the driver is up.
+    ports: Mutex<Option<SharedPorts<ConstantWire>>>,
 }
 
-/// Ports, and our driver up on them: the device is stepped by another thread meanwhile.
-fn try_bring_up() -> Result<(SharedPorts<ConstantWire>, Ours), SessionError> {
+impl SteppingClock {
+    fn ports(&self) -> MutexGuard<'_, Option<SharedPorts<ConstantWire>>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for SteppingClock {
+    fn now_ns(&self) -> u64 {
+        self.now_ns.load(Ordering::Relaxed)
+    }
+
+    fn sleep_ns(&self, ns: u64) {
+        if let Some(ports) = &mut *self.ports() {
+            ports.poll_control();
+            ports.poll();
+        }
+        self.now_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+/// Ports, and our driver up on them.
+fn bring_up() -> Result<(SharedPorts<ConstantWire>, Ours), SessionError> {
     let dma = SimDma::new().map_err(|error| SessionError::Ours(error.to_string()))?;
     let bars = [BarMemory::new()?, BarMemory::new()?].map(Arc::new);
     let of_port = |bar: &Arc<BarMemory>| (bar.clone(), DEVICE_ID, ConstantWire::new());
-    let mut ports = SharedPorts::in_process(bars.iter().map(of_port), dma.window().clone());
-    let up = AtomicBool::new(false);
-    let ours = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !up.load(Ordering::Acquire) {
-                ports.poll_control();
-                ports.poll();
-            }
-        });
-        let ours = Ours::bring_up(bars.to_vec(), DEVICE_ID, Arc::new(dma));
-        up.store(true, Ordering::Release);
-        ours
+    let ports = SharedPorts::in_process(bars.iter().map(of_port), dma.window().clone());
+    let clock = Arc::new(SteppingClock {
+        now_ns: AtomicU64::new(0),
+        ports: Mutex::new(Some(ports)),
     });
-    // What the driver wrote last, the stepping thread may not have seen.
+    let ours = Ours::bring_up(bars.to_vec(), DEVICE_ID, Arc::new(dma), clock.clone());
+    let ours = ours.map_err(SessionError::Ours)?;
+    let ports = clock.ports().take();
+    let mut ports = ports.ok_or_else(|| SessionError::Ours("its device is gone".to_owned()))?;
+    // What the driver wrote last, after it waited.
     ports.poll_control();
-    Ok((ports, ours.map_err(SessionError::Ours)?))
+    Ok((ports, ours))
 }
 
 /// Steps the device until there is nothing left to do; a device that turns every frame away never

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sumac_device::{Bar, DeviceBacking, DmaSpace, PciId};
+use sumac_device::{Bar, Clock, DeviceBacking, DmaSpace, PciId};
 use sumac_devices::shared_bar::BarMemory;
 use sumac_interface::net::NetQueue;
 use sumac_ixgbe::{Port, PortConfig, QueuePair};
-use sumac_linux::time::LinuxClock;
 use sumac_packet::EthernetFrame;
 use sumac_rref::{PacketBatch, PacketPool, SharedHeap};
 
@@ -31,7 +30,7 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Brings two ports up.
+    /// Brings two ports up, waiting by `clock` for what the device is to do.
     ///
     /// # Errors
     /// What the driver says.
@@ -39,6 +38,7 @@ impl Ours {
         bars: Vec<Arc<BarMemory>>,
         device: u16,
         dma: Arc<dyn DmaSpace>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let pool =
@@ -60,7 +60,7 @@ impl Ours {
                 },
                 bar: Bar::new(bar),
                 dma: dma.clone(),
-                clock: Arc::new(LinuxClock),
+                clock: clock.clone(),
             };
             let mut port = Port::open(backing, pool, &config).map_err(|error| text(&error))?;
             port.start().map_err(|error| text(&error))?;

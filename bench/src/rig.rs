@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sumac_devices::ixgbe::Violations;
 use sumac_devices::memory::SimDma;
 use sumac_devices::shared_bar::{BarMemory, SharedBar, SharedPorts};
+use sumac_linux::time::LinuxClock;
 
 use crate::constant_wire::ConstantWire;
 use crate::control::Control;
@@ -52,7 +53,12 @@ impl Rig for SoftwareRig {
         let ports = bars.iter().map(of_port);
         let ports = SharedPorts::in_process(ports, dma.window().clone());
         let bring_up = move || {
-            let mut ours = Ours::bring_up(bars.to_vec(), DEVICE_ID, Arc::new(dma))?;
+            let mut ours = Ours::bring_up(
+                bars.to_vec(),
+                DEVICE_ID,
+                Arc::new(dma),
+                Arc::new(LinuxClock),
+            )?;
             let turns = move |control: &Control| serve(control, &mut ours);
             Ok(Box::new(turns) as Serve)
         };

@@ -1,4 +1,4 @@
-//! The shared-memory edge of the software devices: the only unsafe code of this crate.
+//! The shared-memory edge of the software devices: how they reach a driver's memory.
 //!
 //! [`GuestMemory`] is the memory devices reach by bus address, [`SimDma`] allocates from it inside
 //! this process. Everything above this module handles addresses it does not trust and bytes it has

@@ -1,11 +1,13 @@
 //! Reserves 2 MiB pages for as long as a driver needs them, and gives them back.
 //!
 //! The reservation of the machine is one number. It is raised by what is asked for and lowered by as
-//! much when the [`Reservation`] is dropped. A process that is killed cannot lower it, so it leaves a
-//! note in `/run`; the next reservation reads the notes of dead processes first and pays their debts.
+//! much when the [`Reservation`] is dropped. A process that is killed cannot lower it, so each keeps a
+//! note in `/run` of what it owes, and locks it: the kernel unlocks it when the process ends, however
+//! it does. Whoever reserves or gives back next pays the debts of notes that nobody holds.
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::SharedBarError;
@@ -14,10 +16,10 @@ use super::SharedBarError;
 const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 /// Pages reserved and not in use.
 const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
-/// Where notes are kept: `PREFIX` + process id, with the number of pages inside.
+/// Where notes are kept: `NOTE_PREFIX` and a number, with the number of pages inside.
 const NOTES: &str = "/run";
 const NOTE_PREFIX: &str = "sumac-huge-pages.";
-/// Held by whoever changes the reservation.
+/// Held by whoever changes the reservation or the notes.
 const LOCK: &str = "sumac-huge-pages.lock";
 
 /// So many 2 MiB pages more than the machine had reserved before; given back when dropped.
@@ -25,6 +27,8 @@ const LOCK: &str = "sumac-huge-pages.lock";
 pub struct Reservation {
     pages: u64,
     note: PathBuf,
+    /// The note, locked.
+    held: File,
 }
 
 impl Reservation {
@@ -34,19 +38,20 @@ impl Reservation {
     /// [`SharedBarError::HugePages`] when the reservation may not be changed (needs root) or the
     /// kernel finds too little contiguous memory.
     pub fn new(pages: u64) -> Result<Self, SharedBarError> {
-        pay_debts(Path::new(NOTES));
-        let note = Path::new(NOTES).join(format!("{NOTE_PREFIX}{}", std::process::id()));
+        let turn = turn()?;
+        let notes = Path::new(NOTES);
+        pay_debts(notes);
+        let (note, held) = new_note(notes)?;
         // Nothing is owed yet: what is dropped early gives nothing back.
-        let mut reservation = Self { pages: 0, note };
-        let debt = read_number(&reservation.note).unwrap_or(0);
-        reservation.write_debt(debt + pages)?;
-        let change = change(pages as i64);
-        // The kernel may find fewer than it was asked for; only those are given back.
-        reservation.pages = change
-            .as_ref()
-            .map_or(0, |gained| gained.max(&0).unsigned_abs());
-        reservation.write_debt(debt + reservation.pages)?;
-        change?;
+        let mut reservation = Self {
+            pages: 0,
+            note,
+            held,
+        };
+        let raised = reservation.raise(pages);
+        // Before the reservation could end, which takes a turn too.
+        drop(turn);
+        raised?;
         let free = read(FREE)?;
         if free < pages {
             return Err(SharedBarError::HugePages(format!(
@@ -56,32 +61,57 @@ impl Reservation {
         Ok(reservation)
     }
 
-    /// Notes what this process owes in all.
-    fn write_debt(&self, debt: u64) -> Result<(), SharedBarError> {
-        let written = match debt {
-            0 if !self.note.exists() => Ok(()),
-            0 => fs::remove_file(&self.note),
-            debt => fs::write(&self.note, debt.to_string()),
-        };
-        written.map_err(|error| {
-            let note = self.note.display();
-            SharedBarError::HugePages(format!("cannot write {note}: {error}: run as root"))
-        })
+    fn raise(&mut self, pages: u64) -> Result<(), SharedBarError> {
+        write_debt(&self.held, pages)?;
+        let change = change(pages as i64);
+        // The kernel may find fewer than it was asked for; only those are given back.
+        self.pages = change
+            .as_ref()
+            .map_or(0, |gained| gained.max(&0).unsigned_abs());
+        write_debt(&self.held, self.pages)?;
+        change.map(|_| ())
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.pages == 0 || change(-(self.pages as i64)).is_err() {
-            return;
+        // A note that stays is a debt that others pay; there is nobody to tell here.
+        let Ok(_turn) = turn() else { return };
+        pay_debts(Path::new(NOTES));
+        if self.pages == 0 || change(-(self.pages as i64)).is_ok() {
+            let _ = fs::remove_file(&self.note);
         }
-        let debt = read_number(&self.note).unwrap_or(0);
-        // A note that stays makes the next reservation pay once more; there is nobody to tell here.
-        let _ = self.write_debt(debt.saturating_sub(self.pages));
     }
 }
 
-/// Gives back what processes reserved that are no more.
+/// A new note, locked and still empty.
+fn new_note(notes: &Path) -> Result<(PathBuf, File), SharedBarError> {
+    let mut number = 0_u32;
+    let note = loop {
+        let note = notes.join(format!("{NOTE_PREFIX}{number}"));
+        if !note.exists() {
+            break note;
+        }
+        number += 1;
+    };
+    let file = File::create_new(&note).map_err(|error| unwritable(&note, &error))?;
+    file.lock().map_err(|error| unwritable(&note, &error))?;
+    Ok((note, file))
+}
+
+fn write_debt(note: &File, pages: u64) -> Result<(), SharedBarError> {
+    // As wide as any, so that one write replaces it.
+    let text = format!("{pages:<20}");
+    note.write_all_at(text.as_bytes(), 0)
+        .map_err(|error| unwritable(Path::new(NOTES), &error))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> SharedBarError {
+    let path = path.display();
+    SharedBarError::HugePages(format!("cannot write {path}: {error}: run as root"))
+}
+
+/// Gives back what processes reserved that are no more; in a turn.
 fn pay_debts(notes: &Path) {
     for (note, pages) in debts(notes) {
         if fs::remove_file(&note).is_ok() {
@@ -90,7 +120,7 @@ fn pay_debts(notes: &Path) {
     }
 }
 
-/// Notes of dead processes, with their pages.
+/// Notes that nobody holds, with their pages.
 fn debts(notes: &Path) -> Vec<(PathBuf, u64)> {
     let Ok(entries) = fs::read_dir(notes) else {
         return Vec::new();
@@ -99,13 +129,12 @@ fn debts(notes: &Path) -> Vec<(PathBuf, u64)> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name();
-            let process = name
-                .to_str()?
-                .strip_prefix(NOTE_PREFIX)?
-                .parse::<u32>()
-                .ok()?;
-            let alive = Path::new("/proc").join(process.to_string()).exists();
-            (!alive).then(|| (entry.path(), read_number(&entry.path()).unwrap_or(0)))
+            let number = name.to_str()?.strip_prefix(NOTE_PREFIX)?;
+            number.parse::<u32>().ok()?;
+            let path = entry.path();
+            File::open(&path).ok()?.try_lock().ok()?;
+            let pages = read_number(&path).unwrap_or(0);
+            Some((path, pages))
         })
         .collect()
 }
@@ -122,19 +151,25 @@ fn read(path: &str) -> Result<u64, SharedBarError> {
     })
 }
 
-/// Reads and writes the reservation; others who do so by this function wait. Returns by how much it changed.
+/// Waits until nobody else changes reservation or notes; a turn ends when it is dropped.
+fn turn() -> Result<File, SharedBarError> {
+    let path = Path::new(NOTES).join(LOCK);
+    let failed = |error| unwritable(&path, &error);
+    // The file of the kernel cannot be locked itself.
+    let lock = File::create(&path).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    Ok(lock)
+}
+
+/// Changes the reservation, in a turn. Returns by how much it changed.
 fn change(by: i64) -> Result<i64, SharedBarError> {
     let failed = |error: std::io::Error| {
         SharedBarError::HugePages(format!("{RESERVED}: {error}: run as root"))
     };
-    let file = File::options().write(true).open(RESERVED).map_err(failed)?;
-    // Held until the end of this function; the file of the kernel cannot be locked itself.
-    let lock = File::create(Path::new(NOTES).join(LOCK)).map_err(failed)?;
-    lock.lock().map_err(failed)?;
     let before = read(RESERVED)?;
     let wanted = before.saturating_add_signed(by);
-    (&file)
-        .write_all(wanted.to_string().as_bytes())
+    let mut file = File::options().write(true).open(RESERVED).map_err(failed)?;
+    file.write_all(wanted.to_string().as_bytes())
         .map_err(failed)?;
     Ok(read(RESERVED)?.cast_signed() - before.cast_signed())
 }
@@ -144,16 +179,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_dead_are_in_debt() {
+    fn notes_that_nobody_holds_are_debts() {
         let directory = std::env::temp_dir().join(format!("sumac-notes-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let note = |process: u32| directory.join(format!("{NOTE_PREFIX}{process}"));
-        let beyond_any_process = 4_194_304 + 1; // PID_MAX_LIMIT is 4 Mi
-        fs::write(note(std::process::id()), "7").unwrap();
-        fs::write(note(beyond_any_process), "5\n").unwrap();
+        let (_, held) = new_note(&directory).unwrap();
+        write_debt(&held, 7).unwrap();
+        let (note, killed) = new_note(&directory).unwrap();
+        write_debt(&killed, 12).unwrap();
+        write_debt(&killed, 5).unwrap();
         fs::write(directory.join("other"), "3").unwrap();
+        let nothing = debts(&directory);
+        // As the kernel does for a process that ends.
+        drop(killed);
         let found = debts(&directory);
         fs::remove_dir_all(&directory).unwrap();
-        assert_eq!(found, [(note(beyond_any_process), 5)]);
+        assert_eq!(nothing, []);
+        assert_eq!(found, [(note, 5)]);
     }
 }

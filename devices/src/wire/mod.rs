@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 mod error;
 mod generator;
+mod interface;
 mod null;
 mod pace;
 mod pcap;

@@ -5,16 +5,11 @@
 //! promises no offloads. Its MTU is the user's to set.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 
+use super::interface::{BUFFER, IDLE_NS, new_report, system_error};
 use super::sys::{self, interface_name};
 use super::{LinkSwitch, MAX_FRAME, Wire, WireError, WireReport};
-
-/// Nanoseconds without a system call after one that had no frame: a device asks again far sooner
-/// than an interface has anything new.
-pub(super) const IDLE_NS: u64 = 5_000;
-/// What the kernel can hand over at most.
-pub(super) const BUFFER: usize = 65_536;
 
 /// A TAP interface.
 #[derive(Debug)]
@@ -47,16 +42,8 @@ impl TapWire {
             buffer: vec![0; BUFFER].into(),
             length: 0,
             idle_until_ns: 0,
-            report: WireReport {
-                has_input: true,
-                ..WireReport::default()
-            },
+            report: new_report(),
         })
-    }
-
-    fn fail(&mut self, action: &str, error: &std::io::Error) {
-        let text = || format!("{}: cannot {action}: {error}", self.name);
-        self.report.failure.get_or_insert_with(text);
     }
 }
 
@@ -66,49 +53,6 @@ fn attach_error(name: &str, error: std::io::Error) -> WireError {
         Some(libc::EINVAL) => WireError::NotTap(name.to_owned()),
         Some(libc::EBUSY) => WireError::Busy(name.to_owned()),
         _ => system_error(name, "attach to a TAP interface", "CAP_NET_ADMIN", error),
-    }
-}
-
-/// An error of set-up that has no special meaning.
-pub(super) fn system_error(
-    name: &str,
-    action: &'static str,
-    capability: &'static str,
-    source: std::io::Error,
-) -> WireError {
-    let name = name.to_owned();
-    match source.kind() {
-        ErrorKind::PermissionDenied => WireError::Permission {
-            name,
-            action,
-            capability,
-        },
-        _ => WireError::System {
-            name,
-            action,
-            source,
-        },
-    }
-}
-
-/// What to do about a frame that the kernel did not take.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// No room now: try again.
-    Retry,
-    /// This frame is lost: too long for the interface, or the interface is down.
-    Frame,
-    /// Nothing will go any more.
-    Interface,
-}
-
-impl Refusal {
-    pub(super) fn of(error: &std::io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENOBUFS | libc::EINTR | libc::ENOMEM) => Self::Retry,
-            Some(libc::ENODEV | libc::ENXIO | libc::EBADFD) => Self::Interface,
-            _ => Self::Frame,
-        }
     }
 }
 
@@ -125,10 +69,7 @@ impl Wire for TapWire {
                 Err(error) => {
                     self.idle_until_ns = now_ns + IDLE_NS;
                     // EIO: the interface is down, and may come up again.
-                    if Refusal::of(&error) == Refusal::Interface {
-                        self.fail("receive", &error);
-                        self.report.finished = true;
-                    }
+                    self.report.not_received(&self.name, &error);
                     return None;
                 }
             }
@@ -138,28 +79,14 @@ impl Wire for TapWire {
 
     fn consume(&mut self) {
         if self.length > 0 {
-            self.report.to_device_frames += 1;
-            self.report.to_device_bytes += self.length as u64;
+            self.report.consumed(self.length);
             self.length = 0;
         }
     }
 
     fn transmit(&mut self, _now_ns: u64, frame: &[u8]) -> bool {
-        match self.file.write(frame) {
-            Ok(_) => {
-                self.report.from_device_frames += 1;
-                self.report.from_device_bytes += frame.len() as u64;
-            }
-            Err(error) => match Refusal::of(&error) {
-                Refusal::Retry => return false,
-                Refusal::Frame => self.report.errors.refused += 1,
-                Refusal::Interface => {
-                    self.report.errors.refused += 1;
-                    self.fail("send", &error);
-                }
-            },
-        }
-        true
+        let outcome = self.file.write(frame);
+        self.report.sent(&self.name, frame.len(), outcome)
     }
 
     fn drops_when_full(&self) -> bool {

@@ -141,7 +141,7 @@ fn a_veth_pair_carries_frames_both_ways() {
     });
 }
 
-const IDLE: u64 = super::tap::IDLE_NS;
+const IDLE: u64 = super::interface::IDLE_NS;
 
 #[test]
 fn vlan_tags_survive() {

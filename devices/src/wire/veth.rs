@@ -10,8 +10,8 @@
 use std::fs::File;
 use std::io::Write;
 
+use super::interface::{BUFFER, IDLE_NS, new_report, system_error};
 use super::sys::{self, Received, interface_name};
-use super::tap::{BUFFER, IDLE_NS, Refusal, system_error};
 use super::{LinkSwitch, MAX_FRAME, Wire, WireError, WireReport};
 use crate::frame::vlan::TAG_LEN;
 use crate::frame::{L3, Layout, TransmitChecksums};
@@ -51,10 +51,7 @@ impl VethWire {
             buffer: vec![0; TAG_LEN + BUFFER].into(),
             frame: 0..0,
             idle_until_ns: 0,
-            report: WireReport {
-                has_input: true,
-                ..WireReport::default()
-            },
+            report: new_report(),
         })
     }
 
@@ -77,11 +74,6 @@ impl VethWire {
             }
             _ => Some(TAG_LEN..end),
         }
-    }
-
-    fn fail(&mut self, action: &str, error: &std::io::Error) {
-        let text = || format!("{}: cannot {action}: {error}", self.name);
-        self.report.failure.get_or_insert_with(text);
     }
 }
 
@@ -116,10 +108,7 @@ impl Wire for VethWire {
                 Err(error) => {
                     self.idle_until_ns = now_ns + IDLE_NS;
                     // ENETDOWN is said once when the interface goes down; it may come up again.
-                    if Refusal::of(&error) == Refusal::Interface {
-                        self.fail("receive", &error);
-                        self.report.finished = true;
-                    }
+                    self.report.not_received(&self.name, &error);
                     return None;
                 }
             }
@@ -129,28 +118,14 @@ impl Wire for VethWire {
 
     fn consume(&mut self) {
         if !self.frame.is_empty() {
-            self.report.to_device_frames += 1;
-            self.report.to_device_bytes += self.frame.len() as u64;
+            self.report.consumed(self.frame.len());
             self.frame = 0..0;
         }
     }
 
     fn transmit(&mut self, _now_ns: u64, frame: &[u8]) -> bool {
-        match self.socket.write(frame) {
-            Ok(_) => {
-                self.report.from_device_frames += 1;
-                self.report.from_device_bytes += frame.len() as u64;
-            }
-            Err(error) => match Refusal::of(&error) {
-                Refusal::Retry => return false,
-                Refusal::Frame => self.report.errors.refused += 1,
-                Refusal::Interface => {
-                    self.report.errors.refused += 1;
-                    self.fail("send", &error);
-                }
-            },
-        }
-        true
+        let outcome = self.socket.write(frame);
+        self.report.sent(&self.name, frame.len(), outcome)
     }
 
     fn drops_when_full(&self) -> bool {
