@@ -6,3 +6,6 @@
 extern crate alloc;
 
 pub mod net;
+pub mod rpc;
+
+pub use rpc::{Cause, Gate, Interface, RpcError, RpcResult};

@@ -9,9 +9,20 @@ use sumac_device::ring::{Entry, EntrySink, EntrySource};
 use crate::heap::HeapError;
 use crate::packet::{bytes, bytes_mut, give_frame, segments};
 use crate::{
-    BATCH, DomainId, Exchangeable, Header, Packet, PacketMeta, PacketPool, RRef, SharedHeap,
+    BATCH, DomainId, Exchangeable, Header, Mover, Packet, PacketMeta, PacketPool, RRef, SharedHeap,
 };
 use crate::{TypeTag, pool};
+
+// SAFETY: the queue is the root; its items are its children.
+unsafe impl<T: Element, const N: usize> Exchangeable for RRefDeque<T, N> {
+    const TAG: TypeTag = T::TAG.of_many(b'D', N);
+    const ROOTS: bool = true;
+
+    #[inline(always)]
+    fn move_to(&self, mover: &Mover) {
+        self.queue.move_to(mover);
+    }
+}
 
 /// What can be an item of an [`RRefDeque`]: a shared object in the form it has as a child.
 ///
@@ -197,7 +208,7 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
             slots,
         };
         Ok(Self {
-            queue: heap.allocate(DomainId::HOST, queue)?,
+            queue: heap.allocate(queue)?,
         })
     }
 

@@ -12,6 +12,11 @@ impl DomainId {
     /// The host process or kernel itself.
     pub const HOST: Self = Self(1);
 
+    /// A domain by its number. A number is no authority: only a [`Mover`](crate::Mover) changes owners.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The number, for display.
     pub const fn get(self) -> u32 {
         self.0
@@ -41,6 +46,19 @@ impl TypeTag {
             i += 1;
         }
         Self(hash | 1 << 63)
+    }
+}
+
+impl TypeTag {
+    /// The tag of a type of this `kind` made of others, in order.
+    pub const fn of_all(kind: u8, parts: &[TypeTag]) -> Self {
+        let mut tag = TypeTag(kind as u64).of_many(kind, parts.len());
+        let mut i = 0;
+        while i < parts.len() {
+            tag = TypeTag(tag.0 ^ parts[i].0.rotate_left(17)).of_many(kind, i);
+            i += 1;
+        }
+        tag
     }
 }
 
@@ -79,6 +97,23 @@ impl Header {
     /// What the object is.
     pub fn tag(&self) -> TypeTag {
         self.tag
+    }
+
+    /// Counts a borrow for the time of a call.
+    ///
+    /// # Safety
+    /// The caller is a gate: it lends the object for a call, and calls [`release`](Self::release) once
+    /// when that is over, also when the callee crashed.
+    pub unsafe fn borrow(&self) {
+        self.borrows.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends a borrow.
+    ///
+    /// # Safety
+    /// Each call ends one [`borrow`](Self::borrow).
+    pub unsafe fn release(&self) {
+        self.borrows.fetch_sub(1, Ordering::Release);
     }
 
     /// Only whoever holds the object, and so nobody at the same time, may change its owner.

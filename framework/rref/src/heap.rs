@@ -6,14 +6,16 @@
 
 use alloc::alloc::{Layout, alloc_zeroed};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
 use crate::spin::SpinLock;
-use crate::{DomainId, Header, TypeTag};
+use crate::{DomainId, Header, HostHooks, Mover, TypeTag};
 
 /// Bytes of a slab, and its alignment.
 const SLAB_BYTES: usize = 64 * 1024;
@@ -44,6 +46,17 @@ const FREE: TypeTag = TypeTag(0);
 pub unsafe trait Exchangeable: Send + 'static {
     /// The type's number.
     const TAG: TypeTag;
+
+    /// Whether a value holds shared objects by their owners' handles ([`RRef`] and its kin), each with an
+    /// owner of its own. Such a value crosses between domains, but does not live on the shared heap: what
+    /// lives there holds others as children.
+    const ROOTS: bool = false;
+
+    /// Makes every shared object that the value holds `mover`'s owner's. Plain data holds none.
+    #[inline(always)]
+    fn move_to(&self, mover: &Mover) {
+        let _ = mover;
+    }
 }
 
 macro_rules! exchangeable_numbers {
@@ -57,6 +70,8 @@ macro_rules! exchangeable_numbers {
     };
 }
 exchangeable_numbers!(
+    bool = 9,
+    u128 = 10,
     u8 = 1,
     u16 = 2,
     u32 = 3,
@@ -67,10 +82,88 @@ exchangeable_numbers!(
     i64 = 8
 );
 
+// SAFETY: nothing in it.
+unsafe impl Exchangeable for () {
+    const TAG: TypeTag = TypeTag(11);
+}
+// SAFETY: a number.
+unsafe impl Exchangeable for usize {
+    const TAG: TypeTag = TypeTag(12);
+}
+
 // SAFETY: an array holds what its elements hold; the tag is made of the element's and the
 // length.
 unsafe impl<T: Exchangeable, const N: usize> Exchangeable for [T; N] {
     const TAG: TypeTag = T::TAG.of_many(b'A', N);
+    const ROOTS: bool = T::ROOTS;
+
+    #[inline(always)]
+    fn move_to(&self, mover: &Mover) {
+        if T::ROOTS {
+            self.iter().for_each(|item| item.move_to(mover));
+        }
+    }
+}
+
+// SAFETY: the root is all there is to re-own: what the object holds are its children.
+unsafe impl<T: Exchangeable> Exchangeable for RRef<T> {
+    const TAG: TypeTag = T::TAG.of_many(b'R', 1);
+    const ROOTS: bool = true;
+
+    #[inline(always)]
+    fn move_to(&self, mover: &Mover) {
+        self.header().set_owner(mover.owner());
+    }
+}
+
+macro_rules! exchangeable_tuples {
+    ($($($item:ident $index:tt),+;)+) => {
+        $(
+            // SAFETY: a tuple holds what its items hold; the tag is made of theirs in order.
+            unsafe impl<$($item: Exchangeable),+> Exchangeable for ($($item,)+) {
+                const TAG: TypeTag = TypeTag::of_all(b'T', &[$($item::TAG),+]);
+                const ROOTS: bool = $($item::ROOTS)||+;
+
+                #[inline(always)]
+                fn move_to(&self, mover: &Mover) {
+                    $(self.$index.move_to(mover);)+
+                }
+            }
+        )+
+    };
+}
+exchangeable_tuples! {
+    A 0;
+    A 0, B 1;
+    A 0, B 1, C 2;
+    A 0, B 1, C 2, D 3;
+}
+
+// SAFETY: holds what its value holds; the tag is made of the value's.
+unsafe impl<T: Exchangeable> Exchangeable for Option<T> {
+    const TAG: TypeTag = TypeTag::of_all(b'O', &[T::TAG]);
+    const ROOTS: bool = T::ROOTS;
+
+    #[inline(always)]
+    fn move_to(&self, mover: &Mover) {
+        if let Some(value) = self {
+            value.move_to(mover);
+        }
+    }
+}
+
+// SAFETY: holds what its value or its error holds; the tag is made of both.
+unsafe impl<T: Exchangeable, E: Exchangeable> Exchangeable for Result<T, E> {
+    const TAG: TypeTag = TypeTag::of_all(b'E', &[T::TAG, E::TAG]);
+    const ROOTS: bool = T::ROOTS || E::ROOTS;
+
+    #[inline(always)]
+    fn move_to(&self, mover: &Mover) {
+        match self {
+            Ok(value) => value.move_to(mover),
+            Err(error) => error.move_to(mover),
+        }
+    }
 }
 
 struct Class {
@@ -82,9 +175,29 @@ struct Class {
 // SAFETY: the pointers are to slabs the class owns; a class moves between threads under its lock.
 unsafe impl Send for Class {}
 
+/// Drops the value of a slot in place.
+type DropValue = unsafe fn(NonNull<u8>);
+
 /// The heap on which shared objects live. One for the life of a host.
 pub struct SharedHeap {
     classes: [SpinLock<Class>; CLASSES],
+    /// How values are dropped whose owner is gone: by the host's code, found by type.
+    types: SpinLock<BTreeMap<u64, DropValue>>,
+    hooks: HostHooks,
+    /// The host's code for what moves slots: lists of slots are the host's memory.
+    take: fn(&SharedHeap, usize, Header) -> Option<NonNull<Header>>,
+    give: fn(&SharedHeap, usize, NonNull<Header>),
+}
+
+/// What became of a dead domain's shared objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Objects dropped and freed.
+    pub freed: usize,
+    /// Objects that a call still borrows; reclaim again later.
+    pub borrowed: usize,
+    /// Objects of a type that the host does not know: freed without being dropped.
+    pub unknown: usize,
 }
 
 /// The shared heap cannot hold the object.
@@ -96,14 +209,21 @@ pub enum HeapError {
         /// The size of the object.
         bytes: usize,
     },
-    /// The host has no memory left for another slab.
-    #[error("the host has no memory for another 64 KiB slab of the shared heap")]
+    /// The host has no memory left for another slab, or does not know the type of the object.
+    #[error(
+        "the host has no memory for another 64 KiB slab of the shared heap, or does not know the type"
+    )]
     OutOfMemory,
 }
 
 impl SharedHeap {
-    /// A heap, never given back: shared objects may outlive whoever made them.
+    /// A heap of a host without domains, never given back: shared objects may outlive whoever made them.
     pub fn create() -> &'static Self {
+        Self::create_for(HostHooks::ALONE)
+    }
+
+    /// A heap of a host with domains.
+    pub fn create_for(hooks: HostHooks) -> &'static Self {
         Box::leak(Box::new(Self {
             classes: core::array::from_fn(|i| {
                 SpinLock::new(Class {
@@ -112,49 +232,132 @@ impl SharedHeap {
                     free: Vec::new(),
                 })
             }),
+            types: SpinLock::new(BTreeMap::new()),
+            hooks,
+            take: Self::take_slot,
+            give: Self::give_slot,
         }))
     }
 
-    /// Moves `value` onto the heap, owned by `owner`.
+    /// What the host gave for domains.
+    pub fn hooks(&self) -> HostHooks {
+        self.hooks
+    }
+
+    /// Lets domains put values of this type on the heap: the host's own code will drop those of domains
+    /// that died. Types that the host itself allocates are known without.
+    pub fn know<T: Exchangeable>(&self) {
+        /// # Safety
+        /// A valid `T` is there, and is not used again.
+        unsafe fn drop_value<T>(value: NonNull<u8>) {
+            // SAFETY: the caller's promise.
+            unsafe { value.cast::<T>().drop_in_place() };
+        }
+        self.types
+            .with(|types| types.insert(T::TAG.0, drop_value::<T>));
+    }
+
+    /// Whether this code is the host's, not a domain's copy of it.
+    fn is_host_code(&self) -> bool {
+        core::ptr::fn_addr_eq(self.take, Self::take_slot as fn(&Self, usize, Header) -> _)
+    }
+
+    /// Moves `value` onto the heap, owned by the domain that runs.
     ///
     /// # Errors
     /// [`HeapError`]; the value is dropped.
-    pub fn allocate<T: Exchangeable>(
-        &'static self,
-        owner: DomainId,
-        value: T,
-    ) -> Result<RRef<T>, HeapError> {
-        let bytes = VALUE_OFFSET + size_of::<T>();
-        let index = bytes
-            .next_power_of_two()
-            .max(SMALLEST_SLOT)
-            .trailing_zeros() as usize
-            - SMALLEST_SLOT.trailing_zeros() as usize;
-        let class = self
-            .classes
-            .get(index)
-            .filter(|_| align_of::<T>() <= VALUE_OFFSET);
-        let class = class.ok_or(HeapError::TooLarge {
+    pub fn allocate<T: Exchangeable>(&'static self, value: T) -> Result<RRef<T>, HeapError> {
+        const {
+            assert!(
+                !T::ROOTS,
+                "an object on the shared heap holds others as children, not by RRef"
+            );
+        }
+        let class = class_of::<T>().ok_or(HeapError::TooLarge {
             bytes: size_of::<T>(),
         })?;
+        if self.is_host_code() {
+            self.know::<T>();
+        }
         let header = Header::new(T::TAG);
-        header.set_owner(owner);
-        let take = |class: &mut Class| {
-            let slot = class.take()?;
-            // SAFETY: a slot taken from its class is aligned to at least 64 and nobody else's; the
-            // class lock, which is held, keeps walkers away.
-            unsafe { slot.cast::<Header>().write(header) };
-            Some(slot)
-        };
-        let slot = class.with(take).ok_or(HeapError::OutOfMemory)?;
-        // SAFETY: the slot is `slot_bytes >= bytes` long and this caller's; the value's offset is a
-        // multiple of its alignment, checked above.
-        unsafe { slot.add(VALUE_OFFSET).cast::<T>().write(value) };
+        header.set_owner((self.hooks.current)());
+        let slot = (self.take)(self, class, header).ok_or(HeapError::OutOfMemory)?;
+        // SAFETY: the slot is long enough for its class and this caller's; the value's offset is a
+        // multiple of its alignment, as `class_of` made sure.
+        unsafe { slot.cast::<u8>().add(VALUE_OFFSET).cast::<T>().write(value) };
         Ok(RRef {
-            slot: slot.cast(),
-            class,
-            value: core::marker::PhantomData,
+            slot,
+            heap: self,
+            value: PhantomData,
         })
+    }
+
+    fn take_slot(&self, class: usize, header: Header) -> Option<NonNull<Header>> {
+        let class = self.classes.get(class)?;
+        let tag = header.tag();
+        let known = move |types: &mut BTreeMap<u64, DropValue>| types.contains_key(&tag.0);
+        self.hooks.trusted(|| {
+            if !self.types.with(known) {
+                return None;
+            }
+            class.with(|class| {
+                let slot = class.take()?.cast::<Header>();
+                // SAFETY: a slot taken from its class is aligned to at least 64 and nobody else's; the
+                // class lock, which is held, keeps walkers away.
+                unsafe { slot.write(header) };
+                Some(slot)
+            })
+        })
+    }
+
+    fn give_slot(&self, class: usize, slot: NonNull<Header>) {
+        let Some(class) = self.classes.get(class) else {
+            return;
+        };
+        self.hooks.trusted(|| {
+            class.with(|class| {
+                // SAFETY: the value was moved out or dropped; nobody else refers to the slot, and the
+                // class lock keeps walkers away.
+                unsafe { slot.write(Header::new(FREE)) };
+                class.free.push(slot.cast());
+            });
+        });
+    }
+
+    /// Drops and frees every object of a domain that is gone.
+    ///
+    /// # Safety
+    /// `owner` runs nowhere any more: no thread has a frame of it, so nobody uses what it owned.
+    pub unsafe fn reclaim(&self, owner: DomainId) -> Reclaimed {
+        let mut report = Reclaimed::default();
+        for (index, class) in self.classes.iter().enumerate() {
+            let owned = |class: &mut Class| -> Vec<NonNull<Header>> {
+                class
+                    .slots()
+                    .filter(|header| header.tag() != FREE && header.owner() == owner)
+                    .map(NonNull::from)
+                    .collect()
+            };
+            for slot in class.with(owned) {
+                // SAFETY: the slot is the dead domain's until this frees it; no other thread does.
+                let header = unsafe { slot.as_ref() };
+                if header.borrows() != 0 {
+                    report.borrowed += 1;
+                    continue;
+                }
+                let drop_value = self.types.with(|types| types.get(&header.tag().0).copied());
+                match drop_value {
+                    // SAFETY: the tag says that a valid value of that type is there; its owner is gone.
+                    Some(drop_value) => unsafe {
+                        drop_value(slot.cast::<u8>().add(VALUE_OFFSET));
+                        report.freed += 1;
+                    },
+                    None => report.unknown += 1,
+                }
+                self.give_slot(index, slot);
+            }
+        }
+        report
     }
 
     /// How many objects `owner` owns: a walk over all slabs.
@@ -172,6 +375,22 @@ impl SharedHeap {
     pub fn count(&self) -> usize {
         let count = |class: &mut Class| class.slots().filter(|h| h.tag() != FREE).count();
         self.classes.iter().map(|class| class.with(count)).sum()
+    }
+}
+
+/// Which size class a value of this type takes, if it fits one.
+const fn class_of<T>() -> Option<usize> {
+    let bytes = (VALUE_OFFSET + size_of::<T>()).next_power_of_two();
+    let bytes = if bytes < SMALLEST_SLOT {
+        SMALLEST_SLOT
+    } else {
+        bytes
+    };
+    let index = (bytes.trailing_zeros() - SMALLEST_SLOT.trailing_zeros()) as usize;
+    if index < CLASSES && align_of::<T>() <= VALUE_OFFSET {
+        Some(index)
+    } else {
+        None
     }
 }
 
@@ -214,14 +433,14 @@ impl Class {
 #[derive(Clone, Copy)]
 pub struct RawRRef {
     slot: NonNull<Header>,
-    class: &'static SpinLock<Class>,
+    heap: &'static SharedHeap,
 }
 
 /// An object on the shared heap, owned by whoever holds this.
 pub struct RRef<T: Exchangeable> {
     slot: NonNull<Header>,
-    class: &'static SpinLock<Class>,
-    value: core::marker::PhantomData<T>,
+    heap: &'static SharedHeap,
+    value: PhantomData<T>,
 }
 
 // SAFETY: an RRef owns its value, and `Exchangeable` types are Send.
@@ -251,7 +470,7 @@ impl<T: Exchangeable> RRef<T> {
         let this = ManuallyDrop::new(self);
         RawRRef {
             slot: this.slot,
-            class: this.class,
+            heap: this.heap,
         }
     }
 
@@ -262,8 +481,8 @@ impl<T: Exchangeable> RRef<T> {
     pub(crate) unsafe fn from_raw(raw: RawRRef, owner: DomainId) -> Self {
         let this = Self {
             slot: raw.slot,
-            class: raw.class,
-            value: core::marker::PhantomData,
+            heap: raw.heap,
+            value: PhantomData,
         };
         this.header().set_owner(owner);
         this
@@ -275,12 +494,10 @@ impl<T: Exchangeable> RRef<T> {
     }
 
     fn free(&self) {
-        self.class.with(|class| {
-            // SAFETY: the value was moved out or dropped; nobody else refers to the slot, and the
-            // class lock keeps walkers away.
-            unsafe { self.slot.write(Header::new(FREE)) };
-            class.free.push(self.slot.cast());
-        });
+        // A value that has no class was never allocated.
+        if let Some(class) = class_of::<T>() {
+            (self.heap.give)(self.heap, class, self.slot);
+        }
     }
 }
 
@@ -322,8 +539,8 @@ mod tests {
     #[test]
     fn objects_come_and_go() {
         let heap = SharedHeap::create();
-        let a = heap.allocate(DomainId::HOST, 7u64).expect("fits");
-        let b = heap.allocate(DomainId::HOST, [1u8; 1500]).expect("fits");
+        let a = heap.allocate(7u64).expect("fits");
+        let b = heap.allocate([1u8; 1500]).expect("fits");
         assert_eq!(*a, 7);
         assert_eq!(b[1499], 1);
         assert_eq!(a.header().owner(), DomainId::HOST);
@@ -339,7 +556,7 @@ mod tests {
     #[test]
     fn too_large_is_refused() {
         let heap = SharedHeap::create();
-        let result = heap.allocate(DomainId::HOST, [0u8; 40_000]);
+        let result = heap.allocate([0u8; 40_000]);
         assert_eq!(result.err(), Some(HeapError::TooLarge { bytes: 40_000 }));
     }
 
@@ -347,7 +564,7 @@ mod tests {
     fn many_objects_of_one_class_do_not_overlap() {
         let heap = SharedHeap::create();
         let mut all: Vec<_> = (0..5000u64)
-            .map(|i| heap.allocate(DomainId::HOST, i).expect("fits"))
+            .map(|i| heap.allocate(i).expect("fits"))
             .collect();
         for (i, object) in all.iter_mut().enumerate() {
             assert_eq!(**object, i as u64);

@@ -19,6 +19,8 @@ extern crate alloc;
 mod deque;
 mod header;
 pub mod heap;
+mod mover;
+mod object;
 mod packet;
 pub mod pool;
 mod spin;
@@ -26,6 +28,8 @@ mod spin;
 pub use deque::{Element, PacketMut, RRefDeque};
 pub use header::{DomainId, Header, TypeTag};
 pub use heap::{Exchangeable, HeapError, RRef, SharedHeap};
+pub use mover::{HostHooks, Mover};
+pub use object::Object;
 pub use packet::{HeaderLengths, Packet, PacketFlags, PacketMeta, header_lengths};
 pub use pool::{PacketCache, PacketPool, PoolAccount, PoolError};
 

@@ -116,7 +116,7 @@ impl Packet {
     /// An empty packet from the pool, owned by the host; none when the pool is exhausted.
     pub fn allocate(pool: &'static PacketPool) -> Option<Self> {
         let id = pool.take()?;
-        pool.set_owner(id, DomainId::HOST);
+        pool.set_owner(id, (pool.heap().hooks().current)());
         Some(Self {
             pool,
             entry: Entry::new(id, [0, 0]),

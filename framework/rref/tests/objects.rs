@@ -11,7 +11,7 @@ use sumac_testbed::host::with_pool;
 fn a_child_has_no_owner_and_gets_the_roots_when_taken_out() {
     let heap = SharedHeap::create();
     let mut queue = RRefDeque::<RRef<u64>, 4>::new(heap, ()).expect("the heap has room");
-    let object = heap.allocate(DomainId::HOST, 7u64).expect("fits");
+    let object = heap.allocate(7u64).expect("fits");
     assert_eq!(heap.count_owned(DomainId::HOST), 2);
     queue.push_back(object).expect("there is room");
     assert_eq!(heap.count_owned(DomainId::HOST), 1);
@@ -27,11 +27,11 @@ fn a_queue_dropped_drops_its_items() {
     let heap = SharedHeap::create();
     let mut queue = RRefDeque::<RRef<[u8; 100]>, 3>::new(heap, ()).expect("the heap has room");
     for i in 0..3 {
-        let object = heap.allocate(DomainId::HOST, [i; 100]).expect("fits");
+        let object = heap.allocate([i; 100]).expect("fits");
         queue.push_back(object).expect("there is room");
     }
     assert!(queue.is_full());
-    let one_more = heap.allocate(DomainId::HOST, [9; 100]).expect("fits");
+    let one_more = heap.allocate([9; 100]).expect("fits");
     let refused = queue.push_back(one_more).expect_err("it is full");
     assert_eq!(refused.header().owner(), DomainId::HOST);
     assert_eq!(heap.count(), 5);
@@ -160,10 +160,10 @@ proptest! {
         let (mut words, mut blocks) = (Vec::new(), Vec::new());
         for (value, op) in ops {
             match op {
-                0 => words.push((heap.allocate(DomainId::HOST, value).expect("fits"), value)),
+                0 => words.push((heap.allocate(value).expect("fits"), value)),
                 1 => {
                     let block = [value as u8; 9000];
-                    blocks.push((heap.allocate(DomainId::HOST, block).expect("fits"), block));
+                    blocks.push((heap.allocate(block).expect("fits"), block));
                 }
                 2 if !words.is_empty() => {
                     let (object, expected) = words.swap_remove(value as usize % words.len());
