@@ -329,6 +329,7 @@ mod loom_tests {
     use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
 
     use super::*;
+    use crate::SharedHeap;
 
     /// Memory that is never given back, as a pool is not.
     struct Leaked(NonNull<u8>, usize);
