@@ -167,24 +167,36 @@ impl PacketCache {
 
     #[inline(never)]
     fn recycle_many<const N: usize>(&mut self, batch: &mut RRefDeque<Packet, N>) {
-        let entries = batch.entries();
-        let chained = entries.iter().fold(0, |flags, e| flags | e.flags()) & Entry::CHAINED != 0;
-        if chained || !core::ptr::eq(batch.pool(), self.pool) {
+        let count = batch.len();
+        if count > BULK || !core::ptr::eq(batch.pool(), self.pool) {
             batch.clear();
             return;
         }
-        for some in entries.chunks(BULK) {
-            if self.len() + some.len() > SHELF {
-                self.spill(some.len());
-            }
-            let len = self.len();
-            let room = self.ids().get_mut(len..).unwrap_or(&mut []);
-            // The batch owns these buffers of this pool, and lets go of them below.
-            room.iter_mut()
-                .zip(some)
-                .for_each(|(id, entry)| *id = entry.id());
-            self.set_len(len + some.len());
+        if self.len() + count > SHELF {
+            self.spill(count);
         }
+        let len = self.len();
+        let room = self.ids().get_mut(len..len + count).unwrap_or(&mut []);
+        // In fours, as frames come: vector code would take longer to start than a small batch lasts.
+        let (fours, rest) = batch.entries().as_chunks::<4>();
+        let (rooms, room) = room.as_chunks_mut::<4>();
+        let mut flags = 0;
+        for (room, four) in rooms.iter_mut().zip(fours) {
+            for i in 0..4 {
+                flags |= four[i].flags();
+                room[i] = four[i].id();
+            }
+        }
+        for (room, entry) in room.iter_mut().zip(rest) {
+            flags |= entry.flags();
+            *room = entry.id();
+        }
+        if flags & Entry::CHAINED != 0 {
+            // What was noted above lies beyond the shelf's length.
+            batch.clear();
+            return;
+        }
+        self.set_len(len + count);
         self.share();
         // SAFETY: the buffers of all entries were taken over just now.
         unsafe { batch.empty() };
