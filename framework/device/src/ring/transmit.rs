@@ -287,7 +287,31 @@ impl<F: TransmitFormat> TransmitRing<F> {
         let mut slots = self.slots.table();
         let (mut next, mut bytes) = (self.next, 0);
         let format = &self.format;
-        for frame in frames {
+        let mut frames = frames;
+        loop {
+            // A whole cache line of descriptors at once, where four frames are there and plain.
+            if next & 3 == 0
+                && let Some((four, rest)) = frames.split_first_chunk::<4>()
+                && four.iter().fold(0, |all, frame| all | frame.flags())
+                    & (F::OFFLOADS | Entry::CHAINED)
+                    == 0
+            {
+                slots.prefetch_for_write(next.wrapping_add(PREFETCH_AHEAD));
+                let (line, holders) = slots.line(next);
+                for i in 0..4 {
+                    holders[i] = four[i].id();
+                    // SAFETY: a source's entries name buffers of the pool whose key it has, which is this.
+                    let address = unsafe { addresses.of(four[i].id()) }.to_bits();
+                    write(&line[i], [address, format.whole(four[i].len())]);
+                    bytes += u64::from(four[i].len());
+                }
+                next = next.wrapping_add(4);
+                frames = rest;
+                continue;
+            }
+            let Some((frame, rest)) = frames.split_first() else {
+                break;
+            };
             if frame.flags() & (F::OFFLOADS | Entry::CHAINED) != 0 {
                 break;
             }
@@ -301,6 +325,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
             write(descriptor, [address, format.whole(frame.len())]);
             bytes += u64::from(frame.len());
             next = next.wrapping_add(1);
+            frames = rest;
         }
         let posted = next.wrapping_sub(self.next) as usize;
         self.next = next;
