@@ -19,8 +19,10 @@ pub mod clock;
 pub mod dma;
 pub mod registers;
 pub mod ring;
+pub mod table;
 
 pub use backing::{DeviceBacking, PciId};
 pub use clock::{Clock, TimedOut};
 pub use dma::{DmaError, DmaMapping, DmaMemory, DmaSpace, Iova};
 pub use registers::{Bar, Doorbell, RegisterIo};
+pub use table::{Table, TableMemory};

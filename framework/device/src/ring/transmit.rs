@@ -481,23 +481,24 @@ impl<F: TransmitFormat> TransmitRing<F> {
         let whole = start..(start + count as usize).min(size);
         let wrapped = 0..(start + count as usize).saturating_sub(size);
         for range in [whole, wrapped] {
-            let Some(slots) = self.slots.posted().get(range) else {
+            let Some(slots) = self.slots.posted().get_mut(range) else {
                 continue;
             };
             if self.contexts == 0 {
                 // SAFETY: these slots were posted since they were last released, each with a buffer
                 // of this pool, and are released now: `oldest` moves past them below.
                 unsafe { pool.give(slots) };
-                continue;
-            }
-            for id in slots {
-                if *id == NO_BUFFER {
-                    self.contexts -= 1;
-                } else {
-                    // SAFETY: as above.
-                    unsafe { pool.give(core::slice::from_ref(id)) };
+            } else {
+                for id in &*slots {
+                    if *id == NO_BUFFER {
+                        self.contexts -= 1;
+                    } else {
+                        // SAFETY: as above.
+                        unsafe { pool.give(core::slice::from_ref(id)) };
+                    }
                 }
             }
+            slots.fill(NO_BUFFER);
         }
         let buffers = count - (contexts - self.contexts);
         pool.account(0, buffers);
