@@ -535,7 +535,11 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     ) -> Step {
         let step = self.add_part(pool, sink, entry, end);
         *self.slots.apart() = match &self.partial {
-            Some(Partial::Assembling { head, .. }) => head.id(),
+            Some(Partial::Assembling { head, last, .. }) => {
+                // So that whoever finds the head there finds the whole of it, and no more.
+                pool.end(*last);
+                head.id()
+            }
             Some(Partial::Skipping) | None => NO_BUFFER,
         };
         step
