@@ -105,20 +105,44 @@ pub trait Gate: Sized + Send + Sync + 'static {
     /// The gate into the callee: for interface objects that it returns.
     fn to_callee(&self) -> Self;
 
+    /// Puts a proxy before an interface object that is an argument, for the callee to hold; `caller` is the
+    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A gate that keeps account
+    /// of who holds which proxy does it here.
+    fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
+        I::proxy(object, caller.to_callee())
+    }
+
+    /// Puts a proxy before an interface object that is a result, for the caller to hold. Called inside
+    /// [`cross`](Self::cross).
+    fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
+        I::proxy(object, self.to_callee())
+    }
+
     /// Drops an object inside its domain if that lives, and forgets it otherwise: then its memory goes with
     /// all of the domain's.
     fn release<I: ?Sized>(&self, object: Object<I>);
 }
 
 /// What `#[interface]` implements for `dyn Trait`.
+#[diagnostic::on_unimplemented(
+    message = "interface rule R2 (exchangeable): `{Self}` is not an interface",
+    label = "not an interface",
+    note = "an object that crosses between domains is of a trait with `#[interface]`"
+)]
 pub trait Interface {
     /// The trait's name.
     const NAME: &'static str;
-    /// What it looks like in every detail that a caller depends on, as a number.
+    /// What it looks like in every detail that a caller depends on, as a number: the hash of
+    /// [`TEXT`](Self::TEXT).
     const FINGERPRINT: u64;
+    /// The same in words: this interface and all that it names, a method a line, with the tags of all
+    /// types. [`first_difference`](crate::describe::first_difference) tells two of these apart.
+    const TEXT: &'static str;
 
-    /// The same in words, a method a line, for telling two versions apart.
-    fn describe() -> alloc::string::String;
+    /// [`TEXT`](Self::TEXT), owned.
+    fn describe() -> alloc::string::String {
+        Self::TEXT.into()
+    }
 
     /// Puts a proxy before an object: what it returns may be handed to another domain.
     fn proxy<G: Gate>(object: Object<Self>, gate: G) -> Object<Self>;

@@ -41,9 +41,9 @@ const FREE: TypeTag = TypeTag(0);
 /// that nothing in them changes behind a shared borrow, and that `TAG` is not zero and differs from
 /// that of every other type.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` may not live on the shared heap",
+    message = "interface rule R2 (exchangeable): `{Self}` may not cross between domains, nor live on the shared heap",
     label = "not exchangeable",
-    note = "exchangeable are numbers, arrays of exchangeable values, and what is built of them without references, pointers or interior mutability"
+    note = "exchangeable are numbers, `RRef`, arrays, tuples, and types with `#[derive(Exchangeable)]`, without references, pointers or interior mutability"
 )]
 pub unsafe trait Exchangeable: Send + 'static {
     /// The type's number.

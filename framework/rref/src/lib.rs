@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+mod addresses;
 mod deque;
 mod header;
 pub mod heap;
@@ -24,6 +25,7 @@ mod object;
 mod packet;
 pub mod pool;
 mod spin;
+mod tag;
 
 pub use deque::{Element, PacketMut, RRefDeque};
 pub use header::{DomainId, Header, TypeTag};
@@ -32,6 +34,8 @@ pub use mover::{HostHooks, Mover};
 pub use object::Object;
 pub use packet::{HeaderLengths, Packet, PacketFlags, PacketMeta, header_lengths};
 pub use pool::{PacketCache, PacketPool, PoolAccount, PoolError};
+
+pub use tag::TagHash;
 
 pub use sumac_device::ring::ForeignPool;
 
