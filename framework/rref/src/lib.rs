@@ -28,7 +28,7 @@ mod spin;
 
 pub use deque::{Element, PacketMut, RRefDeque};
 pub use header::{DomainId, Header, TypeTag};
-pub use heap::{Exchangeable, HeapError, RRef, SharedHeap};
+pub use heap::{Exchangeable, HeapError, PoolGrant, RRef, Reclaimed, SharedHeap};
 pub use layout::LAYOUT;
 pub use mover::{HostHooks, Mover};
 pub use object::Object;
