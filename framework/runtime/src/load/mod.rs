@@ -22,7 +22,7 @@ pub mod trust;
 use alloc::boxed::Box;
 use core::fmt;
 use core::marker::PhantomData;
-use core::ops::Range;
+use core::ops::{Deref, Range};
 
 pub use error::LoadError;
 use memory::{Access, ImageMemory, ImagePages};
@@ -100,12 +100,24 @@ pub fn load<I: Interface + ?Sized>(
     memory: &dyn ImageMemory,
 ) -> Result<Image<I>, LoadError> {
     let description = I::describe();
-    let file = check(file, trust, &Expected::root::<I>(&description))?;
-    map(&file, memory)
+    let placed = place(file, trust, &Expected::root::<I>(&description), memory)?;
+    Ok(Image {
+        placed,
+        root: PhantomData,
+    })
 }
 
-/// Puts a checked file into memory: copies, relocates, then takes away the right to write.
-fn map<I: ?Sized>(file: &Inspected<'_>, memory: &dyn ImageMemory) -> Result<Image<I>, LoadError> {
+/// Checks a domain file and puts it into memory, from where it cannot be entered: [`load`] without its type.
+///
+/// # Errors
+/// [`LoadError`], the first that applies; then nothing stays mapped.
+pub fn place(
+    file: &[u8],
+    trust: &TrustedKeys,
+    expected: &Expected<'_>,
+    memory: &dyn ImageMemory,
+) -> Result<Placed, LoadError> {
+    let file = check(file, trust, expected)?;
     let plan = &file.plan;
     let mut pages = memory.reserve(plan.bytes())?;
     for segment in plan.segments() {
@@ -116,6 +128,7 @@ fn map<I: ?Sized>(file: &Inspected<'_>, memory: &dyn ImageMemory) -> Result<Imag
         let address = base.wrapping_add(relocation.to);
         pages.write(relocation.at, &address.to_le_bytes())?;
     }
+    // Only now, and for good, does any page become executable or read-only.
     for segment in plan.segments() {
         pages.protect(segment.pages(), segment.access)?;
     }
@@ -123,26 +136,24 @@ fn map<I: ?Sized>(file: &Inspected<'_>, memory: &dyn ImageMemory) -> Result<Imag
         pages.protect(relro, Access::Read)?;
     }
     let code = plan.code();
-    Ok(Image {
+    Ok(Placed {
         entry: base + plan.entry(),
         code: base + code.start..base + code.end,
         signer: file.signer,
         pages,
-        root: PhantomData,
     })
 }
 
-/// A domain's image in memory, not yet entered. Its pages go when it is dropped.
-pub struct Image<I: ?Sized> {
+/// An image in memory. Its pages go when it is dropped.
+pub struct Placed {
     entry: usize,
     code: Range<usize>,
     signer: Key,
     pages: Box<dyn ImagePages>,
-    root: PhantomData<fn() -> Object<I>>,
 }
 
-impl<I: ?Sized> Image<I> {
-    /// The addresses of the image's code, and of what lies between its parts: whether an instruction is the
+impl Placed {
+    /// The addresses of the image's code, from its first part to its last: whether an instruction is the
     /// domain's.
     pub fn code(&self) -> Range<usize> {
         self.code.clone()
@@ -158,7 +169,25 @@ impl<I: ?Sized> Image<I> {
     pub fn signer(&self) -> Key {
         self.signer
     }
+}
 
+impl fmt::Debug for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Placed")
+            .field("range", &self.range())
+            .field("code", &self.code)
+            .field("signer", &self.signer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An image in memory that has an `I` to offer, not yet entered.
+pub struct Image<I: ?Sized> {
+    placed: Placed,
+    root: PhantomData<fn() -> Object<I>>,
+}
+
+impl<I: ?Sized> Image<I> {
     /// Enters the domain: it keeps `host` and makes its root object. Where it fails instead, `host.fail` is
     /// called and this does not return.
     ///
@@ -169,7 +198,7 @@ impl<I: ?Sized> Image<I> {
     pub unsafe fn enter(&self, host: &'static HostTable) -> Object<I> {
         // SAFETY: the plan found the entry inside a segment with code, and the file's signature says that the
         // trusted build made it: a function of this type.
-        let entry: Entry = unsafe { core::mem::transmute::<usize, Entry>(self.entry) };
+        let entry: Entry = unsafe { core::mem::transmute::<usize, Entry>(self.placed.entry) };
         // SAFETY: the caller's promise.
         let parts: EntryResult = unsafe { entry(host) };
         // SAFETY: the note matched this compiler and this root interface, and the shell that the trusted
@@ -179,13 +208,23 @@ impl<I: ?Sized> Image<I> {
             Object::from_raw(object, drop)
         }
     }
+
+    /// Without its type: what keeps the pages, once the domain is entered.
+    pub fn into_placed(self) -> Placed {
+        self.placed
+    }
+}
+
+impl<I: ?Sized> Deref for Image<I> {
+    type Target = Placed;
+
+    fn deref(&self) -> &Placed {
+        &self.placed
+    }
 }
 
 impl<I: ?Sized> fmt::Debug for Image<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Image")
-            .field("range", &self.range())
-            .field("code", &self.code)
-            .finish_non_exhaustive()
+        self.placed.fmt(f)
     }
 }

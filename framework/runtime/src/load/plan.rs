@@ -159,14 +159,18 @@ impl<'a> Plan<'a> {
             .ok_or_else(|| {
                 refuse("to be protected after relocation, but in no writable segment")
             })?;
-        // Its last page is shared with nothing, or it would take variables' right to be written.
-        let whole = range.end % PAGE == 0 || range.end >= segment.range.end;
-        if range.start % PAGE != 0 || !whole {
+        // Its first and last pages are shared with nothing, or variables would lose the right to be written.
+        let whole = |at: usize, end: usize| at.is_multiple_of(PAGE) || at == end;
+        if !whole(range.start, segment.range.start)
+            || !(whole(range.end, segment.range.end) || range.end > segment.range.end)
+        {
             return Err(refuse(
                 "to be protected after relocation, but not of whole pages",
             ));
         }
-        Ok(Some(range.start..range.end.next_multiple_of(PAGE)))
+        Ok(Some(
+            range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE),
+        ))
     }
 
     fn dynamic(&self, headers: &Headers) -> Result<Dynamic, LoadError> {
