@@ -2,6 +2,7 @@
 //!
 //! - [`spec`]: how users name devices; [`open`] turns names into devices a driver can take.
 //! - [`cores`]: which processors there are, and pinning threads to them.
+//! - [`image`]: memory for domain images.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
 //! - [`grant`]: a device handed to a driver in a domain of its own, and taken back when that is gone.
 //! - [`signals`]: a clean stop on SIGINT and SIGTERM.
@@ -9,13 +10,16 @@
 #![expect(unsafe_code)]
 
 pub mod cores;
+
 pub mod grant;
+pub mod image;
 pub mod open;
 pub mod signals;
 pub mod spec;
 pub mod time;
 
 pub use cores::{CoreError, CoreList};
+pub use image::LinuxImages;
 pub use open::{OpenError, OpenPort, OpenPorts, SoftwareDevice};
 pub use signals::Stop;
 pub use spec::{DeviceSpec, SpecError};
