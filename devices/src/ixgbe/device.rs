@@ -80,6 +80,8 @@ pub struct Core {
     /// Numbers of the queues that are enabled.
     pub(super) receiving: Vec<usize>,
     pub(super) transmitting: Vec<usize>,
+    /// Whether the device may do DMA: bus master enable in its PCI command register.
+    pub(super) bus_master: bool,
     /// Whether RXCTRL.RXEN was seen set. Not what the register holds by now: a driver that shares it
     /// sets it after it enabled its queues, and they must have been seen too.
     pub(super) receive_on: bool,
@@ -148,6 +150,7 @@ impl Core {
             transmit: (0..QUEUES).map(|_| TransmitQueue::default()).collect(),
             receiving: Vec::new(),
             transmitting: Vec::new(),
+            bus_master: true,
             receive_on: false,
             flushing: Vec::new(),
             plan,
@@ -182,10 +185,20 @@ impl Core {
         }
     }
 
+    /// Bus master enable of the PCI command register (section 9.3.3): without it the device does no DMA.
+    pub fn set_bus_master(&mut self, on: bool) {
+        self.bus_master = on;
+    }
+
+    /// A function level reset (section 4.2.1.4): as at power-on, whatever the driver had set.
+    pub fn function_reset(&mut self) {
+        self.reset();
+    }
+
     /// One poll: at most a batch out of every transmit queue and a batch in. Returns how many
     /// frames and context descriptors were handled.
     pub fn poll<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> usize {
-        if self.faults.any() && self.faults_stop() {
+        if !self.bus_master || self.faults.any() && self.faults_stop() {
             return 0;
         }
         if self.plan_stale {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sumac_device::{Bar, Clock, DeviceBacking, PciId};
+use sumac_device::{Bar, Clock, DeviceBacking, DeviceControl, PciId};
 
 use super::device::{Access32, Cells, Core};
 use super::registers::{BAR_BYTES, Place, QueueRegister, decode};
@@ -155,9 +155,27 @@ impl Sim82599 {
         self.shared.lock_first().core.heal();
     }
 
+    /// Ends the device's DMA, and resets it: it stands still when this returns, since polls hold the
+    /// same lock.
+    fn halt(&self) {
+        let mut port = self.shared.lock_first();
+        port.core.set_bus_master(false);
+        port.core.function_reset();
+    }
+
     /// Flushes the wire: after the last frame.
     pub fn finish(&self) {
         self.shared.lock_first().wire.finish();
+    }
+}
+
+impl DeviceControl for Sim82599 {
+    fn stop(&self) {
+        self.halt();
+    }
+
+    fn start(&self) {
+        self.shared.lock_first().core.set_bus_master(true);
     }
 }
 

@@ -8,6 +8,8 @@ use alloc::boxed::Box;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
+use crate::Table;
+
 /// An address as the device sees it. Only memory handed out by a [`DmaSpace`] has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Iova(u64);
@@ -85,6 +87,15 @@ pub trait DmaSpace: Send + Sync {
     /// # Errors
     /// [`DmaError`], with the remedy where the host knows one.
     fn allocate(&self, len: usize, align: usize) -> Result<DmaMemory, DmaError>;
+
+    /// A table of `len` buffer numbers. A host that outlives its driver keeps it in memory of its own, to
+    /// take back what was posted when the driver is gone.
+    ///
+    /// # Errors
+    /// [`DmaError`] when there is no memory.
+    fn table(&self, len: usize) -> Result<Table, DmaError> {
+        Ok(Table::of_heap(len))
+    }
 }
 
 /// Memory shared with a device, given back when dropped. There is one of it for each mapping, and it

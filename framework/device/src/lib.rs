@@ -17,10 +17,14 @@ extern crate alloc;
 pub mod backing;
 pub mod clock;
 pub mod dma;
+pub mod grant;
 pub mod registers;
 pub mod ring;
+pub mod table;
 
 pub use backing::{DeviceBacking, PciId};
 pub use clock::{Clock, TimedOut};
 pub use dma::{DmaError, DmaMapping, DmaMemory, DmaSpace, Iova};
+pub use grant::{DeviceControl, DeviceGrant, HostDevice, RawDma};
 pub use registers::{Bar, Doorbell, RegisterIo};
+pub use table::{Table, TableMemory};

@@ -66,6 +66,14 @@ impl Bar {
         Self { io }
     }
 
+    /// The BAR itself, for a host that passes a driver's accesses on.
+    ///
+    /// # Safety
+    /// The caller writes no address register but with what a driver wrote through a [`Bar`].
+    pub unsafe fn io(&self) -> &dyn RegisterIo {
+        &*self.io
+    }
+
     /// Reads a register.
     pub fn read(&self, register: impl Readable) -> u32 {
         self.io.read32(register.offset())

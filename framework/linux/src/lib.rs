@@ -3,11 +3,13 @@
 //! - [`spec`]: how users name devices; [`open`] turns names into devices a driver can take.
 //! - [`cores`]: which processors there are, and pinning threads to them.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
+//! - [`grant`]: a device handed to a driver in a domain of its own, and taken back when that is gone.
 //! - [`signals`]: a clean stop on SIGINT and SIGTERM.
-// UNSAFETY: reading the tick counter and handling signals have no safe form.
+// UNSAFETY: reading the tick counter, handling signals and lending memory to domains have no safe form.
 #![expect(unsafe_code)]
 
 pub mod cores;
+pub mod grant;
 pub mod open;
 pub mod signals;
 pub mod spec;

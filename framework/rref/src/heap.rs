@@ -14,8 +14,10 @@ use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
+use sumac_device::DeviceGrant;
+
 use crate::spin::SpinLock;
-use crate::{DomainId, Header, HostHooks, Mover, TypeTag};
+use crate::{DomainId, Header, HostHooks, Mover, PacketPool, TypeTag};
 
 /// Bytes of a slab, and its alignment.
 const SLAB_BYTES: usize = 64 * 1024;
@@ -103,6 +105,35 @@ unsafe impl<T: Exchangeable, const N: usize> Exchangeable for [T; N] {
             self.iter().for_each(|item| item.move_to(mover));
         }
     }
+}
+
+// SAFETY: a grant refers to its host's side only, which outlives the domain; it cannot be cloned.
+unsafe impl Exchangeable for DeviceGrant {
+    const TAG: TypeTag = TypeTag(0x4445_5649_4345);
+    // It is an authority: it crosses, but lies on no heap.
+    const ROOTS: bool = true;
+}
+
+/// A packet pool, for a domain to take buffers from.
+#[derive(Clone, Copy)]
+pub struct PoolGrant(&'static PacketPool);
+
+impl PoolGrant {
+    /// A grant of `pool`.
+    pub fn new(pool: &'static PacketPool) -> Self {
+        Self(pool)
+    }
+
+    /// The pool.
+    pub fn pool(self) -> &'static PacketPool {
+        self.0
+    }
+}
+
+// SAFETY: pools live as long as their host.
+unsafe impl Exchangeable for PoolGrant {
+    const TAG: TypeTag = TypeTag(0x504f_4f4c);
+    const ROOTS: bool = true;
 }
 
 // SAFETY: the root is all there is to re-own: what the object holds are its children.

@@ -27,7 +27,7 @@ mod spin;
 
 pub use deque::{Element, PacketMut, RRefDeque};
 pub use header::{DomainId, Header, TypeTag};
-pub use heap::{Exchangeable, HeapError, RRef, SharedHeap};
+pub use heap::{Exchangeable, HeapError, PoolGrant, RRef, Reclaimed, SharedHeap};
 pub use mover::{HostHooks, Mover};
 pub use object::Object;
 pub use packet::{HeaderLengths, Packet, PacketFlags, PacketMeta, header_lengths};

@@ -44,7 +44,7 @@ impl HostHooks {
 
     /// Runs `work` as trusted code.
     #[inline(always)]
-    pub(crate) fn trusted<R>(&self, work: impl FnOnce() -> R) -> R {
+    pub fn trusted<R>(&self, work: impl FnOnce() -> R) -> R {
         (self.enter)();
         let result = work();
         (self.leave)();

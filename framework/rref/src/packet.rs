@@ -117,6 +117,7 @@ impl Packet {
     pub fn allocate(pool: &'static PacketPool) -> Option<Self> {
         let id = pool.take()?;
         pool.set_owner(id, (pool.heap().hooks().current)());
+        pool.end(id);
         Some(Self {
             pool,
             entry: Entry::new(id, [0, 0]),
@@ -152,6 +153,10 @@ impl Packet {
         owner: DomainId,
     ) -> Self {
         pool.set_owner(entry.id(), owner);
+        if entry.flags() & Entry::CHAINED == 0 {
+            // Whoever finds the packet by its owner finds no more than this buffer.
+            pool.end(entry.id());
+        }
         Self { pool, entry }
     }
 

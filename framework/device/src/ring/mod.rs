@@ -111,6 +111,8 @@ pub unsafe trait BufferPool {
     /// # Safety
     /// The caller owns both, of a pool of this key; `next` has no continuation that is still wanted.
     unsafe fn link(&mut self, last: BufferId, next: BufferId, len: u16);
+    /// Makes `id`, which the caller owns, the end of whatever it is part of.
+    fn end(&mut self, id: BufferId);
     /// The continuation of `id` and its length, as [`link`](Self::link) made it.
     fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)>;
 }

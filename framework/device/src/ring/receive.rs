@@ -244,6 +244,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             returned += u32::from(buffers);
         }
         self.partial = None;
+        *self.slots.apart() = NO_BUFFER;
         // SAFETY: `pool` is set, so each slot holds a buffer of this pool; the table forgets them.
         unsafe { pool.give(self.slots.posted()) };
         self.slots.posted().fill(NO_BUFFER);
@@ -516,6 +517,7 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             // SAFETY: the buffers were posted, so this ring's, from this pool; `partial` forgets them.
             unsafe { give_frame(pool, head) };
             self.partial = Some(Partial::Skipping);
+            *self.slots.apart() = NO_BUFFER;
             self.counters.starved += 1;
         }
         Step::Nothing
@@ -525,6 +527,25 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// over when it ends, or drops it.
     #[cold]
     fn assemble<P: BufferPool, S: EntrySink>(
+        &mut self,
+        pool: &mut P,
+        sink: &mut S,
+        entry: Entry,
+        end: bool,
+    ) -> Step {
+        let step = self.add_part(pool, sink, entry, end);
+        *self.slots.apart() = match &self.partial {
+            Some(Partial::Assembling { head, last, .. }) => {
+                // So that whoever finds the head there finds the whole of it, and no more.
+                pool.end(*last);
+                head.id()
+            }
+            Some(Partial::Skipping) | None => NO_BUFFER,
+        };
+        step
+    }
+
+    fn add_part<P: BufferPool, S: EntrySink>(
         &mut self,
         pool: &mut P,
         sink: &mut S,

@@ -1,13 +1,12 @@
 //! A ring's slots: 16-byte descriptors that a device reads and writes, as pairs of atomic words.
 //! Indices are masked here, so that no index reaches beyond the ring.
 
-use alloc::boxed::Box;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::{BufferId, NO_BUFFER};
-use crate::{DmaError, DmaMemory, DmaSpace, Iova};
+use super::BufferId;
+use crate::{DmaError, DmaMemory, DmaSpace, Iova, Table};
 
 /// Bytes a descriptor has.
 const DESCRIPTOR_BYTES: usize = 16;
@@ -59,12 +58,14 @@ pub(super) struct Slots {
     /// First descriptor; `mask + 1` of them live in `memory`.
     first: NonNull<Descriptor>,
     mask: u32,
-    /// `mask + 1` of them; [`NO_BUFFER`] where none is posted.
-    posted: Box<[BufferId]>,
+    /// First of `mask + 2` numbers in `table`, `NO_BUFFER` where no buffer is posted; the last is apart.
+    posted: NonNull<BufferId>,
     memory: DmaMemory,
+    _table: Table,
 }
 
-// SAFETY: descriptors are only reached through atomics, in memory that `memory` keeps.
+// SAFETY: descriptors are only reached through atomics, in memory that `memory` keeps; `posted` is
+// reached through this alone, in memory that `table` keeps.
 unsafe impl Send for Slots {}
 
 impl Slots {
@@ -75,11 +76,21 @@ impl Slots {
         for cell in memory.cells() {
             cell.store(0, Ordering::Relaxed);
         }
+        let wanted = size.get() as usize + 1;
+        let mut table = dma.table(wanted)?;
+        let (posted, len) = table.parts();
+        if len < wanted {
+            return Err(DmaError::BadMemory {
+                bytes: 4 * wanted,
+                align: 4,
+            });
+        }
         Ok(Self {
             first: memory.base().cast(),
             mask: size.get() - 1,
-            posted: (0..size.get()).map(|_| NO_BUFFER).collect(),
+            posted,
             memory,
+            _table: table,
         })
     }
 
@@ -110,11 +121,12 @@ impl Slots {
     #[inline(always)]
     pub(super) fn slot(&mut self, index: u32) -> (&Descriptor, &mut BufferId) {
         let index = (index & self.mask) as usize;
-        // SAFETY: as in `descriptor`; `posted` has `mask + 1` items too.
+        // SAFETY: as in `descriptor`; there are more than `mask + 1` numbers at `posted`, in memory that
+        // the table keeps and that is reached through `self` alone.
         unsafe {
             (
                 self.first.add(index).as_ref(),
-                self.posted.get_unchecked_mut(index),
+                self.posted.add(index).as_mut(),
             )
         }
     }
@@ -124,8 +136,7 @@ impl Slots {
     pub(super) fn table(&mut self) -> SlotTable<'_> {
         SlotTable {
             first: self.first,
-            // SAFETY: a slice's pointer is never null.
-            posted: unsafe { NonNull::new_unchecked(self.posted.as_mut_ptr()) },
+            posted: self.posted,
             mask: self.mask,
             slots: PhantomData,
         }
@@ -133,7 +144,16 @@ impl Slots {
 
     /// The buffers posted, slot by slot.
     pub(super) fn posted(&mut self) -> &mut [BufferId] {
-        &mut self.posted
+        let size = self.size() as usize;
+        // SAFETY: as in `slot`.
+        unsafe { core::slice::from_raw_parts_mut(self.posted.as_ptr(), size) }
+    }
+
+    /// The buffer that is in no slot any more and not yet anywhere else: the first of a frame under way.
+    pub(super) fn apart(&mut self) -> &mut BufferId {
+        let size = self.size() as usize;
+        // SAFETY: as in `slot`; the number after those of the slots is there too.
+        unsafe { self.posted.add(size).as_mut() }
     }
 
     /// Sets bits in the status word of a descriptor the device has not been told of yet.

@@ -121,6 +121,7 @@ unsafe impl BufferPool for Pool {
         self.1 = self.1.wrapping_add(posted).wrapping_sub(returned);
     }
     unsafe fn link(&mut self, _: BufferId, _: BufferId, _: u16) {}
+    fn end(&mut self, _: BufferId) {}
     fn continuation(&self, _: BufferId) -> Option<(BufferId, u16)> {
         None
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use sumac_device::{DeviceBacking, DmaSpace};
+use sumac_device::{DeviceBacking, DeviceControl, DmaSpace};
 use sumac_devices::ixgbe::{
     DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Sim82599, Sim82599Config,
 };
@@ -86,6 +86,8 @@ pub struct OpenPort {
     pub spec: DeviceSpec,
     /// What a driver takes.
     pub backing: DeviceBacking,
+    /// How the device is stopped when its driver is gone.
+    pub control: Arc<dyn DeviceControl>,
     /// The device from behind, if it is a software device.
     pub software: Option<SoftwareDevice>,
 }
@@ -192,6 +194,7 @@ pub fn open(specs: &[DeviceSpec], device_core: Option<usize>) -> Result<OpenPort
     let port = |(spec, software): (&DeviceSpec, &SoftwareDevice)| OpenPort {
         spec: spec.clone(),
         backing: software.device.backing(),
+        control: Arc::new(software.device.clone()),
         software: Some(software.clone()),
     };
     Ok(OpenPorts {

@@ -4,12 +4,13 @@
 //! The stock lies in the pool (a *shelf*), claimed by at most one [`PacketCache`] at a time, so that
 //! it is found again when whoever claimed it is gone.
 
+use alloc::vec::Vec;
 use sumac_device::ring::{BufferAddresses, BufferId, BufferPool, Entry, EntrySink, EntrySource};
 
 use super::{BUFFER_BYTES, PacketPool};
 use crate::spin::UnsafeCell;
-use crate::spin::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::{Packet, RRefDeque};
+use crate::spin::atomic::{AtomicU32, Ordering};
+use crate::{DomainId, Packet, RRefDeque};
 
 /// Buffers a shelf holds at most.
 const SHELF: usize = if cfg!(loom) { 4 } else { 512 };
@@ -19,7 +20,8 @@ const BULK: usize = if cfg!(loom) { 2 } else { 128 };
 /// A place for one cache in the pool. Written by whoever claimed it, read by the accountant.
 #[repr(align(128))]
 pub(super) struct Shelf {
-    claimed: AtomicBool,
+    /// The domain whose cache claimed it; [`DomainId::NONE`] where nobody's did.
+    owner: AtomicU32,
     len: AtomicU32,
     device: AtomicU32,
     ids: UnsafeCell<[BufferId; SHELF]>,
@@ -33,7 +35,7 @@ unsafe impl Send for Shelf {}
 impl Shelf {
     pub(super) fn new() -> Self {
         Self {
-            claimed: AtomicBool::new(false),
+            owner: AtomicU32::new(DomainId::NONE.get()),
             len: AtomicU32::new(0),
             device: AtomicU32::new(0),
             ids: UnsafeCell::new([0; SHELF]),
@@ -42,6 +44,28 @@ impl Shelf {
 
     pub(super) fn len(&self) -> u32 {
         self.len.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn owner(&self) -> DomainId {
+        DomainId::new(self.owner.load(Ordering::Relaxed))
+    }
+
+    /// Takes the shelf from a domain that is gone: the buffers on it.
+    ///
+    /// # Safety
+    /// Whoever claimed it runs nowhere any more.
+    pub(super) unsafe fn take_over(&self) -> Vec<BufferId> {
+        #[cfg(not(loom))]
+        let ids = self.ids.get();
+        #[cfg(loom)]
+        let ids = self.ids.with_mut(|ids| ids);
+        // SAFETY: the one cache that touched it is gone, by the caller's promise.
+        let ids = unsafe { &*ids };
+        let ids = ids.get(..self.len() as usize).unwrap_or(ids).to_vec();
+        self.len.store(0, Ordering::Relaxed);
+        self.device.store(0, Ordering::Relaxed);
+        self.owner.store(DomainId::NONE.get(), Ordering::Release);
+        ids
     }
 
     pub(super) fn device(&self) -> u32 {
@@ -57,10 +81,12 @@ pub struct PacketCache {
 
 impl PacketCache {
     pub(super) fn claim(pool: &'static PacketPool) -> Option<Self> {
+        let nobody = DomainId::NONE.get();
+        let owner = (pool.heap().hooks().current)().get();
         let free = |shelf: &&Shelf| {
             shelf
-                .claimed
-                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .owner
+                .compare_exchange(nobody, owner, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok()
         };
         pool.shelves
@@ -167,24 +193,36 @@ impl PacketCache {
 
     #[inline(never)]
     fn recycle_many<const N: usize>(&mut self, batch: &mut RRefDeque<Packet, N>) {
-        let entries = batch.entries();
-        let chained = entries.iter().fold(0, |flags, e| flags | e.flags()) & Entry::CHAINED != 0;
-        if chained || !core::ptr::eq(batch.pool(), self.pool) {
+        let count = batch.len();
+        if count > BULK || !core::ptr::eq(batch.pool(), self.pool) {
             batch.clear();
             return;
         }
-        for some in entries.chunks(BULK) {
-            if self.len() + some.len() > SHELF {
-                self.spill(some.len());
-            }
-            let len = self.len();
-            let room = self.ids().get_mut(len..).unwrap_or(&mut []);
-            // The batch owns these buffers of this pool, and lets go of them below.
-            room.iter_mut()
-                .zip(some)
-                .for_each(|(id, entry)| *id = entry.id());
-            self.set_len(len + some.len());
+        if self.len() + count > SHELF {
+            self.spill(count);
         }
+        let len = self.len();
+        let room = self.ids().get_mut(len..len + count).unwrap_or(&mut []);
+        // In fours, as frames come: vector code would take longer to start than a small batch lasts.
+        let (fours, rest) = batch.entries().as_chunks::<4>();
+        let (rooms, room) = room.as_chunks_mut::<4>();
+        let mut flags = 0;
+        for (room, four) in rooms.iter_mut().zip(fours) {
+            for i in 0..4 {
+                flags |= four[i].flags();
+                room[i] = four[i].id();
+            }
+        }
+        for (room, entry) in room.iter_mut().zip(rest) {
+            flags |= entry.flags();
+            *room = entry.id();
+        }
+        if flags & Entry::CHAINED != 0 {
+            // What was noted above lies beyond the shelf's length.
+            batch.clear();
+            return;
+        }
+        self.set_len(len + count);
         self.share();
         // SAFETY: the buffers of all entries were taken over just now.
         unsafe { batch.empty() };
@@ -218,7 +256,8 @@ impl PacketCache {
 impl Drop for PacketCache {
     fn drop(&mut self) {
         self.flush();
-        self.shelf.claimed.store(false, Ordering::Release);
+        let nobody = DomainId::NONE.get();
+        self.shelf.owner.store(nobody, Ordering::Release);
     }
 }
 
@@ -314,6 +353,10 @@ unsafe impl BufferPool for PacketCache {
         self.pool.link(last, next, len);
     }
 
+    fn end(&mut self, id: BufferId) {
+        self.pool.end(id);
+    }
+
     fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)> {
         self.pool.continuation(id)
     }
@@ -329,6 +372,7 @@ mod loom_tests {
     use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
 
     use super::*;
+    use crate::SharedHeap;
 
     /// Memory that is never given back, as a pool is not.
     struct Leaked(NonNull<u8>, usize);

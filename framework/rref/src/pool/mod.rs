@@ -91,6 +91,38 @@ pub struct PacketPool {
     wanted: Wanted,
 }
 
+/// Buffers found, each once.
+struct Found(Vec<bool>);
+
+impl Found {
+    fn new(total: u32) -> Self {
+        Self((0..total).map(|_| false).collect())
+    }
+
+    /// Whether it was not there yet, and is a buffer at all.
+    fn add(&mut self, id: BufferId) -> bool {
+        let place = self.0.get_mut(id as usize);
+        place.is_some_and(|there| !core::mem::replace(there, true))
+    }
+
+    fn add_all(&mut self, ids: &[BufferId]) {
+        ids.iter().for_each(|id| _ = self.add(*id));
+    }
+
+    fn remove(&mut self, id: BufferId) {
+        if let Some(there) = self.0.get_mut(id as usize) {
+            *there = false;
+        }
+    }
+
+    fn into_ids(self) -> Vec<BufferId> {
+        (0..)
+            .zip(self.0)
+            .filter_map(|(id, there)| there.then_some(id))
+            .collect()
+    }
+}
+
 /// Somebody found the depot empty since a cache last emptied its shelf into it: stock that lies idle
 /// must not starve a queue that has none. On a cache line of its own, hardly ever written.
 #[repr(align(64))]
@@ -163,7 +195,7 @@ impl PacketPool {
     /// Where the buffers are now. Exact while nothing moves; never off by more than what is moving.
     pub fn account(&self) -> PoolAccount {
         let cached: u32 = self.shelves.iter().map(Shelf::len).sum();
-        let free = self.depot.with(|depot| depot.len() as u32) + cached;
+        let free = self.depot_with(|depot| depot.len() as u32) + cached;
         let device: u32 = self
             .shelves
             .iter()
@@ -178,6 +210,53 @@ impl PacketPool {
             free,
             device,
             held,
+        }
+    }
+
+    /// Takes back every buffer of a domain that is gone: those in its caches, in `posted` (the tables of its
+    /// rings, each with the first buffer of a frame under way at its end; the device stands still), and those of packets it held one by one. Batches it held are the
+    /// shared heap's to drop, before this. Returns how many buffers came back.
+    ///
+    /// # Safety
+    /// `owner` runs nowhere any more, `posted` are tables of its rings only, and no device uses what is
+    /// named there.
+    pub unsafe fn recover<'a>(
+        &self,
+        owner: DomainId,
+        posted: impl IntoIterator<Item = &'a [BufferId]>,
+    ) -> u32 {
+        let mut found = Found::new(self.total);
+        for shelf in self.shelves.iter().filter(|shelf| shelf.owner() == owner) {
+            // SAFETY: the caller's promise.
+            found.add_all(&unsafe { shelf.take_over() });
+        }
+        posted.into_iter().for_each(|table| {
+            if let Some((apart, slots)) = table.split_last() {
+                found.add_all(slots);
+                self.add_chain(&mut found, *apart);
+            }
+        });
+        for (id, buffer) in (0..).zip(&self.headers) {
+            if buffer.header.owner() == owner {
+                buffer.header.set_owner(DomainId::NONE);
+                self.add_chain(&mut found, id);
+            }
+        }
+        // Whoever died while it gave buffers to the depot may have had them in both places.
+        self.depot_with(|depot| depot.iter().for_each(|id| found.remove(*id)));
+        let ids = found.into_ids();
+        self.give(&ids);
+        ids.len() as u32
+    }
+
+    /// A buffer and those the frame in it goes on in.
+    fn add_chain(&self, found: &mut Found, id: BufferId) {
+        let mut id = id;
+        while found.add(id) {
+            match self.continuation(id) {
+                Some((next, _)) => id = next,
+                None => return,
+            }
         }
     }
 
@@ -243,6 +322,13 @@ impl PacketPool {
         }
     }
 
+    /// Makes `id` the end of its chain.
+    pub(crate) fn end(&self, id: BufferId) {
+        if let Some(end) = self.headers.get(id as usize) {
+            end.continuation.store(u32::MAX, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)> {
         let header = self.headers.get(id as usize)?;
         let next = header.continuation.load(Ordering::Relaxed);
@@ -250,9 +336,14 @@ impl PacketPool {
         (next < self.total).then_some((next, len))
     }
 
+    /// Changes the depot alone, as trusted code: a domain is not ended while it holds the lock.
+    fn depot_with<R>(&self, change: impl FnOnce(&mut Vec<BufferId>) -> R) -> R {
+        self.heap.hooks().trusted(|| self.depot.with(change))
+    }
+
     /// A buffer straight from the depot, for those who have no cache.
     pub(crate) fn take(&self) -> Option<BufferId> {
-        let id = self.depot.with(Vec::pop);
+        let id = self.depot_with(Vec::pop);
         if id.is_none() {
             self.want();
         }
@@ -262,12 +353,12 @@ impl PacketPool {
     /// Buffers straight into the depot, for those who have no cache.
     pub(crate) fn give(&self, ids: &[BufferId]) {
         // The depot was made with room for all ids, so this does not allocate.
-        self.depot.with(|depot| depot.extend_from_slice(ids));
+        self.depot_with(|depot| depot.extend_from_slice(ids));
     }
 
     /// Up to `into.len()` buffers from the depot; how many it were.
     fn take_bulk(&self, into: &mut [BufferId]) -> usize {
-        let taken = self.depot.with(|depot| {
+        let taken = self.depot_with(|depot| {
             let taken = into.len().min(depot.len());
             let rest = depot.len() - taken;
             into[..taken].copy_from_slice(&depot[rest..]);
@@ -293,7 +384,7 @@ impl PacketPool {
     /// # Errors
     /// The first buffer found twice.
     pub fn audit(&self) -> Result<u32, BufferId> {
-        let free = self.depot.with(|depot| depot.clone());
+        let free = self.depot_with(|depot| depot.clone());
         let mut seen: Vec<bool> = (0..self.total).map(|_| false).collect();
         for id in &free {
             match seen.get_mut(*id as usize) {

@@ -1,0 +1,116 @@
+//! What a domain owned comes back when it is gone: objects by type, packets, caches and what its rings
+//! had posted. Each buffer once, and nothing of anybody else's.
+// UNSAFETY: the tests stand in for gates and for the runtime that reclaims.
+#![expect(unsafe_code)]
+
+use std::cell::Cell;
+
+use sumac_device::ring::{BufferPool, NO_BUFFER};
+use sumac_rref::{DomainId, Exchangeable, HostHooks, Mover, Packet, PacketPool, SharedHeap};
+use sumac_testbed::host::HeapDma;
+
+thread_local! {
+    static CURRENT: Cell<u32> = const { Cell::new(1) };
+}
+
+const HOOKS: HostHooks = HostHooks {
+    current: || DomainId::new(CURRENT.get()),
+    enter: || (),
+    leave: || (),
+};
+const DRIVER: DomainId = DomainId::new(7);
+const OTHER: DomainId = DomainId::new(8);
+
+/// Runs `work` as if in `domain`.
+fn inside<R>(domain: DomainId, work: impl FnOnce() -> R) -> R {
+    let before = CURRENT.replace(domain.get());
+    let result = work();
+    CURRENT.set(before);
+    result
+}
+
+fn pool(buffers: u32) -> &'static PacketPool {
+    let heap = SharedHeap::create_for(HOOKS);
+    PacketPool::create(heap, &HeapDma::default(), buffers).expect("memory for packets")
+}
+
+#[test]
+fn batches_of_the_dead_are_dropped_by_type() {
+    let pool = pool(64);
+    let heap = pool.heap();
+    let mut batch = inside(DRIVER, || pool.batch().expect("room"));
+    for _ in 0..5 {
+        let packet = Packet::from_frame(pool, &[1; 5000]).expect("buffers are left");
+        batch.push_back(packet).expect("room");
+    }
+    let number = inside(DRIVER, || heap.allocate(7u64).expect("room"));
+    let others = inside(OTHER, || heap.allocate(8u64).expect("room"));
+    assert_eq!(heap.count_owned(DRIVER), 2);
+    assert_eq!(pool.account().held, 15);
+    std::mem::forget((batch, number));
+    // SAFETY: no thread runs as the domain, and what it held was forgotten.
+    let report = unsafe { heap.reclaim(DRIVER) };
+    assert_eq!((report.freed, report.borrowed, report.unknown), (2, 0, 0));
+    assert_eq!((heap.count(), *others), (1, 8));
+    assert_eq!(pool.account().free, 64);
+}
+
+#[test]
+fn what_moved_away_lives_on_and_what_is_borrowed_waits() {
+    let heap = SharedHeap::create_for(HOOKS);
+    let moved = inside(DRIVER, || heap.allocate(1u32).expect("room"));
+    // SAFETY: the object is handed over right here.
+    moved.move_to(&unsafe { Mover::to(OTHER) });
+    let lent = inside(DRIVER, || heap.allocate(2u32).expect("room"));
+    // SAFETY: released below.
+    unsafe { lent.header().borrow() };
+    // SAFETY: no thread runs as the domain; what it lent is not freed.
+    let first = unsafe { heap.reclaim(DRIVER) };
+    assert_eq!((first.freed, first.borrowed), (0, 1));
+    assert_eq!((*moved, *lent), (1, 2));
+    // SAFETY: ends the borrow above.
+    unsafe { lent.header().release() };
+    std::mem::forget(lent);
+    // SAFETY: as above; the handle was forgotten.
+    let second = unsafe { heap.reclaim(DRIVER) };
+    assert_eq!((second.freed, second.borrowed), (1, 0));
+    assert_eq!(heap.count(), 1);
+}
+
+#[test]
+fn buffers_of_the_dead_come_back_once() {
+    let pool = pool(1024);
+    let (mut cache, single, chain) = inside(DRIVER, || {
+        let cache = pool.claim_cache().expect("a shelf is free");
+        let single = Packet::allocate(pool).expect("a buffer is left");
+        let chain = Packet::from_frame(pool, &[2; 6000]).expect("buffers are left");
+        (cache, single, chain)
+    });
+    let kept = Packet::from_frame(pool, &[3; 6000]).expect("buffers are left");
+    // A ring's table: eight posted, some twice as after a death half way, then a frame under way.
+    let mut table: Vec<u32> = (0..8).map(|_| cache.take().expect("stocked")).collect();
+    table.extend([table[0], NO_BUFFER, 5_000_000]);
+    let (head, part) = (
+        cache.take().expect("stocked"),
+        cache.take().expect("stocked"),
+    );
+    // SAFETY: both were just taken.
+    unsafe { cache.link(head, part, 100) };
+    table.push(head);
+    cache.account(8, 0);
+    std::mem::forget((cache, single, chain));
+    // SAFETY: no thread runs as the domain, what it held was forgotten, and there is no device.
+    unsafe { pool.recover(DRIVER, [&table[..]]) };
+    let account = pool.account();
+    assert_eq!((account.free, account.device, account.held), (1021, 0, 3));
+    // SAFETY: as above; nothing is left to come back.
+    assert_eq!(unsafe { pool.recover(DRIVER, [&[NO_BUFFER][..]]) }, 0);
+    assert_eq!(kept.frame_len(), 6000);
+    drop(kept);
+    assert_eq!(pool.account().free, 1024);
+    // Each is handed out once again.
+    let mut cache = pool.claim_cache().expect("the shelf was given up");
+    let mut all: Vec<_> = std::iter::from_fn(|| cache.take()).collect();
+    all.sort_unstable();
+    assert_eq!(all, Vec::from_iter(0..1024));
+}
