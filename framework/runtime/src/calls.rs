@@ -25,7 +25,9 @@ pub unsafe extern "C" fn grow(bytes: usize) -> *mut u8 {
         // SAFETY: only the domain's image calls this.
         unsafe { fault::fail(control.cause(id), "") }
     }
-    control.grow(bytes).map_or(ptr::null_mut(), |start| start.as_ptr())
+    control
+        .grow(bytes)
+        .map_or(ptr::null_mut(), |start| start.as_ptr())
 }
 
 /// `HostTable::fail`: the domain ends, the call into it fails. `cause` is a [`Cause`] as number.

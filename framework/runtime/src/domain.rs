@@ -227,7 +227,11 @@ impl DomainControl {
         let alive = state(id, 0, ALIVE);
         let dying = state(id, cause as u32, DYING);
         let ordering = (Ordering::AcqRel, Ordering::Relaxed);
-        if self.state.compare_exchange(alive, dying, ordering.0, ordering.1).is_err() {
+        if self
+            .state
+            .compare_exchange(alive, dying, ordering.0, ordering.1)
+            .is_err()
+        {
             return false;
         }
         self.live.store(0, Ordering::SeqCst);
@@ -237,7 +241,8 @@ impl DomainControl {
             let words = String::from(&last_words[..kept]);
             self.belongings.with(|all| all.last_words = words);
         }
-        self.state.store(state(id, cause as u32, DEAD), Ordering::Release);
+        self.state
+            .store(state(id, cause as u32, DEAD), Ordering::Release);
         self.interrupt(id);
         true
     }

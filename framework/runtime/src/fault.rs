@@ -109,7 +109,11 @@ pub(crate) unsafe fn fail(cause: Cause, last_words: &str) -> ! {
     let frame = block.top_frame();
     let (control, id): (&'static DomainControl, _) = (frame.control(), frame.domain());
     if id == DomainId::HOST || block.trusted.load(Ordering::Relaxed) != 0 {
-        let words = if last_words.is_empty() { "no reason given" } else { last_words };
+        let words = if last_words.is_empty() {
+            "no reason given"
+        } else {
+            last_words
+        };
         match host() {
             Some(host) => host.abort(format_args!("trusted code failed ({cause}): {words}")),
             None => loop {

@@ -10,8 +10,8 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use sumac_interface::rpc::{RpcError, RpcResult};
-use sumac_rref::{DomainId, Exchangeable, Mover};
+use sumac_interface::rpc::{Gate, RpcError, RpcResult};
+use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 
 use crate::domain::{Domain, DomainControl};
 use crate::host::host;
@@ -61,51 +61,6 @@ impl GateTo {
     #[inline(always)]
     pub fn is_live(&self) -> bool {
         self.control.is_live(self.id)
-    }
-
-    /// Runs `work` inside the callee: `arguments` become the callee's, and `accept` makes what of the
-    /// result is to be the caller's its.
-    ///
-    /// # Errors
-    /// [`RpcError`]. The callee dead, calls nested too deeply, too little stack: `work` did not run and
-    /// the arguments are dropped, as the caller's. The callee died meanwhile: arguments and result go with
-    /// it. The caller died: the result is dropped.
-    #[inline]
-    pub fn call<A: Exchangeable, R>(
-        &self,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R> {
-        let block = ThreadBlock::current();
-        let caller_frame = block.top();
-        // SAFETY: `top` always is one of the block's frames.
-        let caller = unsafe { &*caller_frame };
-        if !block.has_frame_above(caller_frame) || !block.has_headroom() {
-            return Err(refuse(block, caller_frame));
-        }
-        // SAFETY: there is a frame above, as was just seen.
-        let frame = unsafe { &*caller_frame.add(1) };
-        self.publish(block, frame);
-        if !self.is_live() || !is_live(caller) {
-            compiler_fence(Ordering::SeqCst);
-            block.top.store(caller_frame, Ordering::Release);
-            return Err(self.dead(caller));
-        }
-        // SAFETY: this is a gate; the callee lives and cannot be swept while its frame is there.
-        arguments.move_to(&unsafe { Mover::to(self.id) });
-        let result = match run_inside(frame, arguments, work) {
-            Some(result) => result,
-            None => return Err(self.failed(block, caller_frame)),
-        };
-        if !self.is_live() || !is_live(caller) {
-            return Err(self.too_late(block, caller_frame, frame, result));
-        }
-        // SAFETY: as above, towards the caller, whose frame is there too.
-        accept(&result, &unsafe { Mover::to(caller.domain()) });
-        compiler_fence(Ordering::SeqCst);
-        block.top.store(caller_frame, Ordering::Release);
-        Ok(result)
     }
 
     /// Makes the call visible to whoever reclaims the callee.
@@ -164,6 +119,79 @@ impl GateTo {
         }
         block.top.store(caller_frame, Ordering::Release);
         error
+    }
+}
+
+impl Gate for GateTo {
+    #[inline]
+    fn call<A: Exchangeable, R>(
+        &self,
+        arguments: A,
+        work: impl FnOnce(A) -> R,
+        accept: impl FnOnce(&R, &Mover),
+    ) -> RpcResult<R> {
+        let block = ThreadBlock::current();
+        let caller_frame = block.top();
+        // SAFETY: `top` always is one of the block's frames.
+        let caller = unsafe { &*caller_frame };
+        if !block.has_frame_above(caller_frame) || !block.has_headroom() {
+            return Err(refuse(block, caller_frame));
+        }
+        // SAFETY: there is a frame above, as was just seen.
+        let frame = unsafe { &*caller_frame.add(1) };
+        self.publish(block, frame);
+        if !self.is_live() || !is_live(caller) {
+            compiler_fence(Ordering::SeqCst);
+            block.top.store(caller_frame, Ordering::Release);
+            return Err(self.dead(caller));
+        }
+        // SAFETY: this is a gate; the callee lives and cannot be swept while its frame is there.
+        arguments.move_to(&unsafe { Mover::to(self.id) });
+        let result = match run_inside(frame, arguments, work) {
+            Some(result) => result,
+            None => return Err(self.failed(block, caller_frame)),
+        };
+        if !self.is_live() || !is_live(caller) {
+            return Err(self.too_late(block, caller_frame, frame, result));
+        }
+        // SAFETY: as above, towards the caller, whose frame is there too.
+        accept(&result, &unsafe { Mover::to(caller.domain()) });
+        compiler_fence(Ordering::SeqCst);
+        block.top.store(caller_frame, Ordering::Release);
+        Ok(result)
+    }
+
+    fn lend<T: Exchangeable, R>(
+        &self,
+        value: &RRef<T>,
+        call: impl FnOnce(&RRef<T>) -> RpcResult<R>,
+    ) -> RpcResult<R> {
+        let header = value.header();
+        // SAFETY: this is a gate, and the borrow ends below: trusted code is not cut short, and a crash
+        // of the callee makes `call` return.
+        unsafe { header.borrow() };
+        let result = call(value);
+        // SAFETY: ends the borrow begun above.
+        unsafe { header.release() };
+        result
+    }
+
+    fn to_caller(&self) -> Self {
+        let frame = ThreadBlock::current().top_frame();
+        Self {
+            control: frame.control(),
+            id: frame.domain(),
+        }
+    }
+
+    fn to_callee(&self) -> Self {
+        *self
+    }
+
+    fn release<I: ?Sized>(&self, object: Object<I>) {
+        let object = ManuallyDrop::new(object);
+        // Where this fails the object is forgotten; its memory goes with its domain.
+        let _ = self.cross(move || drop(ManuallyDrop::into_inner(object)));
     }
 }
 

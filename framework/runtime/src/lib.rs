@@ -36,4 +36,5 @@ pub mod trampoline;
 pub use domain::{Domain, DomainSpec, Grant, Phase, Quota, SharedReclaim};
 pub use gate::GateTo;
 pub use host::{Host, install};
+pub use sumac_interface::rpc::Cause;
 pub use thread::ThreadBlock;

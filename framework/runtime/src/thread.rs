@@ -111,8 +111,12 @@ impl ThreadBlock {
         });
         let block = block.unwrap_or_else(Self::append);
         block.handle.store(handle, Ordering::Relaxed);
-        block.stack_low.store(stack.overflow.start, Ordering::Relaxed);
-        block.stack_high.store(stack.overflow.end, Ordering::Relaxed);
+        block
+            .stack_low
+            .store(stack.overflow.start, Ordering::Relaxed);
+        block
+            .stack_high
+            .store(stack.overflow.end, Ordering::Relaxed);
         block.headroom.store(stack.headroom, Ordering::Relaxed);
         block.trusted.store(0, Ordering::Relaxed);
         block.reserve_open.store(false, Ordering::Relaxed);
@@ -236,7 +240,11 @@ impl ThreadBlock {
         let frame = &self.frames[depth];
         let domain = frame.domain();
         let turn = frame.turn.load(Ordering::Relaxed);
-        (domain != DomainId::HOST).then_some(Innermost { depth, turn, domain })
+        (domain != DomainId::HOST).then_some(Innermost {
+            depth,
+            turn,
+            domain,
+        })
     }
 }
 
@@ -285,7 +293,10 @@ pub fn enter_trusted() {
 pub fn leave_trusted() {
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
     let trusted = &ThreadBlock::current().trusted;
-    trusted.store(trusted.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    trusted.store(
+        trusted.load(Ordering::Relaxed).saturating_sub(1),
+        Ordering::Relaxed,
+    );
 }
 
 /// The calling thread's SSE and x87 control words.
