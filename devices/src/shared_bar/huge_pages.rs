@@ -14,6 +14,9 @@ use super::SharedBarError;
 
 /// The kernel's reservation of 2 MiB pages.
 const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+/// Pages beyond the reservation, which the number above counts too: given back while they were in use,
+/// they go when their users do.
+const SURPLUS: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages";
 /// Pages reserved and not in use.
 const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 /// Where notes are kept: `NOTE_PREFIX` and a number, with the number of pages inside.
@@ -111,10 +114,12 @@ fn unwritable(path: &Path, error: &std::io::Error) -> SharedBarError {
     SharedBarError::HugePages(format!("cannot write {path}: {error}: run as root"))
 }
 
-/// Gives back what processes reserved that are no more; in a turn.
+/// Gives back what processes reserved that are no more; in a turn. What their drivers, which may live
+/// longer, still use is left to a later turn: the pages given back would be somebody else's.
 fn pay_debts(notes: &Path) {
     for (note, pages) in debts(notes) {
-        if fs::remove_file(&note).is_ok() {
+        let unused = read(FREE).is_ok_and(|free| free >= pages);
+        if unused && fs::remove_file(&note).is_ok() {
             let _ = change(-(pages as i64));
         }
     }
@@ -166,12 +171,19 @@ fn change(by: i64) -> Result<i64, SharedBarError> {
     let failed = |error: std::io::Error| {
         SharedBarError::HugePages(format!("{RESERVED}: {error}: run as root"))
     };
-    let before = read(RESERVED)?;
+    let before = persistent(read(RESERVED)?, read(SURPLUS)?);
     let wanted = before.saturating_add_signed(by);
     let mut file = File::options().write(true).open(RESERVED).map_err(failed)?;
     file.write_all(wanted.to_string().as_bytes())
         .map_err(failed)?;
-    Ok(read(RESERVED)?.cast_signed() - before.cast_signed())
+    let after = persistent(read(RESERVED)?, read(SURPLUS)?);
+    Ok(after.cast_signed() - before.cast_signed())
+}
+
+/// The reservation of a machine that has `pages`: what may be written to [`RESERVED`] is without the
+/// surplus. Counted in, pages that a killed driver still used would be reserved anew, and owed by nobody.
+fn persistent(pages: u64, surplus: u64) -> u64 {
+    pages.saturating_sub(surplus)
 }
 
 #[cfg(test)]

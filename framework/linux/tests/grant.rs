@@ -1,0 +1,144 @@
+//! A driver dies at any moment under full traffic: its device is stopped before anything it could reach is
+//! freed, every buffer comes back, and the next driver has the device.
+// UNSAFETY: the test stands in for the runtime: it says when a domain is gone.
+#![expect(unsafe_code)]
+
+use std::cell::Cell;
+use std::mem::forget;
+
+use sumac_devices::ixgbe::Violation;
+use sumac_ixgbe::{Port, PortConfig};
+use sumac_linux::grant::GrantedDevice;
+use sumac_linux::open::{self, OpenPorts};
+use sumac_rref::{DomainId, HostHooks, PacketPool, SharedHeap};
+
+thread_local! {
+    static CURRENT: Cell<u32> = const { Cell::new(1) };
+}
+
+const HOOKS: HostHooks = HostHooks {
+    current: || DomainId::new(CURRENT.get()),
+    enter: || (),
+    leave: || (),
+};
+const BUFFERS: u32 = 4096;
+
+struct Host {
+    opened: OpenPorts,
+    devices: Vec<GrantedDevice>,
+    pool: &'static PacketPool,
+}
+
+fn host(specs: &[&str]) -> Host {
+    let specs: Vec<_> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
+    let mut opened = open::open(&specs, None).unwrap();
+    let pool = PacketPool::create(SharedHeap::create_for(HOOKS), &*opened.dma, BUFFERS).unwrap();
+    let mut devices = Vec::new();
+    opened.ports.iter_mut().for_each(|port| {
+        let granted = GrantedDevice::new(port.backing.clone(), port.control.clone(), HOOKS);
+        devices.push(granted);
+    });
+    Host {
+        opened,
+        devices,
+        pool,
+    }
+}
+
+/// Drives both devices as domain `id` for some rounds and dies there, frames in every ring. Returns how
+/// many frames it forwarded.
+fn live_and_die(host: &Host, id: DomainId, rounds: u32) -> usize {
+    CURRENT.set(id.get());
+    let config = PortConfig {
+        promiscuous: true,
+        rx_descriptors: 128,
+        tx_descriptors: 128,
+        ..PortConfig::default()
+    };
+    let mut ports: Vec<Port> = (host.devices.iter())
+        .map(|device| {
+            // SAFETY: `host` lives on, and ends the grant before the next.
+            let grant = unsafe { device.grant() }.expect("nobody else has it");
+            let mut port = Port::open(grant.backing(), host.pool, &config).unwrap();
+            port.start().unwrap();
+            port
+        })
+        .collect();
+    let mut queues: Vec<_> = (ports.iter_mut())
+        .map(|port| port.take_queues().pop().unwrap())
+        .collect();
+    let mut batch = host.pool.batch().unwrap();
+    let mut forwarded = 0;
+    for round in 0..rounds as usize {
+        let (from, to) = (round % 2, (round + 1) % 2);
+        forwarded += queues[from].receive(&mut batch, 32).unwrap();
+        if round % 3 != 0 {
+            queues[to].transmit(&mut batch).unwrap();
+        }
+    }
+    forget((ports, queues, batch));
+    CURRENT.set(1);
+    forwarded
+}
+
+fn bury(host: &Host, id: DomainId) -> (u32, usize) {
+    host.devices.iter().for_each(GrantedDevice::stop);
+    // SAFETY: what the domain had was forgotten: it runs nowhere.
+    unsafe { host.pool.heap().reclaim(id) };
+    let (mut buffers, mut memories) = (0, 0);
+    for device in &host.devices {
+        // SAFETY: as above, and the device was stopped.
+        let ended = unsafe { device.end(id, host.pool) };
+        buffers += ended.buffers;
+        memories += ended.memories;
+    }
+    (buffers, memories)
+}
+
+#[test]
+fn deaths_under_traffic_leave_nothing_behind() {
+    let deaths = match std::env::var("SUMAC_DEATHS") {
+        Ok(number) => number.parse().expect("SUMAC_DEATHS is a number"),
+        Err(_) => 40,
+    };
+    let host = host(&["sim:rate=max", "sim:rate=max"]);
+    let mut forwarded = 0;
+    for death in 0..deaths {
+        let id = DomainId::new(10 + death);
+        forwarded += live_and_die(&host, id, 10 + death % 7 * 1000);
+        let (buffers, memories) = bury(&host, id);
+        assert!(buffers >= 256, "{buffers} were with the rings at least");
+        assert_eq!(memories, 4, "two rings a port");
+        let account = host.pool.account();
+        assert_eq!(
+            (account.free, account.device),
+            (BUFFERS, 0),
+            "death {death}"
+        );
+        assert_eq!(host.pool.heap().count(), 0);
+    }
+    assert!(forwarded > 0, "the device was at work when its driver died");
+    for port in &host.opened.ports {
+        let software = port.software.as_ref().unwrap();
+        let strays = software.device().violations().count(Violation::DmaFault);
+        assert_eq!(strays, 0, "DMA outside of what lives");
+        assert_eq!(software.violations(), []);
+    }
+}
+
+#[test]
+fn a_device_is_granted_to_one_domain_at_a_time() {
+    let host = host(&["sim:null"]);
+    let device = &host.devices[0];
+    // SAFETY: `host` lives on, and nobody drives the device by the grants.
+    let first = unsafe { device.grant() };
+    assert!(first.is_some());
+    // SAFETY: as above.
+    assert!(unsafe { device.grant() }.is_none());
+    device.stop();
+    // SAFETY: nothing ever ran as this domain.
+    let ended = unsafe { device.end(DomainId::new(9), host.pool) };
+    assert_eq!((ended.buffers, ended.memories), (0, 0));
+    // SAFETY: as above.
+    assert!(unsafe { device.grant() }.is_some());
+}
