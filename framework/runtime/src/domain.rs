@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use sumac_interface::rpc::Cause;
-use sumac_rref::DomainId;
+use sumac_rref::{DomainId, SharedHeap};
 
 use crate::host::{Host, PAGE, host};
 use crate::lock::SpinLock;
@@ -79,6 +79,13 @@ pub trait SharedReclaim: Sync {
     /// # Safety
     /// No thread has a frame of `owner`, and its grants are revoked.
     unsafe fn reclaim(&self, owner: DomainId) -> usize;
+}
+
+impl SharedReclaim for SharedHeap {
+    unsafe fn reclaim(&self, owner: DomainId) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { SharedHeap::reclaim(self, owner) }.borrowed
+    }
 }
 
 /// Where a domain is in its life.
@@ -462,7 +469,7 @@ impl Domain {
     /// Hands the memory of the domain's image over, to be unmapped with the rest. Not in its quota.
     ///
     /// # Safety
-    /// The pages are the domain's alone, and [`Host::unmap`] may take them.
+    /// The pages came from [`Host::map`], whatever their protection is now, and are the domain's alone.
     pub unsafe fn adopt(self, start: NonNull<u8>, pages: usize) {
         self.control.adopt(start, pages);
     }

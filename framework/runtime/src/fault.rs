@@ -4,7 +4,8 @@
 //! goes on at the continuation of the call. An exception elsewhere is trusted code's and not blamed on the
 //! domain; one thing only is made up for: a domain that calls trusted code with next to no stack left.
 //! The host keeps a reserve below the part of the stack that domains may use; trusted code that runs
-//! into it gets it, and the domain ends when it is entered again.
+//! into it gets it, step by step up to the first instruction of the domain, where the domain ends: it
+//! never runs with the reserve open.
 
 use core::sync::atomic::Ordering;
 
@@ -16,6 +17,9 @@ use crate::host::host;
 use crate::thread::ThreadBlock;
 use crate::trampoline;
 
+/// The most single steps: more than trusted code takes that does not wait for anything.
+const STEPS: u32 = 1_000_000;
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrapKind {
@@ -25,7 +29,9 @@ pub enum TrapKind {
     Divide,
     /// An instruction that is none.
     Instruction,
-    /// Nothing: the host interrupted the thread since a domain it runs in died, or might have.
+    /// None: the thread takes single steps since [`Verdict::OpenReserve`], and took one.
+    Step,
+    /// None: the host interrupted the thread since a domain it runs in died, or might have.
     Interrupt,
 }
 
@@ -52,9 +58,12 @@ pub enum Verdict {
         argument: usize,
     },
     /// Trusted code ran out of stack since a domain left it too little; that is dead now. The host makes
-    /// the reserve of this thread's stack accessible and lets the thread try again.
+    /// the reserve of this thread's stack accessible and lets the thread try again in single steps
+    /// (the trap flag), each of which traps with [`TrapKind::Step`].
     OpenReserve,
-    /// Go on where the thread was. If a dead domain is on it, interrupt it again later.
+    /// Another single step.
+    Step,
+    /// Go on where the thread was, at full speed. If a dead domain is on it, interrupt it again later.
     Continue,
     /// The exception is not a domain's: what the host does with exceptions of its own.
     NotOurs,
@@ -75,11 +84,14 @@ pub fn on_trap(trap: Trap) -> Verdict {
             Verdict::Continue
         };
     }
+    if trap.kind == TrapKind::Step {
+        return step(block, inside);
+    }
     let overflow = trap.kind == TrapKind::Memory && block.overflows(trap.address);
     if inside {
         let cause = match trap.kind {
             TrapKind::Memory if overflow => Cause::StackOverflow,
-            TrapKind::Memory | TrapKind::Interrupt => Cause::MemoryFault,
+            TrapKind::Memory | TrapKind::Interrupt | TrapKind::Step => Cause::MemoryFault,
             TrapKind::Divide => Cause::DivideError,
             TrapKind::Instruction => Cause::IllegalInstruction,
         };
@@ -88,9 +100,29 @@ pub fn on_trap(trap: Trap) -> Verdict {
     }
     if overflow && id != DomainId::HOST && !block.reserve_open.swap(true, Ordering::Relaxed) {
         control.end(id, Cause::StackOverflow, "");
+        block.steps.store(STEPS, Ordering::Relaxed);
         return Verdict::OpenReserve;
     }
     Verdict::NotOurs
+}
+
+/// After a single step through trusted code that a dead domain called.
+fn step(block: &ThreadBlock, inside: bool) -> Verdict {
+    let left = block.steps.load(Ordering::Relaxed);
+    if left == 0 {
+        return Verdict::NotOurs;
+    }
+    block.steps.store(left - 1, Ordering::Relaxed);
+    let frame = block.top_frame();
+    if inside && !frame.control().is_live(frame.domain()) {
+        block.steps.store(0, Ordering::Relaxed);
+        return resume(frame.saved.load(Ordering::Relaxed));
+    }
+    if left == 1 || frame.domain() == DomainId::HOST {
+        block.steps.store(0, Ordering::Relaxed);
+        return Verdict::Continue;
+    }
+    Verdict::Step
 }
 
 fn resume(saved: usize) -> Verdict {

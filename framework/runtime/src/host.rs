@@ -22,8 +22,7 @@ pub unsafe trait Host: Sync {
     /// Takes pages back.
     ///
     /// # Safety
-    /// `start` came from [`map`](Self::map) with this number of `pages`, or is an image's that was handed
-    /// to [`Domain::adopt`](crate::Domain::adopt); nothing uses them any more.
+    /// `start` came from [`map`](Self::map) with this number of `pages`; nothing uses them any more.
     unsafe fn unmap(&self, start: NonNull<u8>, pages: usize);
 
     /// Returns once every thread that runs has passed a full memory fence (Linux: `membarrier`).

@@ -88,6 +88,8 @@ pub struct ThreadBlock {
     fpu_control: AtomicU32,
     /// Whether the reserve of the stack was opened to trusted code since the last failure.
     pub(crate) reserve_open: AtomicBool,
+    /// How many more single steps the thread takes towards the end of trusted code.
+    pub(crate) steps: AtomicU32,
     used: AtomicBool,
     handle: AtomicU64,
     stack_low: AtomicUsize,
@@ -120,6 +122,7 @@ impl ThreadBlock {
         block.headroom.store(stack.headroom, Ordering::Relaxed);
         block.trusted.store(0, Ordering::Relaxed);
         block.reserve_open.store(false, Ordering::Relaxed);
+        block.steps.store(0, Ordering::Relaxed);
         let (mxcsr, fpu_control) = control_words();
         block.mxcsr.store(mxcsr, Ordering::Relaxed);
         block.fpu_control.store(fpu_control, Ordering::Relaxed);
@@ -136,6 +139,7 @@ impl ThreadBlock {
             mxcsr: AtomicU32::new(0),
             fpu_control: AtomicU32::new(0),
             reserve_open: AtomicBool::new(false),
+            steps: AtomicU32::new(0),
             used: AtomicBool::new(true),
             handle: AtomicU64::new(0),
             stack_low: AtomicUsize::new(0),

@@ -14,11 +14,19 @@ use sumac_runtime::fault::{Trap, TrapKind, Verdict, on_trap};
 
 use super::threads;
 
-const EXCEPTIONS: [libc::c_int; 4] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+const EXCEPTIONS: [libc::c_int; 5] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+];
 
 /// What handled the exceptions before, in their order.
-static BEFORE: OnceLock<[libc::sigaction; 4]> = OnceLock::new();
+static BEFORE: OnceLock<[libc::sigaction; 5]> = OnceLock::new();
 
+/// The trap flag of rflags: single steps.
+const TRAP: i64 = 1 << 8;
 /// The direction flag of rflags.
 const DIRECTION: i64 = 1 << 10;
 /// The first byte of an instruction that uses gs.
@@ -31,12 +39,12 @@ fn interrupt_signal() -> libc::c_int {
 
 /// Installs the handlers.
 pub(super) fn install() -> io::Result<()> {
-    let mut before = [const { MaybeUninit::<libc::sigaction>::zeroed() }; 4];
+    let mut before = [const { MaybeUninit::<libc::sigaction>::zeroed() }; 5];
     for (signal, before) in EXCEPTIONS.iter().zip(&mut before) {
         // SAFETY: only asks; the place is of the right type.
         check(unsafe { libc::sigaction(*signal, ptr::null(), before.as_mut_ptr()) })?;
     }
-    // SAFETY: all four were filled in above, and all zeros is a value too.
+    // SAFETY: all were filled in above, and all zeros is a value too.
     let before = before.map(|before| unsafe { before.assume_init() });
     // The handler finds these there from the first signal on.
     let _ = BEFORE.set(before);
@@ -94,6 +102,7 @@ fn judge(signal: libc::c_int, info: &libc::siginfo_t, context: &mut libc::uconte
         libc::SIGSEGV | libc::SIGBUS => TrapKind::Memory,
         libc::SIGFPE => TrapKind::Divide,
         libc::SIGILL => TrapKind::Instruction,
+        libc::SIGTRAP => TrapKind::Step,
         _ => TrapKind::Interrupt,
     };
     // Codes above 0 are the kernel's; a signal that somebody sent is no exception.
@@ -115,11 +124,20 @@ fn judge(signal: libc::c_int, info: &libc::siginfo_t, context: &mut libc::uconte
             registers[libc::REG_RIP as usize] = instruction as i64;
             registers[libc::REG_RDI as usize] = argument as i64;
             registers[libc::REG_RSP as usize] = argument as i64;
-            registers[libc::REG_EFL as usize] &= !DIRECTION;
+            registers[libc::REG_EFL as usize] &= !(DIRECTION | TRAP);
             true
         }
-        Verdict::OpenReserve => threads::open_reserve(),
-        Verdict::Continue => true,
+        Verdict::OpenReserve => {
+            registers[libc::REG_EFL as usize] |= TRAP;
+            threads::open_reserve()
+        }
+        Verdict::Step => true,
+        Verdict::Continue => {
+            if kind == TrapKind::Step {
+                registers[libc::REG_EFL as usize] &= !TRAP;
+            }
+            true
+        }
         Verdict::NotOurs => false,
     }
 }
