@@ -42,9 +42,7 @@ impl Interface for dyn Probe {
     const NAME: &'static str = "Probe";
     const FINGERPRINT: u64 = 0x5072_6f62_6520_0001;
 
-    fn describe() -> String {
-        String::from("Probe\n  count(u64) -> u64\n  calls() -> u64\n")
-    }
+    const TEXT: &'static str = "Probe\n  count(u64) -> u64\n  calls() -> u64\n";
 
     /// The tests call it without a gate.
     fn proxy<G: Gate>(object: Object<Self>, _: G) -> Object<Self> {

@@ -4,13 +4,14 @@
 //! - [`cores`]: which processors there are, and pinning threads to them.
 //! - [`image`]: memory for domain images.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
+//! - [`domains`]: this process as a host of domains.
 //! - [`grant`]: a device handed to a driver in a domain of its own, and taken back when that is gone.
 //! - [`signals`]: a clean stop on SIGINT and SIGTERM.
 // UNSAFETY: reading the tick counter, handling signals and lending memory to domains have no safe form.
 #![expect(unsafe_code)]
 
 pub mod cores;
-
+pub mod domains;
 pub mod grant;
 pub mod image;
 pub mod open;

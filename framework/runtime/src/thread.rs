@@ -1,0 +1,325 @@
+//! The block of each thread: where its calls go on, found through `gs:[0]`.
+//!
+//! Only its thread writes a block's frames, without locked instructions; anyone may read them. Blocks
+//! are never freed, but used again by later threads, so that readers may walk the list at any time, in
+//! a trap handler too.
+
+use alloc::boxed::Box;
+use core::arch::asm;
+use core::mem::offset_of;
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use sumac_rref::DomainId;
+
+use crate::domain::{self, DomainControl};
+
+/// How many calls between domains may be nested on one thread.
+pub const NESTING: usize = 128;
+
+/// Where the x87 control word is in the block.
+pub(crate) const FPU_CONTROL_OFFSET: usize = offset_of!(ThreadBlock, fpu_control);
+/// Where the SSE control word is in the block.
+pub(crate) const MXCSR_OFFSET: usize = offset_of!(ThreadBlock, mxcsr);
+
+/// One call: into which domain, and where to go on if it fails.
+#[repr(C, align(32))]
+#[derive(Debug)]
+pub struct Frame {
+    /// The stack pointer that [`trampoline::call`](crate::trampoline::call) saved.
+    pub(crate) saved: AtomicUsize,
+    /// The callee.
+    pub(crate) control: AtomicPtr<DomainControl>,
+    /// The callee's number: a control serves many domains in turn.
+    pub(crate) id: AtomicU32,
+    /// Counts the calls at this depth: tells a long call from many short ones.
+    pub(crate) turn: AtomicU32,
+}
+
+impl Frame {
+    fn new() -> Self {
+        Self {
+            saved: AtomicUsize::new(0),
+            control: AtomicPtr::new(domain::host_control()),
+            id: AtomicU32::new(DomainId::HOST.get()),
+            turn: AtomicU32::new(0),
+        }
+    }
+
+    /// The domain that runs in this frame.
+    pub(crate) fn domain(&self) -> DomainId {
+        DomainId::new(self.id.load(Ordering::Relaxed))
+    }
+
+    /// The control of the domain that runs in this frame.
+    pub(crate) fn control(&self) -> &'static DomainControl {
+        // SAFETY: frames only ever hold addresses of the static table of domains.
+        unsafe { &*self.control.load(Ordering::Relaxed) }
+    }
+}
+
+/// A thread's stack, as its host knows it. Ends are addresses; the stack grows downwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackLimits {
+    /// The whole stack with its guard: an access that faults in here is a stack overflow.
+    pub overflow: Range<usize>,
+    /// A call into a domain needs the stack pointer above this.
+    pub headroom: usize,
+}
+
+/// What the runtime knows of a thread.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct ThreadBlock {
+    /// The block's own address: what `gs:[0]` reads.
+    this: AtomicPtr<ThreadBlock>,
+    /// The innermost frame.
+    pub(crate) top: AtomicPtr<Frame>,
+    /// The last frame there may be.
+    last: AtomicPtr<Frame>,
+    /// Below this stack pointer no call into a domain begins.
+    headroom: AtomicUsize,
+    /// How deep the thread is in trusted code that a domain's image contains.
+    pub(crate) trusted: AtomicU32,
+    /// The SSE control word of the thread's host code.
+    mxcsr: AtomicU32,
+    /// The x87 control word of the thread's host code.
+    fpu_control: AtomicU32,
+    /// Whether the reserve of the stack was opened to trusted code since the last failure.
+    pub(crate) reserve_open: AtomicBool,
+    /// How many more single steps the thread takes towards the end of trusted code.
+    pub(crate) steps: AtomicU32,
+    used: AtomicBool,
+    handle: AtomicU64,
+    stack_low: AtomicUsize,
+    stack_high: AtomicUsize,
+    next: AtomicPtr<ThreadBlock>,
+    frames: [Frame; NESTING + 1],
+}
+
+/// All blocks there ever were, the newest first.
+static BLOCKS: AtomicPtr<ThreadBlock> = AtomicPtr::new(ptr::null_mut());
+
+impl ThreadBlock {
+    /// The block for the calling thread to put into its gs base. `handle` is the host's name for the
+    /// thread, for [`Host::interrupt`](crate::host::Host::interrupt).
+    pub fn register(handle: u64, stack: &StackLimits) -> &'static Self {
+        let block = blocks().find(|block| {
+            block
+                .used
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        });
+        let block = block.unwrap_or_else(Self::append);
+        block.handle.store(handle, Ordering::Relaxed);
+        block
+            .stack_low
+            .store(stack.overflow.start, Ordering::Relaxed);
+        block
+            .stack_high
+            .store(stack.overflow.end, Ordering::Relaxed);
+        block.headroom.store(stack.headroom, Ordering::Relaxed);
+        block.trusted.store(0, Ordering::Relaxed);
+        block.reserve_open.store(false, Ordering::Relaxed);
+        block.steps.store(0, Ordering::Relaxed);
+        let (mxcsr, fpu_control) = control_words();
+        block.mxcsr.store(mxcsr, Ordering::Relaxed);
+        block.fpu_control.store(fpu_control, Ordering::Relaxed);
+        block
+    }
+
+    fn append() -> &'static Self {
+        let block: &'static Self = Box::leak(Box::new(Self {
+            this: AtomicPtr::new(ptr::null_mut()),
+            top: AtomicPtr::new(ptr::null_mut()),
+            last: AtomicPtr::new(ptr::null_mut()),
+            headroom: AtomicUsize::new(0),
+            trusted: AtomicU32::new(0),
+            mxcsr: AtomicU32::new(0),
+            fpu_control: AtomicU32::new(0),
+            reserve_open: AtomicBool::new(false),
+            steps: AtomicU32::new(0),
+            used: AtomicBool::new(true),
+            handle: AtomicU64::new(0),
+            stack_low: AtomicUsize::new(0),
+            stack_high: AtomicUsize::new(0),
+            next: AtomicPtr::new(ptr::null_mut()),
+            frames: core::array::from_fn(|_| Frame::new()),
+        }));
+        let this = ptr::from_ref(block).cast_mut();
+        block.this.store(this, Ordering::Relaxed);
+        let frames = block.frames.as_ptr().cast_mut();
+        block.top.store(frames, Ordering::Relaxed);
+        let last = ptr::from_ref(&block.frames[NESTING]).cast_mut();
+        block.last.store(last, Ordering::Relaxed);
+        let mut head = BLOCKS.load(Ordering::Relaxed);
+        loop {
+            block.next.store(head, Ordering::Relaxed);
+            match BLOCKS.compare_exchange_weak(head, this, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return block,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Gives the block back: its thread ends, and has no call open.
+    pub fn unregister(&self) {
+        self.used.store(false, Ordering::Release);
+    }
+
+    /// The calling thread's block.
+    ///
+    /// A thread without one has a gs base of zero and faults here; hosts attach such a thread then and
+    /// let it try again, or end.
+    #[inline(always)]
+    pub fn current() -> &'static Self {
+        let this: *const Self;
+        // SAFETY: the gs base is zero, where nothing is mapped, or a block: hosts put no other there.
+        unsafe {
+            asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly, pure));
+        }
+        // SAFETY: a block holds its own address there, and is never freed.
+        unsafe { &*this }
+    }
+
+    /// The innermost frame. Its neighbour below is the caller's.
+    #[inline(always)]
+    pub(crate) fn top(&self) -> *mut Frame {
+        self.top.load(Ordering::Relaxed)
+    }
+
+    /// The domain that runs on this thread now.
+    pub fn domain(&self) -> DomainId {
+        self.top_frame().domain()
+    }
+
+    /// The innermost frame.
+    pub(crate) fn top_frame(&self) -> &Frame {
+        // SAFETY: `top` always is one of `frames`.
+        unsafe { &*self.top.load(Ordering::Acquire) }
+    }
+
+    /// The frame below the innermost: the caller's. The innermost itself where no call is open.
+    #[inline(always)]
+    pub(crate) fn caller_frame(&self) -> &Frame {
+        let top = self.top();
+        let bottom = self.frames.as_ptr().cast::<Frame>().cast_mut();
+        let caller = if top > bottom { top.wrapping_sub(1) } else { top };
+        // SAFETY: `top` always is one of `frames`, and so is what lies between the first and it.
+        unsafe { &*caller }
+    }
+
+    /// How many calls are open.
+    pub fn depth(&self) -> usize {
+        let top = self.top.load(Ordering::Acquire) as usize;
+        (top - self.frames.as_ptr() as usize) / size_of::<Frame>()
+    }
+
+    /// Whether a further call has a frame.
+    #[inline(always)]
+    pub(crate) fn has_frame_above(&self, top: *mut Frame) -> bool {
+        top < self.last.load(Ordering::Relaxed)
+    }
+
+    /// Whether enough stack is left for a call.
+    #[inline(always)]
+    pub(crate) fn has_headroom(&self) -> bool {
+        let stack: usize;
+        // SAFETY: reads a register.
+        unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
+        stack >= self.headroom.load(Ordering::Relaxed)
+    }
+
+    /// Whether an access to `address` that faulted is a stack overflow.
+    pub(crate) fn overflows(&self, address: usize) -> bool {
+        let low = self.stack_low.load(Ordering::Relaxed);
+        (low..self.stack_high.load(Ordering::Relaxed)).contains(&address)
+    }
+
+    /// The host's name for the thread.
+    pub fn handle(&self) -> u64 {
+        self.handle.load(Ordering::Relaxed)
+    }
+
+    /// The frames open now, the outermost first, as far as a look from another thread can tell.
+    pub(crate) fn open_frames(&self) -> &[Frame] {
+        &self.frames[1..=self.depth()]
+    }
+
+    /// The innermost call: how deep, into which domain, and which call at that depth it is; none while
+    /// the thread runs host code.
+    pub fn innermost(&self) -> Option<Innermost> {
+        let depth = self.depth();
+        let frame = &self.frames[depth];
+        let domain = frame.domain();
+        let turn = frame.turn.load(Ordering::Relaxed);
+        (domain != DomainId::HOST).then_some(Innermost {
+            depth,
+            turn,
+            domain,
+        })
+    }
+}
+
+/// A call seen from another thread, see [`ThreadBlock::innermost`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Innermost {
+    /// How many calls are open on the thread.
+    pub depth: usize,
+    /// Tells this call from earlier ones at the same depth.
+    pub turn: u32,
+    /// The callee.
+    pub domain: DomainId,
+}
+
+/// The blocks of all threads, those without a thread included.
+fn blocks() -> impl Iterator<Item = &'static ThreadBlock> {
+    let mut next = BLOCKS.load(Ordering::Acquire);
+    core::iter::from_fn(move || {
+        // SAFETY: blocks are never freed.
+        let block: &'static ThreadBlock = unsafe { next.as_ref() }?;
+        next = block.next.load(Ordering::Acquire);
+        Some(block)
+    })
+}
+
+/// The blocks of all threads that have one.
+pub fn threads() -> impl Iterator<Item = &'static ThreadBlock> {
+    blocks().filter(|block| block.used.load(Ordering::Acquire))
+}
+
+/// The domain that the calling thread runs in: for `HostHooks::current`.
+pub fn current_domain() -> DomainId {
+    ThreadBlock::current().domain()
+}
+
+/// Trusted code begins that a domain's image contains: until [`leave_trusted`] the thread is not taken
+/// out of it, and a fault is not blamed on the domain. For `HostHooks::enter`.
+pub fn enter_trusted() {
+    let trusted = &ThreadBlock::current().trusted;
+    // Only this thread writes it; a trap handler on this thread sees it before or after.
+    trusted.store(trusted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
+
+/// Trusted code ends. For `HostHooks::leave`.
+pub fn leave_trusted() {
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    let trusted = &ThreadBlock::current().trusted;
+    trusted.store(
+        trusted.load(Ordering::Relaxed).saturating_sub(1),
+        Ordering::Relaxed,
+    );
+}
+
+/// The calling thread's SSE and x87 control words.
+fn control_words() -> (u32, u32) {
+    let (mut mxcsr, mut fpu_control) = (0u32, 0u16);
+    // SAFETY: both store to the variables given, of the size each instruction writes.
+    unsafe {
+        asm!("stmxcsr [{}]", in(reg) &mut mxcsr, options(nostack, preserves_flags));
+        asm!("fnstcw [{}]", in(reg) &mut fpu_control, options(nostack, preserves_flags));
+    }
+    (mxcsr & !0x3f, u32::from(fpu_control))
+}
