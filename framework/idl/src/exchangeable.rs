@@ -184,6 +184,7 @@ fn implementation(input: &DeriveInput, shapes: &[Shape]) -> TokenStream {
             // SAFETY: every field is exchangeable, as `fields` above has the compiler check; the tag is
             // made of all that makes the type what it is.
             #[automatically_derived]
+            #[diagnostic::do_not_recommend]
             unsafe impl #impl_generics ::sumac_rref::Exchangeable
                 for #ident #type_generics #where_clause
             {

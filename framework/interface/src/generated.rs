@@ -3,6 +3,14 @@
 pub use alloc::boxed::Box;
 pub use sumac_rref::{Exchangeable, Object};
 
+/// What a method returns, whatever it is called.
+#[diagnostic::on_unimplemented(
+    message = "interface rule R1 (results): `{Self}` is no `RpcResult`",
+    label = "not `sumac_interface::RpcResult`"
+)]
+pub trait IsRpcResult {}
+impl<T> IsRpcResult for crate::RpcResult<T> {}
+
 /// An argument kept for another call, if it can be.
 pub struct Kept<T> {
     value: Option<T>,

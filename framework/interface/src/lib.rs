@@ -20,4 +20,5 @@ pub use proxy::Proxy;
 pub use rpc::{Cause, Gate, Interface, RpcError, RpcResult};
 pub use shadow::{Policy, Remake, Shadow};
 pub use sumac_idl::{Exchangeable, interface};
-pub use sumac_rref::Object;
+// The trait and its derive macro, by one name.
+pub use sumac_rref::{Exchangeable, Object};

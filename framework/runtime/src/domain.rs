@@ -19,7 +19,7 @@ use sumac_rref::{DomainId, SharedHeap};
 
 use crate::host::{Host, PAGE, host};
 use crate::lock::SpinLock;
-use crate::thread;
+use crate::thread::{self, ThreadBlock};
 
 /// The places of the table: two are not for domains.
 pub const DOMAINS: usize = 1024;
@@ -225,9 +225,15 @@ impl DomainControl {
         }
     }
 
-    /// Makes the domain dead if it lives, and interrupts the threads inside. Fit for trap handlers.
+    /// Makes the domain dead if it lives, and interrupts the threads inside `but` one. Fit for trap handlers.
     /// True: it was this call.
-    pub(crate) fn end(&'static self, id: DomainId, cause: Cause, last_words: &str) -> bool {
+    pub(crate) fn end(
+        &'static self,
+        id: DomainId,
+        cause: Cause,
+        last_words: &str,
+        but: Option<&ThreadBlock>,
+    ) -> bool {
         if id == DomainId::HOST {
             return false;
         }
@@ -250,16 +256,16 @@ impl DomainControl {
         }
         self.state
             .store(state(id, cause as u32, DEAD), Ordering::Release);
-        self.interrupt(id);
+        self.interrupt(id, but);
         true
     }
 
-    /// Interrupts the threads whose innermost call is into this domain, but for the calling thread.
-    fn interrupt(&'static self, id: DomainId) {
+    /// Interrupts the threads whose innermost call is into this domain.
+    fn interrupt(&'static self, id: DomainId, but: Option<&ThreadBlock>) {
         let Some(host) = host() else { return };
-        let current = thread::ThreadBlock::current();
         for block in thread::threads() {
-            if !core::ptr::eq(block, current) && block.domain() == id {
+            let is_this = but.is_some_and(|but| core::ptr::eq(block, but));
+            if !is_this && block.domain() == id {
                 host.interrupt(block.handle());
             }
         }
@@ -370,7 +376,7 @@ impl Domain {
 
     /// The domain that the calling thread runs in; none for the host.
     pub fn current() -> Option<Self> {
-        let frame = thread::ThreadBlock::current().top_frame();
+        let frame = ThreadBlock::current().top_frame();
         let (control, id) = (frame.control(), frame.domain());
         (id != DomainId::HOST).then_some(Self { control, id })
     }
@@ -488,14 +494,14 @@ impl Domain {
     /// Ends the domain. True: it lived until now. Threads inside are interrupted; threads that it has
     /// called from fail as their calls return.
     pub fn kill(self, cause: Cause) -> bool {
-        self.control.end(self.id, cause, "")
+        self.control.end(self.id, cause, "", None)
     }
 
     /// Interrupts threads that are inside though it is dead: one that was in trusted code when the
     /// domain ended went on. The host calls this from time to time while a dead domain has frames.
     pub fn interrupt(self) {
         if !self.control.is_live(self.id) {
-            self.control.interrupt(self.id);
+            self.control.interrupt(self.id, None);
         }
     }
 

@@ -69,9 +69,9 @@ pub enum Verdict {
     NotOurs,
 }
 
-/// Judges a trap of the calling thread, in the trap handler. The thread must have a block.
+/// Judges a trap of the calling thread, in the trap handler. The thread must have been attached.
 pub fn on_trap(trap: Trap) -> Verdict {
-    let block = ThreadBlock::current();
+    let block = ThreadBlock::from_gs();
     let frame = block.top_frame();
     let (control, id) = (frame.control(), frame.domain());
     let inside = id != DomainId::HOST
@@ -95,11 +95,11 @@ pub fn on_trap(trap: Trap) -> Verdict {
             TrapKind::Divide => Cause::DivideError,
             TrapKind::Instruction => Cause::IllegalInstruction,
         };
-        control.end(id, cause, "");
+        control.end(id, cause, "", Some(block));
         return resume(frame.saved.load(Ordering::Relaxed));
     }
     if overflow && id != DomainId::HOST && !block.reserve_open.swap(true, Ordering::Relaxed) {
-        control.end(id, Cause::StackOverflow, "");
+        control.end(id, Cause::StackOverflow, "", Some(block));
         block.steps.store(STEPS, Ordering::Relaxed);
         return Verdict::OpenReserve;
     }
@@ -153,7 +153,7 @@ pub(crate) unsafe fn fail(cause: Cause, last_words: &str) -> ! {
             },
         }
     }
-    control.end(id, cause, last_words);
+    control.end(id, cause, last_words, Some(block));
     // SAFETY: the frame is the innermost, so its `call` has not returned; what is above is the
     // domain's, as the caller promises, and this function, which holds nothing.
     unsafe { trampoline::resume_failed(frame.saved.load(Ordering::Relaxed)) }

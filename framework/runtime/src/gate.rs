@@ -130,12 +130,15 @@ impl Gate for GateTo {
         work: impl FnOnce(A) -> R,
         accept: impl FnOnce(&R, &Mover),
     ) -> RpcResult<R> {
-        let block = ThreadBlock::current();
+        let mut block = ThreadBlock::from_gs();
+        if !block.has_headroom() {
+            block = try_again()?;
+        }
         let caller_frame = block.top();
         // SAFETY: `top` always is one of the block's frames.
         let caller = unsafe { &*caller_frame };
-        if !block.has_frame_above(caller_frame) || !block.has_headroom() {
-            return Err(refuse(block, caller_frame));
+        if !block.has_frame_above(caller_frame) {
+            return Err(RpcError::Nesting);
         }
         // SAFETY: there is a frame above, as was just seen.
         let frame = unsafe { &*caller_frame.add(1) };
@@ -231,12 +234,13 @@ fn run_inside<A, F: FnOnce(A) -> R, R>(frame: &Frame, arguments: A, work: F) -> 
     (failed == 0).then(|| unsafe { call.result.assume_init() })
 }
 
-/// Why there is no room for another call.
+/// The stack is short, or not that of the block in gs: then the thread was not attached yet.
 #[cold]
-fn refuse(block: &ThreadBlock, top: *mut Frame) -> RpcError {
-    if block.has_frame_above(top) {
-        RpcError::Stack
+fn try_again() -> RpcResult<&'static ThreadBlock> {
+    let block = ThreadBlock::current();
+    if block.has_headroom() {
+        Ok(block)
     } else {
-        RpcError::Nesting
+        Err(RpcError::Stack)
     }
 }

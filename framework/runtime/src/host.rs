@@ -28,6 +28,9 @@ pub unsafe trait Host: Sync {
     /// Returns once every thread that runs has passed a full memory fence (Linux: `membarrier`).
     fn fence_all_threads(&self);
 
+    /// Gives the calling thread a block of its own, if it has none, and puts it into its gs base.
+    fn attach(&self);
+
     /// Makes the thread of this handle look at [`fault::on_trap`](crate::fault::on_trap) with
     /// [`Interrupt`](crate::fault::TrapKind::Interrupt) soon. Called in trap handlers too. A thread that is
     /// gone is not an error.

@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 use sumac_rref::DomainId;
 
 use crate::domain::{self, DomainControl};
+use crate::host::host;
 
 /// How many calls between domains may be nested on one thread.
 pub const NESTING: usize = 128;
@@ -66,6 +67,8 @@ pub struct StackLimits {
     pub overflow: Range<usize>,
     /// A call into a domain needs the stack pointer above this.
     pub headroom: usize,
+    /// The end of the stack, where it began.
+    pub top: usize,
 }
 
 /// What the runtime knows of a thread.
@@ -80,6 +83,8 @@ pub struct ThreadBlock {
     last: AtomicPtr<Frame>,
     /// Below this stack pointer no call into a domain begins.
     headroom: AtomicUsize,
+    /// Bytes of stack above that.
+    span: AtomicUsize,
     /// How deep the thread is in trusted code that a domain's image contains.
     pub(crate) trusted: AtomicU32,
     /// The SSE control word of the thread's host code.
@@ -120,6 +125,8 @@ impl ThreadBlock {
             .stack_high
             .store(stack.overflow.end, Ordering::Relaxed);
         block.headroom.store(stack.headroom, Ordering::Relaxed);
+        let span = stack.top.saturating_sub(stack.headroom);
+        block.span.store(span, Ordering::Relaxed);
         block.trusted.store(0, Ordering::Relaxed);
         block.reserve_open.store(false, Ordering::Relaxed);
         block.steps.store(0, Ordering::Relaxed);
@@ -135,6 +142,7 @@ impl ThreadBlock {
             top: AtomicPtr::new(ptr::null_mut()),
             last: AtomicPtr::new(ptr::null_mut()),
             headroom: AtomicUsize::new(0),
+            span: AtomicUsize::new(0),
             trusted: AtomicU32::new(0),
             mxcsr: AtomicU32::new(0),
             fpu_control: AtomicU32::new(0),
@@ -165,22 +173,43 @@ impl ThreadBlock {
 
     /// Gives the block back: its thread ends, and has no call open.
     pub fn unregister(&self) {
+        // A thread that inherited this block takes no stack for its own by this: also not if it runs on
+        // the stack that this thread had, or as the next thread registers.
+        self.span.store(0, Ordering::Relaxed);
+        self.stack_low.store(usize::MAX, Ordering::Relaxed);
+        self.headroom.store(usize::MAX, Ordering::Relaxed);
         self.used.store(false, Ordering::Release);
     }
 
-    /// The calling thread's block.
+    /// The block that gs leads to: the calling thread's, or its parent's if the host has not attached the
+    /// thread yet and threads inherit gs there.
     ///
-    /// A thread without one has a gs base of zero and faults here; hosts attach such a thread then and
-    /// let it try again, or end.
+    /// Where gs is zero this faults; hosts attach such a thread then and let it try again, or end it.
     #[inline(always)]
-    pub fn current() -> &'static Self {
+    pub(crate) fn from_gs() -> &'static Self {
         let this: *const Self;
         // SAFETY: the gs base is zero, where nothing is mapped, or a block: hosts put no other there.
         unsafe {
-            asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly, pure));
+            asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly));
         }
         // SAFETY: a block holds its own address there, and is never freed.
         unsafe { &*this }
+    }
+
+    /// The calling thread's block; the thread is attached if it is not. Not for trap handlers, which run
+    /// on stacks of their own.
+    pub fn current() -> &'static Self {
+        let block = Self::from_gs();
+        let low = block.stack_low.load(Ordering::Relaxed);
+        let headroom = block.headroom.load(Ordering::Relaxed);
+        let top = headroom.wrapping_add(block.span.load(Ordering::Relaxed));
+        if (low..top).contains(&stack_pointer()) {
+            return block;
+        }
+        if let Some(host) = host() {
+            host.attach();
+        }
+        Self::from_gs()
     }
 
     /// The innermost frame. Its neighbour below is the caller's.
@@ -222,13 +251,11 @@ impl ThreadBlock {
         top < self.last.load(Ordering::Relaxed)
     }
 
-    /// Whether enough stack is left for a call.
+    /// Whether enough stack is left for a call, and the stack is this block's thread's.
     #[inline(always)]
     pub(crate) fn has_headroom(&self) -> bool {
-        let stack: usize;
-        // SAFETY: reads a register.
-        unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
-        stack >= self.headroom.load(Ordering::Relaxed)
+        let above = stack_pointer().wrapping_sub(self.headroom.load(Ordering::Relaxed));
+        above < self.span.load(Ordering::Relaxed)
     }
 
     /// Whether an access to `address` that faulted is a stack overflow.
@@ -311,6 +338,14 @@ pub fn leave_trusted() {
         trusted.load(Ordering::Relaxed).saturating_sub(1),
         Ordering::Relaxed,
     );
+}
+
+#[inline(always)]
+fn stack_pointer() -> usize {
+    let stack: usize;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
+    stack
 }
 
 /// The calling thread's SSE and x87 control words.

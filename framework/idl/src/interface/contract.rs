@@ -84,6 +84,12 @@ impl<'a> Contract<'a> {
 }
 
 impl<'a> Method<'a> {
+    /// `self` as the trait wrote it: from within a macro it is another than the generated code's.
+    pub fn this(&self) -> TokenStream {
+        let receiver = self.signature.receiver();
+        receiver.map_or_else(TokenStream::new, |this| this.self_token.to_token_stream())
+    }
+
     fn of(item: &'a TraitItemFn, broken: &mut Broken) -> Option<Self> {
         check_method(item, broken);
         let again = check_attributes(item, broken);

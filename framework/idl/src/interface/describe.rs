@@ -23,6 +23,7 @@ pub fn write(contract: &Contract) -> TokenStream {
         }
     }
     quote! {
+        #[diagnostic::do_not_recommend]
         impl ::sumac_interface::describe::DescribedAt<::sumac_interface::describe::Bottom> for dyn #name {
             const DESCRIPTION: &'static ::sumac_interface::describe::Description =
                 &::sumac_interface::describe::Description {
@@ -31,6 +32,7 @@ pub fn write(contract: &Contract) -> TokenStream {
                 };
         }
 
+        #[diagnostic::do_not_recommend]
         impl<L> ::sumac_interface::describe::DescribedAt<::sumac_interface::describe::Above<L>> for dyn #name
         where
             #(#objects: ::sumac_interface::describe::DescribedAt<L>,)*
@@ -43,6 +45,7 @@ pub fn write(contract: &Contract) -> TokenStream {
         }
 
         #[automatically_derived]
+        #[diagnostic::do_not_recommend]
         impl ::sumac_interface::Interface for dyn #name {
             const NAME: &'static str = #text;
             const FINGERPRINT: u64 = ::sumac_interface::describe::fingerprint(

@@ -64,12 +64,20 @@ fn bounds(contract: &Contract) -> TokenStream {
             _ => quote_spanned!(ty.span()=> exchangeable::<#ty>();),
         }
     });
+    let results = contract.methods.iter().filter_map(|method| {
+        let syn::ReturnType::Type(_, ty) = &method.signature.output else {
+            return None;
+        };
+        Some(quote_spanned!(ty.span()=> rpc_result::<#ty>();))
+    });
     quote! {
         #[allow(dead_code, clippy::extra_unused_type_parameters)]
         fn crossing() {
             fn exchangeable<T: ::sumac_interface::generated::Exchangeable>() {}
             fn interface<T: ?Sized + ::sumac_interface::Interface>() {}
+            fn rpc_result<T: ::sumac_interface::generated::IsRpcResult>() {}
             #(#checks)*
+            #(#results)*
         }
     }
 }

@@ -45,10 +45,11 @@ fn method(interface: &Ident, method: &Method) -> TokenStream {
     let names = Names::new();
     let Names { gate, object, .. } = &names;
     let signature = method.signature;
+    let this = method.this();
     let parts = if method.exclusive {
-        quote!(::sumac_interface::Proxy::parts_mut(self)?)
+        quote!(::sumac_interface::Proxy::parts_mut(#this)?)
     } else {
-        quote!(::sumac_interface::Proxy::parts(self)?)
+        quote!(::sumac_interface::Proxy::parts(#this)?)
     };
     let crossing = method
         .arguments

@@ -23,6 +23,7 @@ pub fn write(contract: &Contract) -> TokenStream {
 fn method(interface: &Ident, method: &Method) -> TokenStream {
     let signature = method.signature;
     let name = &signature.ident;
+    let this = method.this();
     let own = |name| Ident::new(name, Span::mixed_site());
     let object = own("object");
     let call = if method.exclusive {
@@ -52,7 +53,7 @@ fn method(interface: &Ident, method: &Method) -> TokenStream {
             use ::sumac_interface::generated::KeepNothing as _;
             #(#keeps)*
             #(let mut #names = ::core::option::Option::Some(#names);)*
-            ::sumac_interface::Shadow::#call(self, #once, move |#object| {
+            ::sumac_interface::Shadow::#call(#this, #once, move |#object| {
                 #(let #names = #names
                     .take()
                     .or_else(|| ::sumac_interface::generated::Kept::again(&#kept))?;)*

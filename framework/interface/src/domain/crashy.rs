@@ -6,12 +6,13 @@ use sumac_rref::RRef;
 
 use crate::{Object, RpcResult};
 
-/// How to fail.
+/// How to fail. A domain of safe code has no way to some of these, and answers
+/// [`RpcError::Refused`](crate::RpcError::Refused).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Exchangeable)]
 pub enum Failure {
     /// `panic!`.
     Panic,
-    /// An access to address zero. Only a host's tests can make one: safe code cannot.
+    /// An access to address zero.
     Null,
     /// A division by zero.
     Divide,

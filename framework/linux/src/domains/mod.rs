@@ -21,7 +21,7 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use sumac_rref::{DomainId, HostHooks};
-use sumac_runtime::{Domain, Host};
+use sumac_runtime::{Domain, Host, thread};
 
 pub use pages::mapped_pages;
 pub use threads::attach;
@@ -44,6 +44,12 @@ unsafe impl Host for Linux {
 
     fn fence_all_threads(&self) {
         pages::fence_all_threads();
+    }
+
+    fn attach(&self) {
+        if let Err(error) = threads::attach() {
+            self.abort(format_args!("this thread cannot call domains: {error}"));
+        }
     }
 
     fn interrupt(&self, handle: u64) {
@@ -90,11 +96,26 @@ pub fn install() -> io::Result<()> {
     installed.map_err(io::Error::from_raw_os_error)
 }
 
-/// What a shared heap of this process asks: [`sumac_rref::SharedHeap::create_for`] takes it.
+/// What a shared heap of this process asks: [`sumac_rref::SharedHeap::create_for`] takes it. A thread that
+/// is not attached runs host code.
 pub fn hooks() -> HostHooks {
     HostHooks {
-        current: sumac_runtime::thread::current_domain,
-        enter: sumac_runtime::thread::enter_trusted,
-        leave: sumac_runtime::thread::leave_trusted,
+        current: || {
+            if threads::is_attached() {
+                thread::current_domain()
+            } else {
+                DomainId::HOST
+            }
+        },
+        enter: || {
+            if threads::is_attached() {
+                thread::enter_trusted();
+            }
+        },
+        leave: || {
+            if threads::is_attached() {
+                thread::leave_trusted();
+            }
+        },
     }
 }

@@ -46,6 +46,7 @@ impl Stack {
         let limits = StackLimits {
             overflow: low.saturating_sub(GUARD)..reserve.end,
             headroom: reserve.end + HEADROOM,
+            top: whole.end,
         };
         let stack = Self { limits, reserve };
         stack.grow_to_reserve();

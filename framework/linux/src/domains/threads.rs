@@ -12,7 +12,6 @@ use super::stack::Stack;
 
 /// From asm/prctl.h.
 const ARCH_SET_GS: libc::c_int = 0x1001;
-const ARCH_GET_GS: libc::c_int = 0x1004;
 /// Bytes of the alternate signal stack, and of the guard below it.
 const SIGNAL_STACK: usize = 64 * 1024;
 
@@ -44,7 +43,6 @@ pub fn attach() -> io::Result<()> {
     let signals = SignalStack::new()?;
     let handle = handle()?;
     let block = ThreadBlock::register(handle, &stack.limits);
-    set_gs(ptr::from_ref(block).addr())?;
     let stack: &'static Stack = Box::leak(Box::new(stack));
     let attached = Attached {
         block,
@@ -52,11 +50,13 @@ pub fn attach() -> io::Result<()> {
         signals,
     };
     ATTACHED.with(|cell| {
+        // If this fails, the drop of `attached` undoes what was done.
+        set_gs(ptr::from_ref(block).addr())?;
         STACK.set(Some(stack));
         // It was empty: `STACK` says so, and only this function sets both.
         let _ = cell.set(attached);
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
 impl Drop for Attached {
@@ -85,12 +85,10 @@ pub(super) fn close_reserve() {
     }
 }
 
-/// Whether the calling thread has a block. Fit for signal handlers.
+/// Whether the calling thread has a block of its own: a thread inherits the gs base of the one that made
+/// it. Fit for signal handlers.
 pub(super) fn is_attached() -> bool {
-    let mut base = 0usize;
-    // SAFETY: stores the gs base in the variable given.
-    let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_GS, &raw mut base) };
-    result == 0 && base != 0
+    STACK.get().is_some()
 }
 
 fn set_gs(base: usize) -> io::Result<()> {

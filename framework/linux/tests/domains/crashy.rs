@@ -134,8 +134,9 @@ extern "C" fn overflow_trusted(_trusted: extern "C" fn()) {
 
 /// Trusted code that needs more stack than its caller's step.
 extern "C" fn use_stack() {
-    let room = [0u8; 16 * 1024];
-    std::hint::black_box(&room);
+    let mut room = std::mem::MaybeUninit::<[u8; 16 * 1024]>::uninit();
+    // SAFETY: the first byte of the room.
+    unsafe { room.as_mut_ptr().cast::<u8>().write_volatile(1) };
 }
 
 #[unsafe(naked)]
