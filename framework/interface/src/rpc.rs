@@ -1,6 +1,6 @@
 //! Calls between domains: what every interface method returns, and what stands behind a proxy.
 
-use sumac_rref::{Exchangeable, Mover, Object, RRef};
+use sumac_rref::{Exchangeable, Object, RRef};
 
 /// What every method of an interface returns: the call may fail because its callee did.
 pub type RpcResult<T> = Result<T, RpcError>;
@@ -77,29 +77,12 @@ pub enum RpcError {
 /// What stands between a caller and a callee. The host's runtime implements it; proxies are generic over
 /// it, so that generated code is safe and domains link no runtime.
 pub trait Gate: Sized + Send + Sync + 'static {
-    /// Runs `work` inside the callee. `arguments` become the callee's; `accept` makes what of the result is
-    /// to be the caller's its: `|result, mover| result.move_to(mover)`, or nothing for plain data.
-    ///
-    /// One step rather than three, since moving is safe only while the gate holds off that the callee is
-    /// reclaimed: what becomes a domain's after it was swept would be lost.
+    /// Runs `work` inside the callee. What changes hands does so in there, by [`give`](Self::give) and
+    /// [`accept`](Self::accept): then the callee's frame holds off that it is reclaimed.
     ///
     /// # Errors
     /// [`RpcError`] where the callee is dead or dies meanwhile, the caller does, or calls nest too deeply.
-    fn call<A: Exchangeable, R>(
-        &self,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R>;
-
-    /// [`call`](Self::call) for work that moves nothing.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    #[inline(always)]
-    fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
-        self.call((), |()| work(), |_, _| ())
-    }
+    fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R>;
 
     /// Makes an argument the callee's. Called inside [`cross`](Self::cross): what changes hands does so
     /// while the callee's frame holds off that it is reclaimed.

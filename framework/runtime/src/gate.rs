@@ -122,9 +122,14 @@ impl GateTo {
     }
 }
 
-impl Gate for GateTo {
+impl GateTo {
+    /// Runs `work` inside the callee. `arguments` become the callee's; `accept` makes what of the result is to
+    /// be the caller's its.
+    ///
+    /// # Errors
+    /// [`RpcError`] where the callee is dead or dies meanwhile, the caller does, or calls nest too deeply.
     #[inline]
-    fn call<A: Exchangeable, R>(
+    pub fn call<A: Exchangeable, R>(
         &self,
         arguments: A,
         work: impl FnOnce(A) -> R,
@@ -162,6 +167,13 @@ impl Gate for GateTo {
         compiler_fence(Ordering::SeqCst);
         block.top.store(caller_frame, Ordering::Release);
         Ok(result)
+    }
+}
+
+impl Gate for GateTo {
+    #[inline]
+    fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
+        self.call((), |()| work(), |_, _| ())
     }
 
     #[inline(always)]

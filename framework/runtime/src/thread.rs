@@ -234,7 +234,11 @@ impl ThreadBlock {
     pub(crate) fn caller_frame(&self) -> &Frame {
         let top = self.top();
         let bottom = self.frames.as_ptr().cast::<Frame>().cast_mut();
-        let caller = if top > bottom { top.wrapping_sub(1) } else { top };
+        let caller = if top > bottom {
+            top.wrapping_sub(1)
+        } else {
+            top
+        };
         // SAFETY: `top` always is one of `frames`, and so is what lies between the first and it.
         unsafe { &*caller }
     }

@@ -2,12 +2,14 @@
 //!
 //! A domain has no authority but the objects of these interfaces that it was given.
 
+mod adapt;
 pub mod crashy;
 pub mod host;
 pub mod net;
 mod text;
 
-pub use crashy::Crashy;
+pub use adapt::LaneOf;
+pub use crashy::{Block, Crashy, Failure};
 pub use host::{Clock, Log};
-pub use net::{DeviceFault, NetDevice, NetLane};
+pub use net::{CreateLane, DeviceFault, NetDevice, NetLane};
 pub use text::Text;

@@ -6,7 +6,7 @@
 
 use sumac_idl::{Exchangeable, interface};
 use sumac_packet::MacAddress;
-use sumac_rref::PacketBatch;
+use sumac_rref::{PacketBatch, PoolGrant};
 
 use super::Text;
 use crate::net::{Link, NetError, QueueStats};
@@ -155,6 +155,13 @@ pub trait NetLane: Send {
 
     /// What was counted since the queue was made.
     fn stats(&self) -> RpcResult<QueueStats>;
+}
+
+/// What a domain offers that has a pair of queues of its own making, without a device.
+#[interface]
+pub trait CreateLane: Send {
+    /// A pair of queues that takes its packets from `pool`.
+    fn create(&mut self, pool: PoolGrant) -> RpcResult<Object<dyn NetLane>>;
 }
 
 #[cfg(test)]
