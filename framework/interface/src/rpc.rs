@@ -83,13 +83,15 @@ pub trait Gate: Sized + Send + Sync + 'static {
     /// [`RpcError`] where the callee is dead or dies meanwhile, the caller does, or calls nest too deeply.
     fn cross<R>(&self, call: impl FnOnce() -> R) -> RpcResult<R>;
 
-    /// Makes an argument the callee's.
+    /// Makes an argument the callee's. Called inside [`cross`](Self::cross): what changes hands does so
+    /// while the callee lives, or has a frame that keeps its memory.
     fn give<T: Exchangeable>(&self, value: T) -> T;
 
-    /// Makes a result the caller's.
+    /// Makes a result the caller's. Called inside [`cross`](Self::cross), as [`give`](Self::give).
     fn accept<T: Exchangeable>(&self, value: T) -> T;
 
-    /// Counts `value` as borrowed while `call` runs, also when the callee crashes in it.
+    /// Counts `value` as borrowed while `call` runs, also when the callee crashes in it. Called around
+    /// [`cross`](Self::cross).
     ///
     /// # Errors
     /// Those of `call`.
@@ -99,15 +101,16 @@ pub trait Gate: Sized + Send + Sync + 'static {
         call: impl FnOnce(&RRef<T>) -> RpcResult<R>,
     ) -> RpcResult<R>;
 
-    /// The gate into the domain that calls now: for interface objects that it passes as arguments.
+    /// The gate into the domain that calls now: for interface objects that it passes as arguments. Called
+    /// before [`cross`](Self::cross), while that domain is still the one that runs.
     fn to_caller(&self) -> Self;
 
     /// The gate into the callee: for interface objects that it returns.
     fn to_callee(&self) -> Self;
 
     /// Puts a proxy before an interface object that is an argument, for the callee to hold; `caller` is the
-    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A gate that keeps account
-    /// of who holds which proxy does it here.
+    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A proxy is
+    /// the host's memory: a gate that drops those which a domain held when it died keeps account here.
     fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
         I::proxy(object, caller.to_callee())
     }
