@@ -91,7 +91,8 @@ pub trait Gate: Sized + Send + Sync + 'static {
     /// Makes a result the caller's. Called inside [`cross`](Self::cross).
     fn accept<T: Exchangeable>(&self, value: T) -> T;
 
-    /// Counts `value` as borrowed while `call` runs, also when the callee crashes in it.
+    /// Counts `value` as borrowed while `call` runs, also when the callee crashes in it. Called around
+    /// [`cross`](Self::cross).
     ///
     /// # Errors
     /// Those of `call`.
@@ -101,15 +102,16 @@ pub trait Gate: Sized + Send + Sync + 'static {
         call: impl FnOnce(&RRef<T>) -> RpcResult<R>,
     ) -> RpcResult<R>;
 
-    /// The gate into the domain that calls now: for interface objects that it passes as arguments.
+    /// The gate into the domain that calls now: for interface objects that it passes as arguments. Called
+    /// before [`cross`](Self::cross), while that domain is still the one that runs.
     fn to_caller(&self) -> Self;
 
     /// The gate into the callee: for interface objects that it returns.
     fn to_callee(&self) -> Self;
 
     /// Puts a proxy before an interface object that is an argument, for the callee to hold; `caller` is the
-    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A gate that keeps account
-    /// of who holds which proxy does it here.
+    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A proxy is
+    /// the host's memory: a gate that drops those which a domain held when it died keeps account here.
     fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
         I::proxy(object, caller.to_callee())
     }

@@ -58,6 +58,10 @@ impl Policy {
 }
 
 /// Stands before an object of the interface `I` that `F` makes anew when it dies.
+///
+/// What dies is told by [`RpcError::Dead`]: an object that passes on the death of another, one that it
+/// called itself, is made anew too. Interface objects that calls return are handed on as they are: they
+/// die with what is behind the shadow, and have shadows of their own if they are to live on.
 pub struct Shadow<I: ?Sized, F> {
     /// None after a restart that failed.
     object: RefCell<Option<Object<I>>>,
@@ -100,14 +104,17 @@ impl<I: ?Sized, F: Remake<I>> Shadow<I, F> {
         once: bool,
         mut call: impl FnMut(&I) -> Option<RpcResult<R>>,
     ) -> RpcResult<R> {
-        this.issue(once, |object| {
-            let object = object.try_borrow().map_err(|_| RpcError::Refused);
-            match object.as_ref().map(|object| object.as_deref()) {
+        let mut error = RpcError::Refused;
+        loop {
+            let issued = match this.object.try_borrow().as_deref() {
                 Ok(Some(object)) => call(object),
                 Ok(None) => Some(Err(this.last.get())),
-                Err(error) => Some(Err(*error)),
+                Err(_) => Some(Err(RpcError::Refused)),
+            };
+            if let Some(result) = this.settle(issued, once, &mut error) {
+                return result;
             }
-        })
+        }
     }
 
     /// As [`call`](Self::call), for methods that take `&mut self`.
@@ -121,40 +128,37 @@ impl<I: ?Sized, F: Remake<I>> Shadow<I, F> {
         once: bool,
         mut call: impl FnMut(&mut I) -> Option<RpcResult<R>>,
     ) -> RpcResult<R> {
-        this.issue(once, |object| {
-            let object = object.try_borrow_mut().map_err(|_| RpcError::Refused);
-            match object {
-                Ok(mut object) => match object.as_deref_mut() {
-                    Some(object) => call(object),
-                    None => Some(Err(this.last.get())),
-                },
-                Err(error) => Some(Err(error)),
-            }
-        })
-    }
-
-    #[inline(always)]
-    fn issue<R>(
-        &self,
-        once: bool,
-        mut call: impl FnMut(&RefCell<Option<Object<I>>>) -> Option<RpcResult<R>>,
-    ) -> RpcResult<R> {
         let mut error = RpcError::Refused;
         loop {
-            match call(&self.object) {
-                Some(Err(RpcError::Dead(cause))) => error = RpcError::Dead(cause),
-                Some(result) => {
-                    if self.failed.get() != 0 && result.is_ok() {
-                        self.failed.set(0);
-                    }
-                    return result;
-                }
-                None => return Err(error),
-            }
-            if !self.restart(error) || once {
-                return Err(error);
+            let issued = match this.object.get_mut().as_deref_mut() {
+                Some(object) => call(object),
+                None => Some(Err(this.last.get())),
+            };
+            if let Some(result) = this.settle(issued, once, &mut error) {
+                return result;
             }
         }
+    }
+
+    /// The result of a call that was issued, or none to issue it again. `error` is of the call before.
+    #[inline(always)]
+    fn settle<R>(
+        &self,
+        issued: Option<RpcResult<R>>,
+        once: bool,
+        error: &mut RpcError,
+    ) -> Option<RpcResult<R>> {
+        match issued {
+            Some(Err(RpcError::Dead(cause))) => *error = RpcError::Dead(cause),
+            Some(result) => {
+                if self.failed.get() != 0 && result.is_ok() {
+                    self.failed.set(0);
+                }
+                return Some(result);
+            }
+            None => return Some(Err(*error)),
+        }
+        (!self.restart(*error) || once).then_some(Err(*error))
     }
 
     /// Makes the object anew, as often as the policy lets it; whether there is one now.

@@ -65,7 +65,9 @@ fn block(heap: &'static SharedHeap, first: u64) -> RRef<Block> {
 /// One test at a time: they count what is left of all domains.
 fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[test]
@@ -77,11 +79,21 @@ fn what_is_moved_and_lent_comes_back() {
     let object = crashy.root.echo_rref(block(heap(), 5)).expect("it lives");
     assert_eq!((object[0], object.header().owner().get()), (5, 1));
     assert_eq!(crashy.root.sum(&object), Ok(12));
-    assert_eq!((object.header().borrows(), object.header().owner().get()), (0, 1));
+    assert_eq!(
+        (object.header().borrows(), object.header().owner().get()),
+        (0, 1)
+    );
     crashy.root.keep(object).expect("it lives");
     assert_eq!(heap().count_owned(id), 1);
-    let back = crashy.root.give_back().expect("it lives").expect("it was kept");
-    assert_eq!((back.header().owner().get(), heap().count_owned(id)), (1, 0));
+    let back = crashy
+        .root
+        .give_back()
+        .expect("it lives")
+        .expect("it was kept");
+    assert_eq!(
+        (back.header().owner().get(), heap().count_owned(id)),
+        (1, 0)
+    );
     drop(back);
     end(crashy, Cause::Killed);
 }
@@ -116,7 +128,10 @@ fn every_failure_of_safe_code_is_an_error_of_the_call() {
         let mut crashy = crashy();
         crashy.root.keep(block(heap(), 1)).expect("it lives");
         let lent = block(heap(), 2);
-        assert_eq!(crashy.root.fail_borrowing(how, &lent), Err(RpcError::Dead(cause)));
+        assert_eq!(
+            crashy.root.fail_borrowing(how, &lent),
+            Err(RpcError::Dead(cause))
+        );
         assert_eq!((lent.header().borrows(), lent[0]), (0, 2), "{how:?}");
         end(crashy, cause);
         drop(lent);
@@ -124,7 +139,11 @@ fn every_failure_of_safe_code_is_an_error_of_the_call() {
     }
     for how in [Failure::Null, Failure::Illegal] {
         let mut crashy = crashy();
-        assert_eq!(crashy.root.fail(how), Err(RpcError::Refused), "not from safe code");
+        assert_eq!(
+            crashy.root.fail(how),
+            Err(RpcError::Refused),
+            "not from safe code"
+        );
         end(crashy, Cause::Killed);
     }
 }

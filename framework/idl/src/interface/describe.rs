@@ -33,9 +33,9 @@ pub fn write(contract: &Contract) -> TokenStream {
         }
 
         #[diagnostic::do_not_recommend]
-        impl<L> ::sumac_interface::describe::DescribedAt<::sumac_interface::describe::Above<L>> for dyn #name
+        impl<__Level> ::sumac_interface::describe::DescribedAt<::sumac_interface::describe::Above<__Level>> for dyn #name
         where
-            #(#objects: ::sumac_interface::describe::DescribedAt<L>,)*
+            #(#objects: ::sumac_interface::describe::DescribedAt<__Level>,)*
         {
             const DESCRIPTION: &'static ::sumac_interface::describe::Description =
                 &::sumac_interface::describe::Description {
@@ -59,13 +59,13 @@ pub fn write(contract: &Contract) -> TokenStream {
                 ::sumac_interface::describe::as_str(BYTES)
             };
 
-            fn proxy<G: ::sumac_interface::Gate>(
+            fn proxy<__Gate: ::sumac_interface::Gate>(
                 object: ::sumac_interface::generated::Object<Self>,
-                gate: G,
+                gate: __Gate,
             ) -> ::sumac_interface::generated::Object<Self> {
                 ::sumac_interface::generated::Object::from_box(
                     ::sumac_interface::generated::Box::new(
-                        ::sumac_interface::Proxy::<dyn #name, G>::new(object, gate),
+                        ::sumac_interface::Proxy::<dyn #name, __Gate>::new(object, gate),
                     ),
                 )
             }
@@ -129,7 +129,7 @@ impl Pieces {
                 self.flush();
                 self.done.push(quote! {
                     ::sumac_interface::describe::Piece::Interface(
-                        <#ty as ::sumac_interface::describe::DescribedAt<L>>::DESCRIPTION
+                        <#ty as ::sumac_interface::describe::DescribedAt<__Level>>::DESCRIPTION
                     )
                 });
                 self.text(">");

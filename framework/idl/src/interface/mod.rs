@@ -48,10 +48,10 @@ fn aliases(contract: &Contract) -> TokenStream {
     quote! {
         #[doc = #proxy_doc]
         #[allow(dead_code)]
-        #visibility type #proxy<G> = ::sumac_interface::Proxy<dyn #name, G>;
+        #visibility type #proxy<__Gate> = ::sumac_interface::Proxy<dyn #name, __Gate>;
         #[doc = #shadow_doc]
         #[allow(dead_code)]
-        #visibility type #shadow<F> = ::sumac_interface::Shadow<dyn #name, F>;
+        #visibility type #shadow<__Remake> = ::sumac_interface::Shadow<dyn #name, __Remake>;
     }
 }
 

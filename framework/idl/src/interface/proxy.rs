@@ -15,7 +15,7 @@ pub fn write(contract: &Contract) -> TokenStream {
     quote! {
         #[automatically_derived]
         #[allow(clippy::needless_question_mark, clippy::unit_arg, clippy::let_unit_value)]
-        impl<G: ::sumac_interface::Gate> #name for ::sumac_interface::Proxy<dyn #name, G> {
+        impl<__Gate: ::sumac_interface::Gate> #name for ::sumac_interface::Proxy<dyn #name, __Gate> {
             #(#methods)*
         }
     }

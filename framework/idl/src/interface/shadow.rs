@@ -14,7 +14,7 @@ pub fn write(contract: &Contract) -> TokenStream {
     quote! {
         #[automatically_derived]
         #[allow(unused_imports, clippy::let_unit_value, clippy::clone_on_copy)]
-        impl<F: ::sumac_interface::Remake<dyn #name>> #name for ::sumac_interface::Shadow<dyn #name, F> {
+        impl<__Remake: ::sumac_interface::Remake<dyn #name>> #name for ::sumac_interface::Shadow<dyn #name, __Remake> {
             #(#methods)*
         }
     }
