@@ -322,3 +322,56 @@ fn shown(meta: &Meta) -> String {
         Meta::NameValue(_) => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn test_links_are_refused_and_not_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let sources = folder.path().join("src");
+        fs::create_dir(&sources).expect("a folder");
+        let root = sources.join("lib.rs");
+        fs::write(&root, "#![no_std]\n#![forbid(unsafe_code)]\nmod linked;\n").expect("a file");
+        let elsewhere = folder.path().join("elsewhere.rs");
+        fs::write(&elsewhere, "pub unsafe fn f() {}\n").expect("a file");
+        let (file, deep) = (sources.join("linked.rs"), sources.join("deep"));
+        symlink(&elsewhere, &file).expect("a link");
+        symlink("/", &deep).expect("a link");
+        let refusals = check(folder.path(), &root).expect("files that can be read");
+        let told: Vec<_> = refusals
+            .iter()
+            .map(|r| (r.rule, r.file.as_path()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (Rule::Outside, deep.as_path()),
+                (Rule::Outside, file.as_path())
+            ]
+        );
+    }
+
+    #[test]
+    fn test_exported_macros_of_the_framework_are_safe() {
+        // No lint looks into what another crate's macro makes, so these must not hold the word.
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for folder in super::super::allowed::FRAMEWORK {
+            let sources = root.join(folder).join("src");
+            if !sources.is_dir() {
+                continue;
+            }
+            for file in files(&sources, &mut Vec::new()).expect("the framework's files") {
+                let text = fs::read_to_string(&file).expect("a file");
+                if text.contains("macro_export") {
+                    let refusals = check_text(&file, &text, false);
+                    let unsafe_macro = refusals.iter().find(|r| r.rule == Rule::UnsafeInMacro);
+                    assert!(unsafe_macro.is_none(), "{unsafe_macro:?}");
+                }
+            }
+        }
+    }
+}
