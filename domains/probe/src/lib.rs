@@ -32,6 +32,8 @@ pub trait Probe: Send {
     fn text(&self) -> usize;
     /// Copies within a buffer that overlaps itself, both ways; what a loop would have made of it.
     fn shift(&self, len: usize, by: usize) -> bool;
+    /// Fills `len` bytes of a buffer and compares it with what a loop fills; whether all of it is right.
+    fn fill(&self, len: usize, value: u8) -> bool;
     /// Panics with this number.
     fn panic(&self, number: u64);
     /// Takes memory until the quota is used up.
@@ -85,6 +87,21 @@ impl Probe for Sums {
         up.copy_within(..len, by);
         down.copy_within(by.., 0);
         up[by..] == bytes[..len] && down[..len] == bytes[by..] && up[..by] == bytes[..by]
+    }
+
+    fn fill(&self, len: usize, value: u8) -> bool {
+        let mut filled: Vec<u8> = (0..len + 2).map(|_| value ^ 0xff).collect();
+        let mut looped = filled.clone();
+        filled[1..=len].fill(value);
+        for byte in &mut looped[1..=len] {
+            *byte = core::hint::black_box(value);
+        }
+        let equal = filled == looped;
+        // The last byte that differs decides the order.
+        if let Some(last) = looped.get_mut(len) {
+            *last = last.wrapping_add(1);
+        }
+        equal && filled.cmp(&looped) == filled[len].cmp(&looped[len])
     }
 
     fn panic(&self, number: u64) {

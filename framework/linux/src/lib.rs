@@ -6,6 +6,7 @@
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
 //! - [`domains`]: this process as a host of domains.
 //! - [`grant`]: a device handed to a driver in a domain of its own, and taken back when that is gone.
+//! - [`trust`]: whose domain files this user loads.
 //! - [`signals`]: a clean stop on SIGINT and SIGTERM.
 // UNSAFETY: reading the tick counter, handling signals and lending memory to domains have no safe form.
 #![expect(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod open;
 pub mod signals;
 pub mod spec;
 pub mod time;
+pub mod trust;
 
 pub use cores::{CoreError, CoreList};
 pub use image::LinuxImages;

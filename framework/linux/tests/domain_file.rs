@@ -159,6 +159,9 @@ fn test_a_loaded_domain_computes() {
         for by in [1, 2, 3, 7, 8, 15, 16, 31, 33, 64, 200] {
             assert!(object.shift(len, by), "{len} bytes by {by}");
         }
+        for value in [0, 1, 0x7f, 0xff] {
+            assert!(object.fill(len, value), "{len} bytes of {value}");
+        }
     }
     drop(object);
 }

@@ -47,8 +47,10 @@ pub fn build(domain: &Domain, shell: &Path, root: &Path, into: &Path) -> Result<
         format!("{}-shell", domain.name),
         format!("{}-describe", domain.name),
     ] {
-        let mut build = pinned(["build", "--release", "--quiet"], shell, root, into);
-        build.args(["--package", &package]);
+        let mut build = pinned(["build", "--release", "--quiet", "--locked"], shell, root);
+        build
+            .args(["--package", &package, "--target-dir"])
+            .arg(into);
         process::run(&mut build, LIMIT, |_| {}).map_err(|e| format!("{}: {e}", domain.name))?;
     }
     let library = format!("lib{}_shell.so", domain.name.replace('-', "_"));
@@ -68,12 +70,7 @@ pub fn build(domain: &Domain, shell: &Path, root: &Path, into: &Path) -> Result<
 }
 
 /// A cargo command in the shell, that compiles as it did yesterday and elsewhere.
-pub fn pinned<const N: usize>(
-    arguments: [&str; N],
-    shell: &Path,
-    root: &Path,
-    into: &Path,
-) -> Command {
+pub fn pinned<const N: usize>(arguments: [&str; N], shell: &Path, root: &Path) -> Command {
     let mut command = cargo(arguments);
     for name in UNPINNED {
         command.env_remove(name);
@@ -94,7 +91,6 @@ pub fn pinned<const N: usize>(
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .arg("--manifest-path")
         .arg(shell.join("Cargo.toml"));
-    command.arg("--target-dir").arg(into);
     command
 }
 

@@ -7,9 +7,13 @@
 //!
 //! Invariant: a file is signed only if all of that passed in this run.
 
+mod allowed;
+mod crates;
 mod image;
+mod refusal;
 mod shell;
 mod sign;
+mod sources;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,15 +90,44 @@ fn build_one(
     work: &Path,
     key: &Key,
 ) -> Result<Vec<u8>, String> {
-    let domain = Domain {
-        name: name.to_owned(),
-        package: format!("domain-{name}"),
-        library: format!("domain_{}", name.replace('-', "_")),
-        folder: folder.to_owned(),
-    };
+    let domain = domain(name, folder)?;
     let shell = domain.write_shell(root, &work.join("shell"))?;
+    let refusals = crates::check(&shell, root, work)?;
+    if !refusals.is_empty() {
+        let shown: Vec<String> = refusals
+            .into_iter()
+            .map(|mut refusal| {
+                if let Ok(inside) = refusal.file.strip_prefix(root) {
+                    refusal.file = inside.to_owned();
+                }
+                refusal.to_string()
+            })
+            .collect();
+        return Err(format!(
+            "domain {name} is refused:\n  {}",
+            shown.join("\n  ")
+        ));
+    }
     let image = image::build(&domain, &shell, root, &work.join("build"))?;
     key.sign(&image.elf, &image.description)
+}
+
+/// The domain of a folder.
+fn domain(name: &str, folder: &Path) -> Result<Domain, String> {
+    let manifest = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).map_err(|e| format!("{}: {e}", manifest.display()))?;
+    let package = text
+        .lines()
+        .skip_while(|line| line.trim() != "[package]")
+        .filter_map(|line| line.split_once('='))
+        .find(|(key, _)| key.trim() == "name")
+        .map(|(_, name)| name.trim().trim_matches('"').to_owned())
+        .ok_or_else(|| format!("{}: the package has no name", manifest.display()))?;
+    Ok(Domain {
+        name: name.to_owned(),
+        package,
+        folder: folder.to_owned(),
+    })
 }
 
 /// Every folder of `domains/` with a manifest.
@@ -119,3 +152,6 @@ fn write(path: &Path, contents: &[u8]) -> Result<(), String> {
     fs::write(&new, contents).map_err(error)?;
     fs::rename(&new, path).map_err(error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,8 +86,6 @@ struct Spin(AtomicBool);
 // SAFETY: `lock` returns, and `try_lock` returns true, only to the one who made the flag true; it stays
 // true until that one unlocks.
 unsafe impl RawMutex for Spin {
-    // A constant for statics to start from; never shared itself.
-    #[expect(clippy::declare_interior_mutable_const)]
     const INIT: Self = Self(AtomicBool::new(false));
     type GuardMarker = GuardSend;
 

@@ -1,12 +1,12 @@
 //! The functions on memory that compiled code calls by name: a domain links no C library.
 //!
-//! Short copies and fills are two overlapping moves; the rest is left to the processor's string
+//! Short copies and fills are two overlapping moves of words; the rest is left to the processor's string
 //! instructions, which no compiler turns back into a call of the function it is compiling.
 
 use core::arch::asm;
 
-/// From here on, string instructions: below, their start costs more than it saves.
-const STRING: usize = 32;
+/// Longer ranges are for string instructions; up to here their start costs more than it saves.
+const SHORT: usize = 128;
 
 /// Copies `len` bytes between ranges that do not overlap.
 ///
@@ -14,7 +14,7 @@ const STRING: usize = 32;
 /// Both ranges are valid for `len` bytes and do not overlap.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
-    if len <= STRING {
+    if len <= SHORT {
         // SAFETY: the caller's promise.
         unsafe { copy_short(to, from, len) };
     } else {
@@ -33,7 +33,7 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mu
 /// Both ranges are valid for `len` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
-    if len <= STRING {
+    if len <= SHORT {
         // SAFETY: the caller's promise; a short copy reads everything before it writes.
         unsafe { copy_short(to, from, len) };
     } else if to.addr().wrapping_sub(from.addr()) >= len {
@@ -58,10 +58,10 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *m
     to
 }
 
-/// Copies up to 32 bytes, reading all of them before it writes any.
+/// Copies up to 128 bytes, reading all of them before it writes any.
 ///
 /// # Safety
-/// Both ranges are valid for `len` bytes, at most [`STRING`]; they may overlap.
+/// Both ranges are valid for `len` bytes, at most [`SHORT`]; they may overlap.
 #[inline(always)]
 unsafe fn copy_short(to: *mut u8, from: *const u8, len: usize) {
     /// The first and the last bytes of the range, which overlap unless it is twice as long.
@@ -86,7 +86,9 @@ unsafe fn copy_short(to: *mut u8, from: *const u8, len: usize) {
             2..4 => both_ends::<u16>(to, from, len),
             4..8 => both_ends::<u32>(to, from, len),
             8..16 => both_ends::<u64>(to, from, len),
-            _ => both_ends::<u128>(to, from, len),
+            16..32 => both_ends::<u128>(to, from, len),
+            32..64 => both_ends::<[u128; 2]>(to, from, len),
+            _ => both_ends::<[u128; 4]>(to, from, len),
         }
     }
 }
@@ -97,12 +99,52 @@ unsafe fn copy_short(to: *mut u8, from: *const u8, len: usize) {
 /// The range is valid for `len` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memset(to: *mut u8, value: i32, len: usize) -> *mut u8 {
+    if len <= 32 {
+        // SAFETY: the caller's promise.
+        unsafe { fill_short(to, value as u8, len) };
+        return to;
+    }
     // SAFETY: the caller's promise; the direction flag is clear by the ABI.
     unsafe {
         asm!("rep stosb", inout("rcx") len => _, inout("rdi") to => _, in("al") value as u8,
             options(nostack, preserves_flags));
     }
     to
+}
+
+/// Fills up to 32 bytes.
+///
+/// # Safety
+/// The range is valid for `len` bytes, at most 32.
+#[inline(always)]
+unsafe fn fill_short(to: *mut u8, value: u8, len: usize) {
+    let words = u128::from_ne_bytes([value; 16]);
+    // SAFETY: as in `copy_short`.
+    unsafe {
+        match len {
+            0 => {}
+            1 => to.write(value),
+            2..4 => fill_ends(to, len, words as u16),
+            4..8 => fill_ends(to, len, words as u32),
+            8..16 => fill_ends(to, len, words as u64),
+            _ => fill_ends(to, len, words),
+        }
+    }
+}
+
+/// Writes the first and the last bytes of a range.
+///
+/// # Safety
+/// The range is valid for `len` bytes, at least one T.
+#[inline(always)]
+unsafe fn fill_ends<T: Copy>(to: *mut u8, len: usize, value: T) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        to.cast::<T>().write_unaligned(value);
+        to.add(len - size_of::<T>())
+            .cast::<T>()
+            .write_unaligned(value);
+    }
 }
 
 /// Compares `len` bytes: less than, equal to or greater than zero, as the first that differs has it.

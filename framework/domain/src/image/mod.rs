@@ -19,7 +19,10 @@ use crate::abi::HostTable;
 static HOST: AtomicPtr<HostTable> = AtomicPtr::new(ptr::null_mut());
 
 /// Keeps the host's table for the heap, the log and the panic handler. The shell's entry calls it first.
-pub fn enter(host: &'static HostTable) {
+///
+/// # Safety
+/// The table is the host's: `grow` gives memory that is this domain's alone, and `fail` does not return.
+pub unsafe fn enter(host: &'static HostTable) {
     HOST.store(ptr::from_ref(host).cast_mut(), Ordering::Release);
     log::install();
 }

@@ -54,7 +54,7 @@ pub enum LoadError {
     },
     /// Host and domain were built by different compilers, or for different processor features.
     #[error(
-        "built by another compiler or for other processor features ({domain:016x}) than this host ({host:016x}): build both alike"
+        "built by another compiler or for other processor features ({domain:016x}) than this host ({host:016x}): build both by one compiler, without RUSTFLAGS"
     )]
     Compiler {
         /// The host's hash.

@@ -6,7 +6,7 @@
 //! - [`trust`]: whose signatures count, and checking one;
 //! - [`note`]: the ABI note, and what a host expects in it;
 //! - [`plan`]: what of the file goes where in memory, and that nothing else is asked for;
-//! - [`memory`]: the host's part, [`ImageMemory`](memory::ImageMemory).
+//! - [`memory`]: the host's part, [`ImageMemory`].
 //!
 //! Invariant: no byte of a file is trusted before its signature is verified, and a file that a trusted key
 //! signed is still checked for everything that would let it reach outside its own image.

@@ -118,7 +118,7 @@ impl<'a> Plan<'a> {
             .filter(|segment| segment.access == Access::Execute)
             .map(|segment| segment.range.clone());
         let first = code.next().unwrap_or(0..0);
-        first.start..code.last().map_or(first.end, |last| last.end)
+        first.start..code.next_back().map_or(first.end, |last| last.end)
     }
 
     /// The file's bytes at an address, if they are of one segment.

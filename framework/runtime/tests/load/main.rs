@@ -102,3 +102,17 @@ fn test_pages_go_back_when_the_host_refuses_rights() {
         assert!(seen.lock().expect("one thread").gone);
     }
 }
+
+/// The seed of the fuzz target is this image, but for the hash of the compiler that built the test.
+#[test]
+fn test_the_fuzz_seed_is_the_sound_image() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fuzz/seeds/domain_file/sound"
+    );
+    let mut seed = std::fs::read(path).expect("the seed");
+    let sound = Image::sound().0;
+    let compiler = image::NOTE + 32..image::NOTE + 40;
+    seed[compiler.clone()].copy_from_slice(&sound[compiler]);
+    assert!(seed == sound, "write Image::sound() to {path}");
+}

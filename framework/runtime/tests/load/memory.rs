@@ -68,7 +68,7 @@ unsafe impl ImagePages for Pages {
 
     fn protect(&mut self, range: Range<usize>, access: Access) -> Result<(), MemoryError> {
         assert!(
-            range.start % PAGE == 0 && range.end % PAGE == 0,
+            range.start.is_multiple_of(PAGE) && range.end.is_multiple_of(PAGE),
             "{range:?}"
         );
         match &mut self.fail_protect {
