@@ -12,6 +12,7 @@ pub mod device_alone;
 pub mod device_thread;
 pub mod dpdk;
 pub mod figure;
+pub mod isolation;
 pub mod ours;
 pub mod plan;
 pub mod processor;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use crate::domains;
 use crate::packages::{self, Need, is_root};
 use crate::report::{self, Outcome, Report};
 use crate::workspace::cargo;
@@ -26,6 +27,20 @@ pub enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// What a call into a domain costs, beside a plain one, a system call and another process; writes
+    /// target/bench/calls.json.
+    Calls {
+        /// Passed on to the benchmark; `cargo xtask bench calls -- --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Packets through a port that does nothing, without a boundary, over one and through a shadow; writes
+    /// target/bench/nullnet.json.
+    Nullnet {
+        /// Passed on to the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 /// Runs a benchmark; true if it ended well.
@@ -40,8 +55,35 @@ pub fn run(what: &What) -> bool {
                 peers(arguments)
             });
         }
+        What::Calls { arguments } => {
+            report.step("calls", "what a call costs", || {
+                isolation("calls", arguments)
+            });
+        }
+        What::Nullnet { arguments } => {
+            report.step("nullnet", "what a boundary costs packets", || {
+                isolation("nullnet", arguments)
+            });
+        }
     }
     report.finish()
+}
+
+/// The domains first: what is measured are their files.
+fn isolation(what: &str, arguments: &[String]) -> Outcome {
+    if !domains::run(&domains::Options::all()) {
+        return Outcome::single(Err("the domains were not built".to_owned()));
+    }
+    let mut bench = cargo([
+        "run",
+        "--release",
+        "-p",
+        "sumac-bench",
+        "--bin",
+        "isolation",
+        "--",
+    ]);
+    report::command(bench.arg(what).args(arguments), LIMIT)
 }
 
 fn parts(arguments: &[String]) -> Outcome {

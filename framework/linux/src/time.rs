@@ -58,6 +58,16 @@ pub fn ticks() -> u64 {
     }
 }
 
+/// Lets every instruction before this end before any after it begins.
+#[inline(always)]
+pub fn serialise() {
+    // SAFETY: LFENCE is in every x86-64 processor and changes no state.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+    }
+}
+
 /// How fast [`ticks`] counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TickRate {

@@ -1,0 +1,80 @@
+//! `cargo xtask bench calls` and `cargo xtask bench nullnet`: what isolation costs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use sumac_bench::isolation::{self, IsolationError, calls, nullnet, process};
+use sumac_bench::report::Report;
+use sumac_linux::cores::pin_current_thread;
+
+/// Which benchmark.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Calls: plain, by pointer, into a domain, with an object moved or lent, through a shadow; a system call
+    /// and another process for scale.
+    Calls,
+    /// Packets through a port that does nothing: without a boundary, over one, through a shadow.
+    Nullnet,
+}
+
+/// What isolation costs, in ticks of the time stamp counter. Domains are those that `cargo xtask domains`
+/// built.
+#[derive(Debug, Parser)]
+#[command(name = "isolation")]
+struct Options {
+    /// Which benchmark.
+    what: What,
+    /// Windows of each row; a thousand make ten million calls.
+    #[arg(long, default_value_t = 1000)]
+    windows: usize,
+    /// The core to run on.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// Where the domain files are.
+    #[arg(long, default_value = "target/domains")]
+    domains: PathBuf,
+    /// Where the JSON file goes.
+    #[arg(long, default_value = "target/bench")]
+    output: PathBuf,
+}
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(process::ECHO) {
+        process::echo();
+        return ExitCode::SUCCESS;
+    }
+    let options = Options::parse();
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("isolation: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), IsolationError> {
+    // A core that is not there: the kernel places the thread.
+    let _ = pin_current_thread(options.core);
+    let (name, report) = match options.what {
+        What::Calls => ("calls", calls::run(&options.domains, options.windows)?),
+        What::Nullnet => ("nullnet", nullnet::run(&options.domains, options.windows)?),
+    };
+    print!("{}", isolation::table(&report));
+    let path = options.output.join(format!("{name}.json"));
+    let written = write(&report, &path);
+    written.map_err(|source| IsolationError::File {
+        file: path.display().to_string(),
+        source,
+    })?;
+    println!("written: {}", path.display());
+    Ok(())
+}
+
+fn write(report: &Report, path: &std::path::Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, serde_json::to_vec_pretty(report)?)
+}
