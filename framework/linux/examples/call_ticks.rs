@@ -6,9 +6,9 @@
 use std::arch::x86_64::{_mm_lfence, _rdtsc};
 use std::hint::black_box;
 
-use sumac_interface::rpc::Gate;
+use sumac_interface::rpc::{Gate, RpcResult};
 use sumac_linux::domains;
-use sumac_rref::{Exchangeable, SharedHeap};
+use sumac_rref::{Exchangeable, RRef, SharedHeap};
 use sumac_runtime::{Domain, DomainSpec, GateTo};
 
 const CALLS: usize = 1000;
@@ -16,6 +16,7 @@ const BATCHES: usize = 5000;
 
 trait Service {
     fn add(&self, number: u64) -> u64;
+    fn pass(&self, object: RRef<u64>) -> RpcResult<RRef<u64>>;
 }
 
 struct Adder(u64);
@@ -24,6 +25,11 @@ impl Service for Adder {
     #[inline(never)]
     fn add(&self, number: u64) -> u64 {
         self.0.wrapping_add(number)
+    }
+
+    #[inline(never)]
+    fn pass(&self, object: RRef<u64>) -> RpcResult<RRef<u64>> {
+        Ok(object)
     }
 }
 
@@ -74,17 +80,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         _ = black_box(gate.cross(|| service.add(number)));
     });
     let mut kept = Some(heap.allocate(7u64)?);
-    row("proxied call with an RRef", |number| {
+    row("dyn call with an RRef", |_| {
+        kept = kept.take().and_then(|object| service.pass(object).ok());
+    });
+    row("proxied call with an RRef", |_| {
         let Some(object) = kept.take() else { return };
         let result = gate.call(
             object,
-            |object| {
-                black_box(service.add(number));
-                object
+            |object| service.pass(object),
+            |result, mover| {
+                if let Ok(object) = result {
+                    object.move_to(mover);
+                }
             },
-            |object, mover| object.move_to(mover),
         );
-        kept = result.ok();
+        kept = result.ok().and_then(Result::ok);
     });
     let lent = heap.allocate(7u64)?;
     row("proxied call with a borrow", |number| {
