@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod counts;
+mod domains;
 mod fuzz;
 mod packages;
 mod process;
@@ -48,6 +49,8 @@ enum Command {
     Bench(bench::What),
     /// Treat ports at random, and run l2fwd under random set-ups, for a bounded time.
     Soak(soak::Options),
+    /// Build and sign domain files: the trusted build, which refuses unsafe code.
+    Domains(domains::Options),
     /// Fuzz one target, or each in turn, for a bounded time, on stable Rust.
     Fuzz(fuzz::Options),
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Bench(what) => bench::run(&what),
         Command::Soak(options) => soak::run(&options),
+        Command::Domains(options) => domains::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
     };
     if passed {

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use sumac_idl::Exchangeable;
 pub use sumac_packet::MacAddress;
 pub use sumac_rref::ForeignPool;
 use sumac_rref::PacketBatch;
@@ -27,7 +28,7 @@ pub enum NetError {
 }
 
 /// What one pair of queues counted. Nothing is dropped without one of these.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Exchangeable)]
 pub struct QueueStats {
     /// Frames received.
     pub rx_packets: u64,
@@ -106,7 +107,7 @@ pub trait NetQueue: Send {
 }
 
 /// The state of a link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Exchangeable)]
 pub struct Link {
     /// Whether frames can pass.
     pub up: bool,

@@ -1,6 +1,6 @@
 //! Calls between domains: what every interface method returns, and what stands behind a proxy.
 
-use sumac_rref::{Exchangeable, Mover, Object, RRef};
+use sumac_rref::{Exchangeable, Object, RRef};
 
 /// What every method of an interface returns: the call may fail because its callee did.
 pub type RpcResult<T> = Result<T, RpcError>;
@@ -77,31 +77,22 @@ pub enum RpcError {
 /// What stands between a caller and a callee. The host's runtime implements it; proxies are generic over
 /// it, so that generated code is safe and domains link no runtime.
 pub trait Gate: Sized + Send + Sync + 'static {
-    /// Runs `work` inside the callee. `arguments` become the callee's; `accept` makes what of the result is
-    /// to be the caller's its: `|result, mover| result.move_to(mover)`, or nothing for plain data.
-    ///
-    /// One step rather than three, since moving is safe only while the gate holds off that the callee is
-    /// reclaimed: what becomes a domain's after it was swept would be lost.
+    /// Runs `work` inside the callee. What changes hands does so in there, by [`give`](Self::give) and
+    /// [`accept`](Self::accept): then the callee's frame holds off that it is reclaimed.
     ///
     /// # Errors
     /// [`RpcError`] where the callee is dead or dies meanwhile, the caller does, or calls nest too deeply.
-    fn call<A: Exchangeable, R>(
-        &self,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R>;
+    fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R>;
 
-    /// [`call`](Self::call) for work that moves nothing.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    #[inline(always)]
-    fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
-        self.call((), |()| work(), |_, _| ())
-    }
+    /// Makes an argument the callee's. Called inside [`cross`](Self::cross): what changes hands does so
+    /// while the callee's frame holds off that it is reclaimed.
+    fn give<T: Exchangeable>(&self, value: T) -> T;
 
-    /// Counts `value` as borrowed while `call` runs, also when the callee crashes in it.
+    /// Makes a result the caller's. Called inside [`cross`](Self::cross).
+    fn accept<T: Exchangeable>(&self, value: T) -> T;
+
+    /// Counts `value` as borrowed while `call` runs, also when the callee crashes in it. Called around
+    /// [`cross`](Self::cross).
     ///
     /// # Errors
     /// Those of `call`.
@@ -111,11 +102,25 @@ pub trait Gate: Sized + Send + Sync + 'static {
         call: impl FnOnce(&RRef<T>) -> RpcResult<R>,
     ) -> RpcResult<R>;
 
-    /// The gate into the domain that calls now: for interface objects that it passes as arguments.
+    /// The gate into the domain that calls now: for interface objects that it passes as arguments. Called
+    /// before [`cross`](Self::cross), while that domain is still the one that runs.
     fn to_caller(&self) -> Self;
 
     /// The gate into the callee: for interface objects that it returns.
     fn to_callee(&self) -> Self;
+
+    /// Puts a proxy before an interface object that is an argument, for the callee to hold; `caller` is the
+    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A proxy is
+    /// the host's memory: a gate that drops those which a domain held when it died keeps account here.
+    fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
+        I::proxy(object, caller.to_callee())
+    }
+
+    /// Puts a proxy before an interface object that is a result, for the caller to hold. Called inside
+    /// [`cross`](Self::cross).
+    fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
+        I::proxy(object, self.to_callee())
+    }
 
     /// Drops an object inside its domain if that lives, and forgets it otherwise: then its memory goes with
     /// all of the domain's.
@@ -123,14 +128,25 @@ pub trait Gate: Sized + Send + Sync + 'static {
 }
 
 /// What `#[interface]` implements for `dyn Trait`.
+#[diagnostic::on_unimplemented(
+    message = "interface rule R2 (exchangeable): `{Self}` is not an interface",
+    label = "not an interface",
+    note = "an object that crosses between domains is of a trait with `#[interface]`"
+)]
 pub trait Interface {
     /// The trait's name.
     const NAME: &'static str;
-    /// What it looks like in every detail that a caller depends on, as a number.
+    /// What it looks like in every detail that a caller depends on, as a number: the hash of
+    /// [`TEXT`](Self::TEXT).
     const FINGERPRINT: u64;
+    /// The same in words: this interface and all that it names, a method a line, with the tags of all
+    /// types. [`first_difference`](crate::describe::first_difference) tells two of these apart.
+    const TEXT: &'static str;
 
-    /// The same in words, a method a line, for telling two versions apart.
-    fn describe() -> alloc::string::String;
+    /// [`TEXT`](Self::TEXT), owned.
+    fn describe() -> alloc::string::String {
+        Self::TEXT.into()
+    }
 
     /// Puts a proxy before an object: what it returns may be handed to another domain.
     fn proxy<G: Gate>(object: Object<Self>, gate: G) -> Object<Self>;

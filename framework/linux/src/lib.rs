@@ -2,9 +2,11 @@
 //!
 //! - [`spec`]: how users name devices; [`open`] turns names into devices a driver can take.
 //! - [`cores`]: which processors there are, and pinning threads to them.
+//! - [`image`]: memory for domain images.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
 //! - [`domains`]: this process as a host of domains.
 //! - [`grant`]: a device handed to a driver in a domain of its own, and taken back when that is gone.
+//! - [`trust`]: whose domain files this user loads.
 //! - [`signals`]: a clean stop on SIGINT and SIGTERM.
 // UNSAFETY: reading the tick counter, handling signals and lending memory to domains have no safe form.
 #![expect(unsafe_code)]
@@ -12,12 +14,15 @@
 pub mod cores;
 pub mod domains;
 pub mod grant;
+pub mod image;
 pub mod open;
 pub mod signals;
 pub mod spec;
 pub mod time;
+pub mod trust;
 
 pub use cores::{CoreError, CoreList};
+pub use image::LinuxImages;
 pub use open::{OpenError, OpenPort, OpenPorts, SoftwareDevice};
 pub use signals::Stop;
 pub use spec::{DeviceSpec, SpecError};

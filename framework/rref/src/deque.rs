@@ -14,6 +14,7 @@ use crate::{
 use crate::{TypeTag, pool};
 
 // SAFETY: the queue is the root; its items are its children.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Element, const N: usize> Exchangeable for RRefDeque<T, N> {
     const TAG: TypeTag = T::TAG.of_many(b'D', N);
     const ROOTS: bool = true;
@@ -135,6 +136,7 @@ unsafe impl<T: Element, const N: usize> Send for Queue<T, N> {}
 
 // SAFETY: the slots are RRefs in another form, the context is the host's; the tag is made of the
 // item's and the length.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Element, const N: usize> Exchangeable for Queue<T, N> {
     const TAG: TypeTag = T::TAG.of_many(b'Q', N);
 }

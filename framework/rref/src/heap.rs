@@ -41,9 +41,9 @@ const FREE: TypeTag = TypeTag(0);
 /// that nothing in them changes behind a shared borrow, and that `TAG` is not zero and differs from
 /// that of every other type.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` may not live on the shared heap",
+    message = "interface rule R2 (exchangeable): `{Self}` may not cross between domains, nor live on the shared heap",
     label = "not exchangeable",
-    note = "exchangeable are numbers, arrays of exchangeable values, and what is built of them without references, pointers or interior mutability"
+    note = "exchangeable are numbers, `RRef`, arrays, tuples, and types with `#[derive(Exchangeable)]`, without references, pointers or interior mutability"
 )]
 pub unsafe trait Exchangeable: Send + 'static {
     /// The type's number.
@@ -65,6 +65,7 @@ macro_rules! exchangeable_numbers {
     ($($number:ty = $tag:literal),+) => {
         $(
             // SAFETY: a number holds no reference; the tags differ.
+            #[diagnostic::do_not_recommend]
             unsafe impl Exchangeable for $number {
                 const TAG: TypeTag = TypeTag($tag);
             }
@@ -85,16 +86,19 @@ exchangeable_numbers!(
 );
 
 // SAFETY: nothing in it.
+#[diagnostic::do_not_recommend]
 unsafe impl Exchangeable for () {
     const TAG: TypeTag = TypeTag(11);
 }
 // SAFETY: a number.
+#[diagnostic::do_not_recommend]
 unsafe impl Exchangeable for usize {
     const TAG: TypeTag = TypeTag(12);
 }
 
 // SAFETY: an array holds what its elements hold; the tag is made of the element's and the
 // length.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Exchangeable, const N: usize> Exchangeable for [T; N] {
     const TAG: TypeTag = T::TAG.of_many(b'A', N);
     const ROOTS: bool = T::ROOTS;
@@ -108,6 +112,7 @@ unsafe impl<T: Exchangeable, const N: usize> Exchangeable for [T; N] {
 }
 
 // SAFETY: a grant refers to its host's side only, which outlives the domain; it cannot be cloned.
+#[diagnostic::do_not_recommend]
 unsafe impl Exchangeable for DeviceGrant {
     const TAG: TypeTag = TypeTag(0x4445_5649_4345);
     // It is an authority: it crosses, but lies on no heap.
@@ -131,12 +136,14 @@ impl PoolGrant {
 }
 
 // SAFETY: pools live as long as their host.
+#[diagnostic::do_not_recommend]
 unsafe impl Exchangeable for PoolGrant {
     const TAG: TypeTag = TypeTag(0x504f_4f4c);
     const ROOTS: bool = true;
 }
 
 // SAFETY: the root is all there is to re-own: what the object holds are its children.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Exchangeable> Exchangeable for RRef<T> {
     const TAG: TypeTag = T::TAG.of_many(b'R', 1);
     const ROOTS: bool = true;
@@ -151,6 +158,7 @@ macro_rules! exchangeable_tuples {
     ($($($item:ident $index:tt),+;)+) => {
         $(
             // SAFETY: a tuple holds what its items hold; the tag is made of theirs in order.
+            #[diagnostic::do_not_recommend]
             unsafe impl<$($item: Exchangeable),+> Exchangeable for ($($item,)+) {
                 const TAG: TypeTag = TypeTag::of_all(b'T', &[$($item::TAG),+]);
                 const ROOTS: bool = $($item::ROOTS)||+;
@@ -171,6 +179,7 @@ exchangeable_tuples! {
 }
 
 // SAFETY: holds what its value holds; the tag is made of the value's.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Exchangeable> Exchangeable for Option<T> {
     const TAG: TypeTag = TypeTag::of_all(b'O', &[T::TAG]);
     const ROOTS: bool = T::ROOTS;
@@ -184,6 +193,7 @@ unsafe impl<T: Exchangeable> Exchangeable for Option<T> {
 }
 
 // SAFETY: holds what its value or its error holds; the tag is made of both.
+#[diagnostic::do_not_recommend]
 unsafe impl<T: Exchangeable, E: Exchangeable> Exchangeable for Result<T, E> {
     const TAG: TypeTag = TypeTag::of_all(b'E', &[T::TAG, E::TAG]);
     const ROOTS: bool = T::ROOTS || E::ROOTS;

@@ -16,22 +16,28 @@
 
 extern crate alloc;
 
+mod addresses;
 mod deque;
 mod header;
 pub mod heap;
+mod layout;
 mod mover;
 mod object;
 mod packet;
 pub mod pool;
 mod spin;
+mod tag;
 
 pub use deque::{Element, PacketMut, RRefDeque};
 pub use header::{DomainId, Header, TypeTag};
 pub use heap::{Exchangeable, HeapError, PoolGrant, RRef, Reclaimed, SharedHeap};
+pub use layout::LAYOUT;
 pub use mover::{HostHooks, Mover};
 pub use object::Object;
 pub use packet::{HeaderLengths, Packet, PacketFlags, PacketMeta, header_lengths};
 pub use pool::{PacketCache, PacketPool, PoolAccount, PoolError};
+
+pub use tag::TagHash;
 
 pub use sumac_device::ring::ForeignPool;
 

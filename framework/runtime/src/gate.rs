@@ -152,9 +152,14 @@ impl GateTo {
     }
 }
 
-impl Gate for GateTo {
+impl GateTo {
+    /// Runs `work` inside the callee. `arguments` become the callee's; `accept` makes what of the result is to
+    /// be the caller's its.
+    ///
+    /// # Errors
+    /// [`RpcError`] where the callee is dead or dies meanwhile, the caller does, or calls nest too deeply.
     #[inline]
-    fn call<A: Exchangeable, R>(
+    pub fn call<A: Exchangeable, R>(
         &self,
         arguments: A,
         work: impl FnOnce(A) -> R,
@@ -192,6 +197,29 @@ impl Gate for GateTo {
         compiler_fence(Ordering::SeqCst);
         block.top.store(caller_frame, Ordering::Release);
         Ok(result)
+    }
+}
+
+impl Gate for GateTo {
+    #[inline]
+    fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
+        self.call((), |()| work(), |_, _| ())
+    }
+
+    #[inline(always)]
+    fn give<T: Exchangeable>(&self, value: T) -> T {
+        // SAFETY: this is a gate; the callee cannot be swept while its frame is there, as it is inside
+        // `cross`.
+        value.move_to(&unsafe { Mover::to(self.id) });
+        value
+    }
+
+    #[inline(always)]
+    fn accept<T: Exchangeable>(&self, value: T) -> T {
+        let caller = ThreadBlock::current().caller_frame();
+        // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
+        value.move_to(&unsafe { Mover::to(caller.domain()) });
+        value
     }
 
     fn lend<T: Exchangeable, R>(

@@ -9,6 +9,7 @@
 //! - [`gate`]: what stands before a domain, [`GateTo`];
 //! - [`fault`]: what becomes of processor exceptions and of interrupts of a dead domain's threads;
 //! - [`calls`]: what a domain's image calls: memory, failing, logging;
+//! - [`load`]: domain files: signature, note, segments, and mapping them;
 //! - [`host`]: what the runtime asks of its host.
 //!
 //! Three rules hold it together. A domain's code is told from trusted code by the instruction pointer
@@ -29,6 +30,7 @@ pub mod domain;
 pub mod fault;
 pub mod gate;
 pub mod host;
+pub mod load;
 mod lock;
 pub mod thread;
 pub mod trampoline;

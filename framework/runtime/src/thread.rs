@@ -219,6 +219,20 @@ impl ThreadBlock {
         unsafe { &*self.top.load(Ordering::Acquire) }
     }
 
+    /// The frame below the innermost: the caller's. The innermost itself where no call is open.
+    #[inline(always)]
+    pub(crate) fn caller_frame(&self) -> &Frame {
+        let top = self.top();
+        let bottom = self.frames.as_ptr().cast::<Frame>().cast_mut();
+        let caller = if top > bottom {
+            top.wrapping_sub(1)
+        } else {
+            top
+        };
+        // SAFETY: `top` always is one of `frames`, and so is what lies between the first and it.
+        unsafe { &*caller }
+    }
+
     /// How many calls are open.
     pub fn depth(&self) -> usize {
         let top = self.top.load(Ordering::Acquire) as usize;

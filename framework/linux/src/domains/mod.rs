@@ -1,6 +1,7 @@
 //! The Linux process as a host of domains: what [`sumac_runtime::Host`] asks for.
 //!
 //! - [`pages`](self::pages): private memory by mmap, and fences by membarrier;
+//! - `start`: a domain from its file to its root object;
 //! - `stack`: where a thread's stack ends, and the reserve below what domains may use of it;
 //! - `threads`: the gs base, an alternate signal stack, both for as long as the thread lives;
 //! - `traps`: signal handlers for processor exceptions, and the signal that interrupts a thread;
@@ -11,6 +12,7 @@
 
 mod pages;
 mod stack;
+mod start;
 mod threads;
 mod traps;
 mod watchdog;
@@ -24,6 +26,7 @@ use sumac_rref::{DomainId, HostHooks};
 use sumac_runtime::{Domain, Host, thread};
 
 pub use pages::mapped_pages;
+pub use start::{Shared, StartError, Started, bury, start};
 pub use threads::attach;
 
 /// Linux under domains.

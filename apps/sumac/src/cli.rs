@@ -1,0 +1,74 @@
+//! What a person types.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use sumac_runtime::load::Key;
+
+/// Looks at what Sumac's hosts load.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sumac",
+    version,
+    after_help = "Examples:\n  \
+        sumac domain verify target/domains/*.domain\n  \
+        sumac domain inspect target/domains/ixgbe.domain --json\n\n\
+        Exit status: 0 if all is well, 2 if a file or an argument is not."
+)]
+pub struct Options {
+    /// What to look at.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to look at.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Domain files: signed images of drivers and applications, built by `cargo xtask domains`.
+    #[command(subcommand)]
+    Domain(DomainCommand),
+}
+
+/// What to do with domain files.
+#[derive(Debug, Subcommand)]
+pub enum DomainCommand {
+    /// Check files as a host does before it loads them: the signature, by a trusted key; compiler and
+    /// layouts, against this program's; every segment and relocation. The first that fails is named.
+    #[command(
+        after_help = "Trusted keys are in ~/.config/sumac/trusted-keys (or below $XDG_CONFIG_HOME), one a line;\n\
+            `cargo xtask domains` adds the development key that it makes there."
+    )]
+    Verify {
+        /// The files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Trust this public key (64 hexadecimal digits) and no other; may be given more than once.
+        #[arg(long, value_name = "KEY", value_parser = key)]
+        trust: Vec<Key>,
+    },
+    /// Show what a file says of itself: who signed it, what it offers, how it was built, what goes where
+    /// in memory. The signature must fit; whether the signer is trusted does not matter here.
+    Inspect {
+        /// The file.
+        file: PathBuf,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn key(text: &str) -> Result<Key, String> {
+    Key::from_hex(text).ok_or_else(|| "64 hexadecimal digits make a public key".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn test_definitions_are_sound() {
+        Options::command().debug_assert();
+    }
+}

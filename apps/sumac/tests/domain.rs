@@ -1,0 +1,146 @@
+//! `sumac domain` on files that are wrong, and on one that is right.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// A folder with the probe's domain file and the keys that are trusted after building it.
+fn built() -> &'static (TempDir, PathBuf) {
+    static BUILT: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let build = Command::new(env!("CARGO"))
+            .args([
+                "run",
+                "--quiet",
+                "--package",
+                "xtask",
+                "--",
+                "domains",
+                "probe",
+                "--out",
+            ])
+            .arg(folder.path())
+            .env("XDG_CONFIG_HOME", folder.path())
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .output()
+            .expect("cargo runs");
+        assert!(
+            build.status.success(),
+            "{}",
+            String::from_utf8_lossy(&build.stderr)
+        );
+        let file = folder.path().join("probe.domain");
+        (folder, file)
+    })
+}
+
+fn sumac(arguments: &[&str], config: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sumac"))
+        .args(arguments)
+        .env("XDG_CONFIG_HOME", config)
+        .output()
+        .expect("sumac runs")
+}
+
+/// Exit status 2 and one line.
+#[track_caller]
+fn assert_refused(output: &Output, text: &str) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains(text), "{told}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn test_a_built_file_verifies_and_tells_of_itself() {
+    let (config, file) = built();
+    let file = file.to_str().expect("a plain path");
+    let verified = sumac(&["domain", "verify", file], config.path());
+    let told = String::from_utf8_lossy(&verified.stdout);
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stderr)
+    );
+    assert!(
+        told.contains("sound, signed by ") && told.contains("offers Probe "),
+        "{told}"
+    );
+
+    let shown = sumac(&["domain", "inspect", file], config.path());
+    let told = String::from_utf8_lossy(&shown.stdout);
+    for text in [
+        "(trusted)",
+        "(as this program)",
+        "read, execute",
+        "imports      none",
+    ] {
+        assert!(told.contains(text), "{told}");
+    }
+    let shown = sumac(&["domain", "inspect", file, "--json"], config.path());
+    let json: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!(json["root"]["name"], "Probe");
+    assert_eq!(json["trusted"], true);
+    assert_eq!(json["bytes"], fs::metadata(file).expect("the file").len());
+    assert_eq!(json["imports"], serde_json::json!([]));
+    assert_eq!(json["segments"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn test_wrong_files_are_refused_in_one_line() {
+    let (config, file) = built();
+    let sound = fs::read(file).expect("the file");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let wrong = folder.path().join("wrong.domain");
+    let path = wrong.to_str().expect("a plain path");
+    let verify = |contents: &[u8]| {
+        fs::write(&wrong, contents).expect("a file");
+        sumac(&["domain", "verify", path], config.path())
+    };
+    let mut flipped = sound.clone();
+    flipped[0x1234] ^= 1;
+    assert_refused(&verify(&flipped), "was changed after it was signed");
+    assert_refused(&verify(&sound[..sound.len() - 1]), "not signed");
+    assert_refused(&verify(b"no domain file"), "not signed");
+    assert_refused(&verify(&[]), "wrong.domain: not signed");
+    let other = "01".repeat(32);
+    fs::write(&wrong, &sound).expect("a file");
+    assert_refused(
+        &sumac(
+            &["domain", "verify", path, "--trust", &other],
+            config.path(),
+        ),
+        "not among the trusted keys",
+    );
+    assert_refused(
+        &sumac(&["domain", "verify", path], folder.path()),
+        "`cargo xtask domains` makes it",
+    );
+    assert_refused(
+        &sumac(&["domain", "inspect", "/no/such"], config.path()),
+        "/no/such: ",
+    );
+    assert_refused(
+        &sumac(&["domain", "inspect", "/"], config.path()),
+        "directory",
+    );
+}
+
+#[test]
+fn test_wrong_arguments_are_refused_in_one_line() {
+    let config = Path::new("/");
+    assert_refused(&sumac(&["domain", "verify"], config), "see sumac --help");
+    assert_refused(&sumac(&["domain", "sign"], config), "see sumac --help");
+    assert_refused(
+        &sumac(&["domain", "verify", "x", "--trust", "12"], config),
+        "64 hexadecimal digits",
+    );
+    let help = sumac(&["domain", "verify", "--help"], config);
+    assert!(help.status.success());
+    assert!(String::from_utf8_lossy(&help.stdout).contains("trusted-keys"));
+}

@@ -1,0 +1,15 @@
+//! The interfaces between domains: every method returns `RpcResult`, and every argument may cross.
+//!
+//! A domain has no authority but the objects of these interfaces that it was given.
+
+mod adapt;
+pub mod crashy;
+pub mod host;
+pub mod net;
+mod text;
+
+pub use adapt::LaneOf;
+pub use crashy::{Block, Crashy, Failure};
+pub use host::{Clock, Log};
+pub use net::{CreateLane, DeviceFault, NetDevice, NetLane};
+pub use text::Text;

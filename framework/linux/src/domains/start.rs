@@ -1,0 +1,165 @@
+//! Starting a domain from its file: checked, mapped, entered, and its root object behind a proxy.
+
+use std::time::{Duration, Instant};
+
+use sumac_domain::abi::{ABI_VERSION, HostTable};
+use sumac_interface::rpc::{Cause, Gate, Interface, RpcError};
+use sumac_rref::{DomainId, Object, PacketPool, SharedHeap};
+use sumac_runtime::domain::{CreateError, Freed, ReclaimError};
+use sumac_runtime::load::{LoadError, Placed, TrustedKeys, load};
+use sumac_runtime::{Domain, DomainSpec, GateTo, Grant, Quota, SharedReclaim, calls};
+
+use crate::image::LinuxImages;
+
+/// How long a dead domain's threads may take to leave it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a domain did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its file was refused, or there is no memory for it.
+    #[error("{name}: {source}")]
+    Load {
+        /// The domain.
+        name: String,
+        /// What is wrong with the file.
+        source: LoadError,
+    },
+    /// This process cannot have it.
+    #[error("{name}: {source}")]
+    Create {
+        /// The domain.
+        name: String,
+        /// Why not.
+        source: CreateError,
+    },
+    /// It died before it had made its root object.
+    #[error("{name}: it failed as it started: {source}; {last_words}")]
+    Entry {
+        /// The domain.
+        name: String,
+        /// What the call into it came back with.
+        source: RpcError,
+        /// What it said last.
+        last_words: String,
+    },
+}
+
+/// A domain that runs, and what it offers.
+pub struct Started<I: ?Sized> {
+    /// The domain.
+    pub domain: Domain,
+    /// Its root object, behind a proxy.
+    pub root: Object<I>,
+}
+
+/// The domain's image and the table it keeps a reference to. Both go once no thread is in the domain.
+struct Tenancy {
+    _image: Placed,
+    _table: Box<HostTable>,
+}
+
+impl Grant for Tenancy {
+    fn revoke(&mut self) {}
+}
+
+/// Starts the domain in `file`, whose root interface is `I`. Should it die while it starts, `shared` frees
+/// what it owned by then.
+///
+/// # Errors
+/// [`StartError`]; nothing of the domain is left then.
+pub fn start<I: Interface + ?Sized>(
+    name: &str,
+    file: &[u8],
+    trust: &TrustedKeys,
+    quota: Quota,
+    shared: &dyn SharedReclaim,
+) -> Result<Started<I>, StartError> {
+    let image = load::<I>(file, trust, &LinuxImages).map_err(|source| StartError::Load {
+        name: name.to_owned(),
+        source,
+    })?;
+    let spec = DomainSpec {
+        name: name.to_owned(),
+        quota,
+        code: image.code(),
+    };
+    let domain = Domain::create(spec).map_err(|source| StartError::Create {
+        name: name.to_owned(),
+        source,
+    })?;
+    let table = Box::new(HostTable {
+        version: ABI_VERSION,
+        domain: domain.id().get(),
+        grow: calls::grow,
+        fail: calls::fail,
+        log: calls::log,
+    });
+    // SAFETY: the box stays where it is, kept by the domain until no thread is in it.
+    let table_for_domain: &'static HostTable = unsafe { &*(&raw const *table) };
+    let gate = GateTo::new(domain);
+    // SAFETY: entered once, behind its gate; image and table are kept by the domain, as a grant that goes
+    // when no thread is in it any more.
+    let root = gate.cross(|| unsafe { image.enter(table_for_domain) });
+    domain.grant(Box::new(Tenancy {
+        _image: image.into_placed(),
+        _table: table,
+    }));
+    match root {
+        Ok(root) => Ok(Started {
+            domain,
+            root: I::proxy(root, gate),
+        }),
+        Err(source) => {
+            let last_words = domain.last_words();
+            domain.kill(Cause::Killed);
+            if let Err(error) = bury(domain, shared) {
+                log::error!("{name}: what it had could not be freed: {error}");
+            }
+            Err(StartError::Entry {
+                name: name.to_owned(),
+                source,
+                last_words,
+            })
+        }
+    }
+}
+
+/// What domains share: a heap and the packet pools on it.
+pub struct Shared {
+    /// The heap.
+    pub heap: &'static SharedHeap,
+    /// Every pool that a domain was granted.
+    pub pools: Vec<&'static PacketPool>,
+}
+
+impl SharedReclaim for Shared {
+    unsafe fn reclaim(&self, owner: DomainId) -> usize {
+        // SAFETY: the caller's promise.
+        let borrowed = unsafe { self.heap.reclaim(owner) }.borrowed;
+        for pool in &self.pools {
+            // SAFETY: the caller's promise; tables of rings are the device grants', which were revoked.
+            unsafe { pool.recover(owner, []) };
+        }
+        borrowed
+    }
+}
+
+/// Waits until no thread is in a dead domain, and frees all it had.
+///
+/// # Errors
+/// [`ReclaimError`] when that took too long, or it lives.
+pub fn bury(domain: Domain, shared: &dyn SharedReclaim) -> Result<Freed, ReclaimError> {
+    let start = Instant::now();
+    loop {
+        match domain.reclaim(shared) {
+            Err(ReclaimError::Frames(_) | ReclaimError::Borrowed(_))
+                if start.elapsed() < PATIENCE =>
+            {
+                domain.interrupt();
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Domains from signed files, behind their gates: what is moved, lent and passed, and every way to fail that
+//! safe code has. After each death nothing of the domain is left and everything else goes on.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use sumac_devices::memory::SimDma;
+use sumac_interface::domain::{Block, Crashy, CreateLane, Failure};
+use sumac_interface::{Cause, Interface, Object, RpcError};
+use sumac_linux::domains::{self, Shared, Started, bury, mapped_pages, start};
+use sumac_rref::{PacketPool, PoolGrant, RRef, SharedHeap};
+use sumac_runtime::load::{TrustedKeys, inspect};
+use sumac_runtime::{Phase, Quota};
+
+const QUOTA: Quota = Quota {
+    pages: 2048,
+    threads: 0,
+    call_ns: 50_000_000,
+};
+
+/// The domain files, built and signed once.
+fn file(name: &str) -> Vec<u8> {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let out = tempfile::tempdir().expect("a temporary folder");
+        let built = Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--package", "xtask", "--", "domains"])
+            .args(["crashy", "nullnet", "--out"])
+            .arg(out.path())
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the trusted build builds");
+        out
+    });
+    fs::read(folder.path().join(format!("{name}.domain"))).expect("it was built")
+}
+
+fn heap() -> &'static SharedHeap {
+    static HEAP: OnceLock<&'static SharedHeap> = OnceLock::new();
+    HEAP.get_or_init(|| {
+        let heap = SharedHeap::create_for(domains::hooks());
+        heap.know::<Block>();
+        heap
+    })
+}
+
+fn started<I: Interface + ?Sized>(name: &str) -> Started<I> {
+    domains::install().expect("Linux gives what domains need");
+    let file = file(name);
+    let trust = TrustedKeys::from_iter([inspect(&file).expect("a sound file").signer]);
+    start(name, &file, &trust, QUOTA, heap()).expect("it starts")
+}
+
+fn crashy() -> Started<dyn Crashy> {
+    started("crashy")
+}
+
+fn block(heap: &'static SharedHeap, first: u64) -> RRef<Block> {
+    heap.allocate([first, 1, 1, 1, 1, 1, 1, 1]).expect("room")
+}
+
+/// One test at a time: they count what is left of all domains.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[test]
+fn what_is_moved_and_lent_comes_back() {
+    let _alone = alone();
+    let mut crashy = crashy();
+    let id = crashy.domain.id();
+    assert_eq!(crashy.root.echo(42), Ok(42));
+    let object = crashy.root.echo_rref(block(heap(), 5)).expect("it lives");
+    assert_eq!((object[0], object.header().owner().get()), (5, 1));
+    assert_eq!(crashy.root.sum(&object), Ok(12));
+    assert_eq!(
+        (object.header().borrows(), object.header().owner().get()),
+        (0, 1)
+    );
+    crashy.root.keep(object).expect("it lives");
+    assert_eq!(heap().count_owned(id), 1);
+    let back = crashy
+        .root
+        .give_back()
+        .expect("it lives")
+        .expect("it was kept");
+    assert_eq!(
+        (back.header().owner().get(), heap().count_owned(id)),
+        (1, 0)
+    );
+    drop(back);
+    end(crashy, Cause::Killed);
+}
+
+/// Ends a domain that lives, or died of `cause`; all it had is gone then.
+fn end(started: Started<dyn Crashy>, cause: Cause) {
+    let Started { domain, mut root } = started;
+    domain.kill(Cause::Killed);
+    assert_eq!(domain.phase(), Phase::Dead(cause));
+    assert_eq!(root.echo(1), Err(RpcError::Dead(cause)));
+    assert_eq!(root.fail(Failure::Panic), Err(RpcError::Dead(cause)));
+    let id = domain.id();
+    bury(domain, heap()).expect("nobody is in it");
+    assert_eq!(domain.phase(), Phase::Reclaimed);
+    assert_eq!(heap().count_owned(id), 0);
+    drop(root);
+}
+
+#[test]
+fn every_failure_of_safe_code_is_an_error_of_the_call() {
+    let _alone = alone();
+    let deaths = [
+        (Failure::Panic, Cause::Panic),
+        (Failure::Divide, Cause::Panic),
+        (Failure::Overflow, Cause::StackOverflow),
+        (Failure::OutOfMemory, Cause::OutOfMemory),
+        (Failure::Spin, Cause::Deadline),
+    ];
+    end(crashy(), Cause::Killed);
+    let pages = mapped_pages();
+    for (how, cause) in deaths {
+        let mut crashy = crashy();
+        crashy.root.keep(block(heap(), 1)).expect("it lives");
+        let lent = block(heap(), 2);
+        assert_eq!(
+            crashy.root.fail_borrowing(how, &lent),
+            Err(RpcError::Dead(cause))
+        );
+        assert_eq!((lent.header().borrows(), lent[0]), (0, 2), "{how:?}");
+        end(crashy, cause);
+        drop(lent);
+        assert_eq!(mapped_pages(), pages, "{how:?}");
+    }
+    for how in [Failure::Null, Failure::Illegal] {
+        let mut crashy = crashy();
+        assert_eq!(
+            crashy.root.fail(how),
+            Err(RpcError::Refused),
+            "not from safe code"
+        );
+        end(crashy, Cause::Killed);
+    }
+}
+
+#[test]
+fn what_it_had_in_hand_dies_with_it_and_what_it_gave_away_lives() {
+    let _alone = alone();
+    let before = heap().count();
+    let mut crashy = crashy();
+    let given = crashy.root.echo_rref(block(heap(), 9)).expect("it lives");
+    let lost = crashy.root.fail_with(Failure::Panic, block(heap(), 3));
+    assert_eq!(lost.err(), Some(RpcError::Dead(Cause::Panic)));
+    assert!(crashy.domain.last_words().contains("on request"));
+    end(crashy, Cause::Panic);
+    assert_eq!((given[0], heap().count()), (9, before + 1));
+}
+
+#[test]
+fn calls_go_back_and_forth_and_a_failure_far_down_unwinds_to_its_caller() {
+    let _alone = alone();
+    for depth in [1, 2, 3, 16, 40] {
+        let mut a = crashy();
+        let mut b = crashy();
+        let other: Object<dyn Crashy> = b.root.another().expect("it lives");
+        assert_eq!(a.root.call_through(other, depth, None), Ok(depth));
+        let other = b.root.another().expect("it lives");
+        let failed = a.root.call_through(other, depth, Some(Failure::Panic));
+        // Who is at the bottom fails; who called it gets the error, and hands it on.
+        let (dead, living) = match depth % 2 {
+            0 => (a, b),
+            _ => (b, a),
+        };
+        assert!(failed.is_err(), "{failed:?} at {depth}");
+        assert_eq!(dead.domain.cause(), Some(Cause::Panic), "at {depth}");
+        assert_eq!(living.domain.phase(), Phase::Alive);
+        assert_eq!(living.root.echo(7), Ok(7));
+        end(dead, Cause::Panic);
+        end(living, Cause::Killed);
+    }
+}
+
+#[test]
+fn packets_go_through_a_domain_and_all_come_back_from_a_dead_one() {
+    let _alone = alone();
+    let dma = SimDma::new().expect("address space");
+    let pool = PacketPool::create(heap(), &dma, 1024).expect("memory for packets");
+    let mut nullnet = started::<dyn CreateLane>("nullnet");
+    let mut lane = nullnet.root.create(PoolGrant::new(pool)).expect("it lives");
+    let (mut send, mut batch) = (pool.batch().expect("room"), pool.batch().expect("room"));
+    for _ in 0..100 {
+        (send, batch) = lane.exchange(send, batch, 32).expect("it lives");
+        assert_eq!((send.len(), batch.len()), (0, 32));
+        std::mem::swap(&mut send, &mut batch);
+    }
+    let stats = lane.stats().expect("it lives");
+    assert_eq!((stats.rx_packets, stats.tx_packets), (3200, 3168));
+    nullnet.domain.kill(Cause::Killed);
+    let refused = lane.receive(batch, 1);
+    assert_eq!(refused.err(), Some(RpcError::Dead(Cause::Killed)));
+    let shared = Shared {
+        heap: heap(),
+        pools: vec![pool],
+    };
+    bury(nullnet.domain, &shared).expect("nobody is in it");
+    drop((send, lane));
+    assert_eq!(pool.account().free, 1024);
+}

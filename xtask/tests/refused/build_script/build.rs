@@ -1,0 +1,3 @@
+//! Could write any code into the crate. //~ build-script
+
+fn main() {}

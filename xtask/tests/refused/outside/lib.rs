@@ -1,0 +1,3 @@
+//! A root outside `src`. //~ outside
+#![no_std]
+#![forbid(unsafe_code)]

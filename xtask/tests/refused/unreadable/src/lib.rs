@@ -1,0 +1,5 @@
+//! Not Rust.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub fn open( { //~ unreadable

@@ -1,0 +1,3 @@
+//! A file that no module names.
+
+unsafe fn function() {} //~ unsafe-code
