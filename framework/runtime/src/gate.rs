@@ -134,22 +134,34 @@ impl GateTo {
     #[cold]
     fn too_late<R>(
         &self,
+        owner: ResultOf,
         block: &ThreadBlock,
-        caller_frame: *mut Frame,
         frame: &Frame,
         result: R,
     ) -> RpcError {
-        // SAFETY: the caller's frame, which `call` looked at before.
-        let error = self.dead(unsafe { &*caller_frame });
-        if self.is_live() {
-            // The result is the callee's; it is dropped where it came from.
-            run_inside(frame, (), move |()| drop(result));
-        } else {
-            core::mem::forget(result);
+        let error = self.dead(block.caller_frame());
+        let caller_frame = block.top().wrapping_sub(1);
+        match owner {
+            // The result is dropped where it came from.
+            ResultOf::Callee if self.is_live() => _ = run_inside(frame, (), move |()| drop(result)),
+            ResultOf::Callee => core::mem::forget(result),
+            ResultOf::Caller => {
+                block.top.store(caller_frame, Ordering::Release);
+                drop(result);
+            }
         }
         block.top.store(caller_frame, Ordering::Release);
         error
     }
+}
+
+/// Whose a result is as `work` returns it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ResultOf {
+    /// The callee's: it goes with that.
+    Callee,
+    /// The caller's already: it is dropped as such.
+    Caller,
 }
 
 impl GateTo {
@@ -161,6 +173,17 @@ impl GateTo {
     #[inline]
     pub fn call<A: Exchangeable, R>(
         &self,
+        arguments: A,
+        work: impl FnOnce(A) -> R,
+        accept: impl FnOnce(&R, &Mover),
+    ) -> RpcResult<R> {
+        self.call_for(ResultOf::Callee, arguments, work, accept)
+    }
+
+    #[inline(always)]
+    fn call_for<A: Exchangeable, R>(
+        &self,
+        owner: ResultOf,
         arguments: A,
         work: impl FnOnce(A) -> R,
         accept: impl FnOnce(&R, &Mover),
@@ -190,7 +213,7 @@ impl GateTo {
             None => return Err(self.failed(block, caller_frame)),
         };
         if !self.is_live() || !is_live(caller) {
-            return Err(self.too_late(block, caller_frame, frame, result));
+            return Err(self.too_late(owner, block, frame, result));
         }
         // SAFETY: as above, towards the caller, whose frame is there too.
         accept(&result, &unsafe { Mover::to(caller.domain()) });
@@ -203,7 +226,7 @@ impl GateTo {
 impl Gate for GateTo {
     #[inline]
     fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
-        self.call((), |()| work(), |_, _| ())
+        self.call_for(ResultOf::Caller, (), |()| work(), |_, _| ())
     }
 
     #[inline(always)]
