@@ -1,6 +1,6 @@
 //! The Linux process as a host of domains: what [`sumac_runtime::Host`] asks for.
 //!
-//! - [`pages`](self::pages): private memory by mmap, and fences by membarrier;
+//! - `pages`: private memory by mmap, and fences by membarrier;
 //! - `start`: a domain from its file to its root object;
 //! - `stack`: where a thread's stack ends, and the reserve below what domains may use of it;
 //! - `threads`: the gs base, an alternate signal stack, both for as long as the thread lives;
