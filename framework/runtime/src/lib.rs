@@ -15,7 +15,7 @@
 //! Three rules hold it together. A domain's code is told from trusted code by the instruction pointer
 //! ([`domain::DomainSpec::code`]), so that trusted code is never cut short: what a gate began it ends.
 //! A thread publishes its frame before it looks whether the callee lives; whoever frees a domain marks
-//! it dead before it looks for frames, with [`Host::fence_all_threads`](host::Host::fence_all_threads)
+//! it dead before it looks for frames, with [`Host::fence_all_threads`]
 //! between; so one of the two sees the other, and the call needs no locked instruction. A domain's
 //! number is not used again soon, so that a gate to a domain long gone finds it dead.
 #![no_std]

@@ -1,7 +1,7 @@
 //! Starting a domain from its file: checked, mapped, entered, and its root object behind a proxy.
 
 use std::mem::ManuallyDrop;
-use std::ptr;
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use sumac_domain::abi::{ABI_VERSION, HostTable};
@@ -98,7 +98,7 @@ pub fn start<I: Interface + ?Sized>(
         log: calls::log,
     });
     // SAFETY: the box stays where it is, kept by the domain until no thread is in it.
-    let table_for_domain: &'static HostTable = unsafe { &*ptr::from_ref(&*table) };
+    let table_for_domain: &'static HostTable = unsafe { NonNull::from(&*table).as_ref() };
     let gate = GateTo::new(domain);
     // SAFETY: entered once, behind its gate; image and table are kept by the domain, as a grant that goes
     // when no thread is in it any more. Should the domain die meanwhile its object is forgotten, not dropped.
