@@ -532,7 +532,11 @@ impl Domain {
         control
             .state
             .compare_exchange(dead, reclaiming, took, failed)
-            .map_err(|_| ReclaimError::Reclaimed)?;
+            .map_err(|now| match now as u32 & 0xff {
+                // The thread that ends it is on its way out.
+                DYING => ReclaimError::Frames(self.frames().max(1)),
+                _ => ReclaimError::Reclaimed,
+            })?;
         let result = self.free(host, shared);
         if result.is_ok() {
             // Free first: who is told so by the queue may take it at once.

@@ -40,7 +40,37 @@ unsafe extern "C" fn run<A, F: FnOnce(A) -> R, R>(data: *mut u8) {
     let call = unsafe { &mut *data.cast::<Call<A, F, R>>() };
     // SAFETY: taken once, here.
     let (arguments, work) = unsafe { ManuallyDrop::take(&mut call.work) };
-    call.result.write(work(arguments));
+    let result = ManuallyDrop::new(work(arguments));
+    // SAFETY: `result` is not dropped, and the place is for it.
+    unsafe { carry(&raw const *result, call.result.as_mut_ptr()) };
+}
+
+/// The most words that [`carry`] moves one by one.
+const FEW_WORDS: usize = 8;
+
+/// Moves a value, word by word if it is small. The callee has just written it in words; one load of two
+/// words would wait until both are out of the store buffer, longer than all the rest of the call takes.
+///
+/// # Safety
+/// `from` is a valid value that is not used afterwards, `to` a place for it.
+#[inline(always)]
+unsafe fn carry<R>(from: *const R, to: *mut R) {
+    type Word = MaybeUninit<u64>;
+    let words = size_of::<R>() / size_of::<Word>();
+    let whole =
+        words * size_of::<Word>() == size_of::<R>() && align_of::<R>() == align_of::<Word>();
+    if !whole || words > FEW_WORDS {
+        // SAFETY: the caller's promise.
+        unsafe { ptr::copy_nonoverlapping(from, to, 1) };
+        return;
+    }
+    for word in 0..words {
+        // SAFETY: within the value, which is aligned as words are; volatile keeps the loads apart.
+        unsafe {
+            let value = from.cast::<Word>().add(word).read_volatile();
+            to.cast::<Word>().add(word).write(value);
+        }
+    }
 }
 
 impl GateTo {
@@ -104,22 +134,34 @@ impl GateTo {
     #[cold]
     fn too_late<R>(
         &self,
+        owner: ResultOf,
         block: &ThreadBlock,
-        caller_frame: *mut Frame,
         frame: &Frame,
         result: R,
     ) -> RpcError {
-        // SAFETY: the caller's frame, which `call` looked at before.
-        let error = self.dead(unsafe { &*caller_frame });
-        if self.is_live() {
-            // The result is the callee's; it is dropped where it came from.
-            run_inside(frame, (), move |()| drop(result));
-        } else {
-            core::mem::forget(result);
+        let error = self.dead(block.caller_frame());
+        let caller_frame = block.top().wrapping_sub(1);
+        match owner {
+            // The result is dropped where it came from.
+            ResultOf::Callee if self.is_live() => _ = run_inside(frame, (), move |()| drop(result)),
+            ResultOf::Callee => core::mem::forget(result),
+            ResultOf::Caller => {
+                block.top.store(caller_frame, Ordering::Release);
+                drop(result);
+            }
         }
         block.top.store(caller_frame, Ordering::Release);
         error
     }
+}
+
+/// Whose a result is as `work` returns it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ResultOf {
+    /// The callee's: it goes with that.
+    Callee,
+    /// The caller's already: it is dropped as such.
+    Caller,
 }
 
 impl GateTo {
@@ -131,6 +173,17 @@ impl GateTo {
     #[inline]
     pub fn call<A: Exchangeable, R>(
         &self,
+        arguments: A,
+        work: impl FnOnce(A) -> R,
+        accept: impl FnOnce(&R, &Mover),
+    ) -> RpcResult<R> {
+        self.call_for(ResultOf::Callee, arguments, work, accept)
+    }
+
+    #[inline(always)]
+    fn call_for<A: Exchangeable, R>(
+        &self,
+        owner: ResultOf,
         arguments: A,
         work: impl FnOnce(A) -> R,
         accept: impl FnOnce(&R, &Mover),
@@ -160,7 +213,7 @@ impl GateTo {
             None => return Err(self.failed(block, caller_frame)),
         };
         if !self.is_live() || !is_live(caller) {
-            return Err(self.too_late(block, caller_frame, frame, result));
+            return Err(self.too_late(owner, block, frame, result));
         }
         // SAFETY: as above, towards the caller, whose frame is there too.
         accept(&result, &unsafe { Mover::to(caller.domain()) });
@@ -173,7 +226,7 @@ impl GateTo {
 impl Gate for GateTo {
     #[inline]
     fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
-        self.call((), |()| work(), |_, _| ())
+        self.call_for(ResultOf::Caller, (), |()| work(), |_, _| ())
     }
 
     #[inline(always)]
@@ -242,8 +295,14 @@ fn run_inside<A, F: FnOnce(A) -> R, R>(frame: &Frame, arguments: A, work: F) -> 
     // SAFETY: `run` is of the type of `call`, whose work nobody took; being `extern "C"` it ends the
     // process rather than unwind. The frame is this thread's own.
     let failed = unsafe { trampoline::call(data, run::<A, F, R>, frame.saved.as_ptr()) };
-    // SAFETY: it did not fail, so `run` came to its end and wrote the result.
-    (failed == 0).then(|| unsafe { call.result.assume_init() })
+    if failed != 0 {
+        return None;
+    }
+    let mut result = MaybeUninit::uninit();
+    // SAFETY: it did not fail, so `run` came to its end and wrote the result, which is moved once.
+    unsafe { carry(call.result.as_ptr(), result.as_mut_ptr()) };
+    // SAFETY: just written.
+    Some(unsafe { result.assume_init() })
 }
 
 /// The stack is short, or not that of the block in gs: then the thread was not attached yet.

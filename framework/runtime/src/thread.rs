@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 use sumac_rref::DomainId;
 
 use crate::domain::{self, DomainControl};
-use crate::host::host;
+use crate::host::{PAGE, host};
 
 /// How many calls between domains may be nested on one thread.
 pub const NESTING: usize = 128;
@@ -81,10 +81,8 @@ pub struct ThreadBlock {
     pub(crate) top: AtomicPtr<Frame>,
     /// The last frame there may be.
     last: AtomicPtr<Frame>,
-    /// Below this stack pointer no call into a domain begins.
-    headroom: AtomicUsize,
-    /// Bytes of stack above that.
-    span: AtomicUsize,
+    /// The part of the stack in which a call into a domain may begin, see [`room`]; 0 is none.
+    room: AtomicU64,
     /// How deep the thread is in trusted code that a domain's image contains.
     pub(crate) trusted: AtomicU32,
     /// The SSE control word of the thread's host code.
@@ -124,9 +122,7 @@ impl ThreadBlock {
         block
             .stack_high
             .store(stack.overflow.end, Ordering::Relaxed);
-        block.headroom.store(stack.headroom, Ordering::Relaxed);
-        let span = stack.top.saturating_sub(stack.headroom);
-        block.span.store(span, Ordering::Relaxed);
+        block.room.store(room(stack), Ordering::Relaxed);
         block.trusted.store(0, Ordering::Relaxed);
         block.reserve_open.store(false, Ordering::Relaxed);
         block.steps.store(0, Ordering::Relaxed);
@@ -141,8 +137,7 @@ impl ThreadBlock {
             this: AtomicPtr::new(ptr::null_mut()),
             top: AtomicPtr::new(ptr::null_mut()),
             last: AtomicPtr::new(ptr::null_mut()),
-            headroom: AtomicUsize::new(0),
-            span: AtomicUsize::new(0),
+            room: AtomicU64::new(0),
             trusted: AtomicU32::new(0),
             mxcsr: AtomicU32::new(0),
             fpu_control: AtomicU32::new(0),
@@ -173,11 +168,8 @@ impl ThreadBlock {
 
     /// Gives the block back: its thread ends, and has no call open.
     pub fn unregister(&self) {
-        // A thread that inherited this block takes no stack for its own by this: also not if it runs on
-        // the stack that this thread had, or as the next thread registers.
-        self.span.store(0, Ordering::Relaxed);
-        self.stack_low.store(usize::MAX, Ordering::Relaxed);
-        self.headroom.store(usize::MAX, Ordering::Relaxed);
+        // A thread that inherited this block and now runs on the stack that its thread had is not it.
+        self.room.store(0, Ordering::Relaxed);
         self.used.store(false, Ordering::Release);
     }
 
@@ -200,12 +192,10 @@ impl ThreadBlock {
     /// on stacks of their own.
     pub fn current() -> &'static Self {
         let block = Self::from_gs();
-        let low = block.stack_low.load(Ordering::Relaxed);
-        let headroom = block.headroom.load(Ordering::Relaxed);
-        let top = headroom.wrapping_add(block.span.load(Ordering::Relaxed));
-        if (low..top).contains(&stack_pointer()) {
+        if block.has_headroom() {
             return block;
         }
+        // Little stack is left, or this is the block of another thread.
         if let Some(host) = host() {
             host.attach();
         }
@@ -258,8 +248,9 @@ impl ThreadBlock {
     /// Whether enough stack is left for a call, and the stack is this block's thread's.
     #[inline(always)]
     pub(crate) fn has_headroom(&self) -> bool {
-        let above = stack_pointer().wrapping_sub(self.headroom.load(Ordering::Relaxed));
-        above < self.span.load(Ordering::Relaxed)
+        let room = self.room.load(Ordering::Relaxed);
+        let above = (stack_pointer() as u64 / PAGE as u64).wrapping_sub(room >> ROOM_BITS);
+        above < room & ROOM_MASK
     }
 
     /// Whether an access to `address` that faulted is a stack overflow.
@@ -342,6 +333,18 @@ pub fn leave_trusted() {
         trusted.load(Ordering::Relaxed).saturating_sub(1),
         Ordering::Relaxed,
     );
+}
+
+/// Bits for the length in a [`room`].
+const ROOM_BITS: u32 = 28;
+const ROOM_MASK: u64 = (1 << ROOM_BITS) - 1;
+
+/// Where in a stack a call may begin, in one word, so that no reader sees half of one and half of
+/// another: the number of the first page, and how many there are, in the low bits.
+fn room(stack: &StackLimits) -> u64 {
+    let first = stack.headroom.div_ceil(PAGE);
+    let pages = (stack.top / PAGE).saturating_sub(first) as u64;
+    (first as u64) << ROOM_BITS | pages.min(ROOM_MASK)
 }
 
 #[inline(always)]

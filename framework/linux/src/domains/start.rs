@@ -1,5 +1,6 @@
 //! Starting a domain from its file: checked, mapped, entered, and its root object behind a proxy.
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
@@ -100,8 +101,8 @@ pub fn start<I: Interface + ?Sized>(
     let table_for_domain: &'static HostTable = unsafe { NonNull::from(&*table).as_ref() };
     let gate = GateTo::new(domain);
     // SAFETY: entered once, behind its gate; image and table are kept by the domain, as a grant that goes
-    // when no thread is in it any more.
-    let root = gate.cross(|| unsafe { image.enter(table_for_domain) });
+    // when no thread is in it any more. Should the domain die meanwhile its object is forgotten, not dropped.
+    let root = gate.cross(|| unsafe { ManuallyDrop::new(image.enter(table_for_domain)) });
     domain.grant(Box::new(Tenancy {
         _image: image.into_placed(),
         _table: table,
@@ -109,7 +110,7 @@ pub fn start<I: Interface + ?Sized>(
     match root {
         Ok(root) => Ok(Started {
             domain,
-            root: I::proxy(root, gate),
+            root: I::proxy(ManuallyDrop::into_inner(root), gate),
         }),
         Err(source) => {
             let last_words = domain.last_words();

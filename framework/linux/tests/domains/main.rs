@@ -7,5 +7,4 @@ mod calls;
 mod crashes;
 mod crashy;
 mod lives;
-mod storm;
 mod threads;

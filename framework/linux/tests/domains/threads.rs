@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sumac_interface::rpc::{Cause, Gate, RpcError};
 use sumac_linux::domains;
+use sumac_rref::SharedHeap;
 
 use crate::crashy::{Kind, gate, heap, reclaim, spawn, spin, spin_until};
 
@@ -95,6 +96,21 @@ fn a_callee_that_died_meanwhile_gives_no_result() {
     assert_eq!(heap().count_owned(domain.id()), 1);
     reclaim(domain);
     assert_eq!(heap().count_owned(domain.id()), 0);
+}
+
+#[test]
+fn a_result_accepted_from_one_that_died_meanwhile_is_not_lost() {
+    let domain = spawn("late");
+    let heap = SharedHeap::create_for(domains::hooks());
+    let gate = gate(domain);
+    let result = gate.cross(|| {
+        let made = heap.allocate(1u64).expect("room");
+        domain.kill(Cause::Killed);
+        gate.accept(made)
+    });
+    assert_eq!(result.map(drop), Err(RpcError::Dead(Cause::Killed)));
+    assert_eq!(heap.count(), 0);
+    reclaim(domain);
 }
 
 #[test]
