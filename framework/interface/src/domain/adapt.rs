@@ -1,11 +1,13 @@
-//! From a driver's own queue pair to the capability that other domains hold.
+//! From a driver's own port and queue pairs to the objects that other domains hold.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
+use sumac_packet::MacAddress;
 use sumac_rref::PacketBatch;
 
-use super::NetLane;
-use crate::net::{ForeignPool, NetQueue, QueueStats};
+use super::{Counters, DeviceFault, NetDevice, NetLane, Text};
+use crate::net::{ForeignPool, Link, Net, NetError, NetQueue, QueueStats};
 use crate::{Object, RpcError, RpcResult};
 
 /// A queue pair as a [`NetLane`].
@@ -77,5 +79,96 @@ impl<Q: NetQueue> NetLane for LaneOf<Q> {
 
     fn stats(&self) -> RpcResult<QueueStats> {
         Ok(self.0.stats())
+    }
+}
+
+/// A port as a [`NetDevice`].
+pub struct DeviceOf<N: Net> {
+    port: N,
+    /// The queue pairs that nobody has taken.
+    queues: Vec<Option<N::Queue>>,
+}
+
+impl<N: Net<Queue: 'static> + 'static> DeviceOf<N> {
+    /// The object before `port`, whose queue pairs are all at home.
+    pub fn object(mut port: N) -> Object<dyn NetDevice> {
+        let queues = port.take_queues().into_iter().map(Some).collect();
+        Object::from_box(Box::new(Self { port, queues }))
+    }
+}
+
+impl<N: Net> DeviceOf<N> {
+    /// Does something to the port for which all queue pairs that nobody has must be at home.
+    fn at_home(
+        &mut self,
+        act: impl FnOnce(&mut N) -> Result<(), NetError>,
+    ) -> Result<(), NetError> {
+        let here: Vec<usize> = (0..self.queues.len())
+            .filter(|i| self.queues.get(*i).is_some_and(Option::is_some))
+            .collect();
+        let home = self.queues.iter_mut().filter_map(Option::take).collect();
+        self.port.return_queues(home);
+        let result = act(&mut self.port);
+        for (index, queue) in here.into_iter().zip(self.port.take_queues()) {
+            if let Some(place) = self.queues.get_mut(index) {
+                *place = Some(queue);
+            }
+        }
+        result
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "the text crosses as it is")]
+fn fault(result: Result<(), NetError>) -> Result<(), DeviceFault> {
+    result.map_err(|error| DeviceFault::from(&error))
+}
+
+impl<N: Net<Queue: 'static>> NetDevice for DeviceOf<N> {
+    fn name(&self) -> RpcResult<Text<64>> {
+        Ok(Text::new(self.port.name()))
+    }
+
+    fn mac(&self) -> RpcResult<MacAddress> {
+        Ok(self.port.mac())
+    }
+
+    fn link(&self) -> RpcResult<Link> {
+        Ok(self.port.link())
+    }
+
+    fn check(&mut self) -> RpcResult<Result<(), DeviceFault>> {
+        Ok(self.port.check().map_err(|error| DeviceFault::from(&error)))
+    }
+
+    fn counters(&mut self) -> RpcResult<Counters> {
+        let mut counters = Counters::default();
+        for (name, value) in self.port.counters() {
+            counters.add(&name, value);
+        }
+        Ok(counters)
+    }
+
+    fn queues(&self) -> RpcResult<u32> {
+        Ok(self.queues.len() as u32)
+    }
+
+    fn take_queue(&mut self, index: u32) -> RpcResult<Result<Object<dyn NetLane>, DeviceFault>> {
+        let queue = self.queues.get_mut(index as usize).and_then(Option::take);
+        Ok(match queue {
+            Some(queue) => Ok(LaneOf::object(queue)),
+            None => Err(DeviceFault::NoQueue(index)),
+        })
+    }
+
+    fn start(&mut self) -> RpcResult<Result<(), DeviceFault>> {
+        Ok(fault(self.at_home(N::start)))
+    }
+
+    fn stop_receiving(&mut self) -> RpcResult<Result<(), DeviceFault>> {
+        Ok(fault(self.port.stop_receiving()))
+    }
+
+    fn stop(&mut self) -> RpcResult<Result<(), DeviceFault>> {
+        Ok(fault(self.at_home(N::stop)))
     }
 }

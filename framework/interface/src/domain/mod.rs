@@ -8,8 +8,8 @@ pub mod host;
 pub mod net;
 mod text;
 
-pub use adapt::LaneOf;
+pub use adapt::{DeviceOf, LaneOf};
 pub use crashy::{Block, Crashy, Failure};
 pub use host::{Clock, Log};
-pub use net::{CreateLane, DeviceFault, NetDevice, NetLane};
+pub use net::{Counters, CreateLane, CreateNet, DeviceFault, NetDevice, NetLane, PortSettings};
 pub use text::Text;

@@ -6,7 +6,7 @@
 
 use sumac_idl::{Exchangeable, interface};
 use sumac_packet::MacAddress;
-use sumac_rref::{PacketBatch, PoolGrant};
+use sumac_rref::{DeviceGrant, PacketBatch, PoolGrant};
 
 use super::Text;
 use crate::net::{Link, NetError, QueueStats};
@@ -155,6 +155,33 @@ pub trait NetLane: Send {
 
     /// What was counted since the queue was made.
     fn stats(&self) -> RpcResult<QueueStats>;
+}
+
+/// How a port is to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Exchangeable)]
+pub struct PortSettings {
+    /// Queue pairs.
+    pub queues: u16,
+    /// Descriptors of each receive ring.
+    pub rx_descriptors: u16,
+    /// Descriptors of each transmit ring.
+    pub tx_descriptors: u16,
+    /// Longest IP packet in bytes.
+    pub mtu: u16,
+    /// Whether to receive every frame, whomever it is for.
+    pub promiscuous: bool,
+}
+
+/// What a domain offers that drives a network device.
+#[interface]
+pub trait CreateNet: Send {
+    /// Takes a device over, and its packets from `pool`; the port is not started yet.
+    fn create(
+        &mut self,
+        device: DeviceGrant,
+        pool: PoolGrant,
+        settings: PortSettings,
+    ) -> RpcResult<Result<Object<dyn NetDevice>, DeviceFault>>;
 }
 
 /// What a domain offers that has a pair of queues of its own making, without a device.

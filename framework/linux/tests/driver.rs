@@ -1,0 +1,184 @@
+//! The 82599 driver as a domain: loaded from its signed file, driving software devices under full traffic,
+//! dying at any moment, and started again. No DMA outside of what lives, no buffer lost.
+// UNSAFETY: granting a device to a domain has no safe form.
+#![expect(unsafe_code)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use sumac_devices::ixgbe::Violation;
+use sumac_interface::domain::{CreateNet, NetDevice, NetLane, PortSettings};
+use sumac_interface::{Cause, Object, RpcError};
+use sumac_linux::domains::{self, Shared, Started, bury, mapped_pages, start};
+use sumac_linux::grant::GrantedDevice;
+use sumac_linux::open::{self, OpenPorts};
+use sumac_rref::{PacketBatch, PacketPool, PoolGrant, SharedHeap};
+use sumac_runtime::load::{TrustedKeys, inspect};
+use sumac_runtime::{Domain, Grant, Quota};
+
+const BUFFERS: u32 = 4096;
+const SETTINGS: PortSettings = PortSettings {
+    queues: 1,
+    rx_descriptors: 128,
+    tx_descriptors: 128,
+    mtu: 1500,
+    promiscuous: true,
+};
+
+/// What ends with the domain that has it: the device is stopped, and what it could reach taken back.
+struct Granted {
+    device: Arc<GrantedDevice>,
+    domain: Domain,
+    pool: &'static PacketPool,
+}
+
+impl Grant for Granted {
+    fn revoke(&mut self) {
+        self.device.stop();
+        // SAFETY: grants are revoked when no thread is in the domain any more; the device was stopped.
+        unsafe { self.device.end(self.domain.id(), self.pool) };
+    }
+}
+
+struct Host {
+    opened: OpenPorts,
+    devices: Vec<Arc<GrantedDevice>>,
+    shared: Shared,
+    pool: &'static PacketPool,
+    file: Vec<u8>,
+}
+
+impl Host {
+    fn new(specs: &[&str]) -> Self {
+        domains::install().expect("Linux gives what domains need");
+        let specs: Vec<_> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
+        let opened = open::open(&specs, None).unwrap();
+        let heap = SharedHeap::create_for(domains::hooks());
+        let pool = PacketPool::create(heap, &*opened.dma, BUFFERS).unwrap();
+        let grantable = |port: &open::OpenPort| {
+            let (backing, control) = (port.backing.clone(), port.control.clone());
+            Arc::new(GrantedDevice::new(backing, control, domains::hooks()))
+        };
+        Self {
+            devices: opened.ports.iter().map(grantable).collect(),
+            opened,
+            shared: Shared {
+                heap,
+                pools: vec![pool],
+            },
+            pool,
+            file: file(),
+        }
+    }
+
+    /// A driver's domain for one device, its port started.
+    fn drive(&self, device: &Arc<GrantedDevice>) -> Driver {
+        let trust = TrustedKeys::from_iter([inspect(&self.file).unwrap().signer]);
+        let Started { domain, mut root } =
+            start::<dyn CreateNet>("ixgbe", &self.file, &trust, Quota::default(), &self.shared)
+                .unwrap();
+        // SAFETY: the grant ends before `self` does: every test reclaims its domains.
+        let grant = unsafe { device.grant() }.expect("nobody else has it");
+        domain.grant(Box::new(Granted {
+            device: device.clone(),
+            domain,
+            pool: self.pool,
+        }));
+        let created = root.create(grant, PoolGrant::new(self.pool), SETTINGS);
+        let mut port = created.expect("it lives").expect("the device is well");
+        port.start().expect("it lives").expect("the device is well");
+        let lane = port.take_queue(0).expect("it lives").expect("there is one");
+        Driver { domain, lane, port }
+    }
+
+    /// Ends a driver that lives, as if it had been killed in mid-traffic, and frees what it had.
+    fn bury(&self, driver: Driver) {
+        driver.domain.kill(Cause::Killed);
+        bury(driver.domain, &self.shared).expect("nobody is in it");
+    }
+}
+
+struct Driver {
+    domain: Domain,
+    lane: Object<dyn NetLane>,
+    port: Object<dyn NetDevice>,
+}
+
+fn file() -> Vec<u8> {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let built = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "xtask", "--", "domains"])
+        .args(["ixgbe", "--out"])
+        .arg(out.path())
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "the trusted build builds");
+    fs::read(out.path().join("ixgbe.domain")).expect("it was built")
+}
+
+/// A round from one driver to the other; how many frames came.
+fn forward(from: &mut Driver, to: &mut Driver, batch: PacketBatch) -> (PacketBatch, usize) {
+    let batch = from.lane.receive(batch, 32).expect("it lives");
+    let came = batch.len();
+    (to.lane.transmit(batch).expect("it lives"), came)
+}
+
+#[test]
+fn a_driver_in_a_domain_forwards_dies_and_is_started_again() {
+    let host = Host::new(&["sim:rate=max", "sim:rate=max"]);
+    let [first, second] = &host.devices[..] else {
+        panic!("two devices");
+    };
+    let mut second_driver = host.drive(second);
+    let mut forwarded = 0;
+    let mut pages = 0;
+    for death in 0..12_u32 {
+        let mut first_driver = host.drive(first);
+        assert!(first_driver.port.link().expect("it lives").mbps <= 10_000);
+        let mut batch = host.pool.batch().unwrap();
+        for round in 0..(death % 5 + 1) * 500 {
+            let (left, came) = match round % 2 {
+                0 => forward(&mut first_driver, &mut second_driver, batch),
+                _ => forward(&mut second_driver, &mut first_driver, batch),
+            };
+            forwarded += came;
+            batch = left;
+        }
+        drop(batch);
+        host.bury(first_driver);
+        if death > 0 {
+            assert_eq!(mapped_pages(), pages, "death {death}");
+        }
+        pages = mapped_pages();
+    }
+    assert!(forwarded > 0, "frames came");
+    // The one that nobody killed is well all the time.
+    assert!(second_driver.lane.stats().is_ok());
+    host.bury(second_driver);
+    let account = host.pool.account();
+    assert_eq!((account.free, account.device), (BUFFERS, 0));
+    assert_eq!(host.pool.heap().count(), 0);
+    for port in &host.opened.ports {
+        let software = port.software.as_ref().unwrap();
+        let strays = software.device().violations().count(Violation::DmaFault);
+        assert_eq!(strays, 0, "DMA outside of what lives");
+        assert_eq!(software.violations(), []);
+    }
+}
+
+#[test]
+fn calls_into_a_dead_driver_are_errors_and_what_they_carried_comes_back() {
+    let host = Host::new(&["sim"]);
+    let mut driver = host.drive(&host.devices[0]);
+    driver.domain.kill(Cause::Killed);
+    let dead = RpcError::Dead(Cause::Killed);
+    let batch = host.pool.batch().unwrap();
+    assert_eq!(driver.lane.receive(batch, 32).err(), Some(dead));
+    assert_eq!(driver.port.mac().err(), Some(dead));
+    host.bury(driver);
+    assert_eq!(host.pool.account().free, BUFFERS);
+    assert_eq!(host.pool.heap().count(), 0);
+}
