@@ -1,8 +1,9 @@
 //! `cargo xtask soak`: the soak tests, for a time of the caller's choice.
 //!
-//! There are two, which share the time: `drivers/ixgbe/tests/soak`, everything that can be done to
-//! ports that forward, and `apps/l2fwd/tests/soak.rs`, l2fwd under random set-ups. They read the
-//! time from `SUMAC_SOAK_SECONDS`.
+//! Two share the time: `drivers/ixgbe/tests/soak`, everything that can be done to ports that forward, and
+//! `apps/l2fwd/tests/soak.rs`, l2fwd under random set-ups. They read the time from `SUMAC_SOAK_SECONDS`.
+//! Two more count deaths, so many for each second: `storm` of `framework/linux`, domains that fail in every way
+//! at every depth (`SUMAC_CRASHES`), and `grant`, drivers that die under traffic (`SUMAC_DEATHS`).
 
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ use crate::workspace::cargo;
 
 /// Building in release mode on two slow cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Crashes of domains, and deaths of drivers, for each second: some take a quarter of it each.
+const CRASHES_A_SECOND: u64 = 500;
+const DEATHS_A_SECOND: u64 = 10;
 
 /// How long to soak.
 #[derive(Args)]
@@ -30,7 +35,7 @@ pub fn run(options: &Options) -> bool {
     let mut report = Report::new(1);
     report.step(
         "soak",
-        "random treatment of ports, random runs of l2fwd",
+        "random treatment of ports, random runs of l2fwd, domains and drivers that die",
         || soak(options.seconds, options.seed),
     );
     report.finish()
@@ -40,7 +45,22 @@ pub fn run(options: &Options) -> bool {
 pub fn soak(seconds: u64, seed: Option<u64>) -> Outcome {
     let of_driver = seconds.div_ceil(2);
     let driver = soak_one("sumac-ixgbe", of_driver, seed);
-    driver.and(soak_one("l2fwd", (seconds - of_driver).max(1), seed))
+    let ports = driver.and(soak_one("l2fwd", (seconds - of_driver).max(1), seed));
+    let storm = deaths(
+        "storm",
+        "SUMAC_CRASHES",
+        seconds * CRASHES_A_SECOND,
+        seconds,
+    );
+    let grant = deaths("grant", "SUMAC_DEATHS", seconds * DEATHS_A_SECOND, seconds);
+    ports.and(storm).and(grant)
+}
+
+/// A test that counts deaths.
+fn deaths(test: &str, variable: &str, count: u64, seconds: u64) -> Outcome {
+    let mut cargo = cargo(["test", "--release", "-p", "sumac-linux", "--test", test]);
+    cargo.env(variable, count.to_string());
+    report::tests(&mut cargo, BUILD_LIMIT + Duration::from_secs(seconds * 4))
 }
 
 fn soak_one(package: &str, seconds: u64, seed: Option<u64>) -> Outcome {
