@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use sumac_linux::cores::CoreList;
 use sumac_linux::spec::DeviceSpec;
 
@@ -39,6 +39,15 @@ pub struct Options {
     /// Cores that forward, as in `1` or `0,2-3`; queue pairs are dealt out to them in turn.
     #[arg(long, value_name = "LIST")]
     pub cores: Option<CoreList>,
+
+    /// Where the driver runs: part of the program, or a domain of its own, from its signed file.
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Isolation::Driver)]
+    pub isolation: Isolation,
+
+    /// Folder with the domain files that `cargo xtask domains` built; by default `domains` beside the
+    /// folder of this program.
+    #[arg(long, value_name = "FOLDER")]
+    pub domains: Option<PathBuf>,
 
     /// How long to run, as in `5s`, `500ms` or `2m`; otherwise until SIGINT or SIGTERM.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -89,6 +98,15 @@ pub struct Options {
     #[arg(long, value_name = "MIB", default_value_t = 64,
           value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub pcap_dump_size: u64,
+}
+
+/// Where the driver runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Isolation {
+    /// Linked into the program: no boundary.
+    Driver,
+    /// In a domain: a crash of it is an error of the next call.
+    Domain,
 }
 
 const EXAMPLES: &str = "Examples:

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sumac_interface::net::{ForeignPool, NetQueue, QueueStats};
+use sumac_interface::net::{NetQueue, QueueError, QueueStats};
 use sumac_linux::time::ticks;
 use sumac_rref::PacketBatch;
 
@@ -165,7 +165,7 @@ pub struct Outcome<Q> {
     /// Frames received but never transmitted: dropped when draining timed out.
     pub undelivered: Vec<u64>,
     /// The first error of a queue, if any ended the worker.
-    pub error: Option<ForeignPool>,
+    pub error: Option<QueueError>,
 }
 
 /// One core's share of the forwarding.
@@ -224,7 +224,7 @@ impl<Q: NetQueue> Worker<Q> {
         }
     }
 
-    fn forward_until_told(&mut self) -> Result<(), ForeignPool> {
+    fn forward_until_told(&mut self) -> Result<(), QueueError> {
         let mut round = 0u32;
         while !self.shared.draining() {
             for _ in 0..ROUNDS_BETWEEN_REPORTS {
@@ -240,7 +240,7 @@ impl<Q: NetQueue> Worker<Q> {
 
     /// One round over all lanes; returns how many frames moved.
     #[inline]
-    fn forward_once(&mut self) -> Result<usize, ForeignPool> {
+    fn forward_once(&mut self) -> Result<usize, QueueError> {
         let mut moved = 0;
         for index in 0..self.lanes.len() {
             let start = ticks();
@@ -257,7 +257,7 @@ impl<Q: NetQueue> Worker<Q> {
 
     /// Receives, rewrites and transmits one batch of one lane.
     #[inline]
-    fn forward_lane(&mut self, index: usize) -> Result<usize, ForeignPool> {
+    fn forward_lane(&mut self, index: usize) -> Result<usize, QueueError> {
         let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(0);
         };
@@ -279,7 +279,7 @@ impl<Q: NetQueue> Worker<Q> {
     }
 
     /// Receives until nothing comes any more, and waits until all was sent, within limits.
-    fn drain(&mut self) -> Result<(), ForeignPool> {
+    fn drain(&mut self) -> Result<(), QueueError> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
@@ -311,7 +311,7 @@ impl<Q: NetQueue> Worker<Q> {
 
 /// Sends lane `index`'s batch by the queue pair of the port it goes to.
 #[inline]
-fn transmit<Q: NetQueue>(lanes: &mut [Lane<Q>], index: usize) -> Result<usize, ForeignPool> {
+fn transmit<Q: NetQueue>(lanes: &mut [Lane<Q>], index: usize) -> Result<usize, QueueError> {
     let Some(to) = lanes.get(index).map(|lane| lane.to) else {
         return Ok(0);
     };

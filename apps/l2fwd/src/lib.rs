@@ -2,12 +2,14 @@
 //!
 //! - [`cli`]: the options;
 //! - [`run`]: opens ports, starts workers, watches, stops, sums up;
+//! - [`domains`]: drivers in domains of their own;
 //! - [`forward`]: the fast path, a worker's loop;
 //! - [`rewrite`], [`dump`]: what happens to frames on the way;
 //! - [`report`], [`table`]: what people and scripts are told.
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod domains;
 pub mod dump;
 pub mod forward;
 pub mod report;

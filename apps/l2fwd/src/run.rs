@@ -5,13 +5,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sumac_interface::net::{Net, QueueStats};
-use sumac_ixgbe::{Port, PortConfig, QueuePair};
+use sumac_ixgbe::{Port, PortConfig};
 use sumac_linux::cores::{self, CoreList};
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
 use sumac_linux::signals::Stop;
 use sumac_rref::{PacketPool, SharedHeap};
 
-use crate::cli::Options;
+use crate::cli::{Isolation, Options};
+use crate::domains::DomainHost;
 use crate::dump::Dump;
 use crate::forward::{Lane, LaneFigures, Order, Outcome, Shared, Worker};
 use crate::report::{PoolReport, PortReport, Report, WireReport};
@@ -52,9 +53,43 @@ pub fn run(options: &Options) -> Result<Report, RunError> {
     let stop = Stop::install().map_err(device)?;
     let cores = Cores::choose(options)?;
     let mut opened = open::open(&options.devices, cores.device).map_err(input)?;
-    let pool = PacketPool::create(SharedHeap::create(), &*opened.dma, pool_size(options))
-        .map_err(input)?;
-    let mut ports = open_ports(options, &mut opened, pool)?;
+    match options.isolation {
+        Isolation::Driver => {
+            let pool = packet_pool(options, &opened, SharedHeap::create())?;
+            let config = port_config(options);
+            let make = |port: &mut open::OpenPort| {
+                Port::open(port.backing.clone(), pool, &config).map_err(input)
+            };
+            forward(options, stop, &cores, &mut opened, pool, make)
+        }
+        Isolation::Domain => {
+            let host = DomainHost::new(options).map_err(input)?;
+            let pool = packet_pool(options, &opened, host.heap())?;
+            let mut drivers = host.drivers(pool);
+            let make = |port: &mut open::OpenPort| drivers.start(port, options).map_err(input);
+            forward(options, stop, &cores, &mut opened, pool, make)
+        }
+    }
+}
+
+fn packet_pool(
+    options: &Options,
+    opened: &OpenPorts,
+    heap: &'static SharedHeap,
+) -> Result<&'static PacketPool, RunError> {
+    PacketPool::create(heap, &*opened.dma, pool_size(options)).map_err(input)
+}
+
+/// A run over ports that `make` opens.
+fn forward<N: Net<Queue: 'static>>(
+    options: &Options,
+    stop: Stop,
+    cores: &Cores,
+    opened: &mut OpenPorts,
+    pool: &'static PacketPool,
+    make: impl FnMut(&mut open::OpenPort) -> Result<N, RunError>,
+) -> Result<Report, RunError> {
+    let mut ports = open_ports(opened, make)?;
     let dump = match &options.pcap_dump {
         Some(path) => {
             let dump = Dump::create(path, options.pcap_dump_size << 20).map_err(input)?;
@@ -63,15 +98,15 @@ pub fn run(options: &Options) -> Result<Report, RunError> {
         None => None,
     };
     let frames = Shared::new(options.frames);
-    let mut workers = start_workers(options, &mut ports, pool, &cores, &frames, dump.clone())?;
+    let mut workers = start_workers(options, &mut ports, pool, cores, &frames, dump.clone())?;
 
     let start = Instant::now();
-    let failure = watch(options, &mut ports, &workers, &opened, &frames, stop);
+    let failure = watch(options, &mut ports, &workers, opened, &frames, stop);
     let seconds = start.elapsed().as_secs_f64();
 
     let stopped = stop_all(&mut ports, &mut workers, &frames);
     let mut report = sum_up(&ports, &workers, seconds);
-    let ended = close(ports, workers, &mut opened, &mut report);
+    let ended = close(ports, workers, opened, &mut report);
     report.pool = PoolReport::new(pool.account(), pool.exhausted(), pool.huge_pages());
     if let Some(dump) = dump {
         dump.finish().map_err(device)?;
@@ -131,18 +166,14 @@ fn pool_size(options: &Options) -> u32 {
 }
 
 /// A port, what it was opened as, and where its frames go.
-struct OpenPort {
+struct OpenPort<N> {
     name: String,
-    port: Port,
+    port: N,
     software: Option<SoftwareDevice>,
 }
 
-fn open_ports(
-    options: &Options,
-    opened: &mut OpenPorts,
-    pool: &'static PacketPool,
-) -> Result<Vec<OpenPort>, RunError> {
-    let config = PortConfig {
+fn port_config(options: &Options) -> PortConfig {
+    PortConfig {
         queues: options.queues,
         rx_descriptors: options.descriptors,
         tx_descriptors: options.descriptors,
@@ -150,10 +181,16 @@ fn open_ports(
         promiscuous: options.is_promiscuous(),
         all_multicast: options.is_promiscuous(),
         ..PortConfig::default()
-    };
+    }
+}
+
+fn open_ports<N: Net>(
+    opened: &mut OpenPorts,
+    mut make: impl FnMut(&mut open::OpenPort) -> Result<N, RunError>,
+) -> Result<Vec<OpenPort<N>>, RunError> {
     let mut ports = Vec::new();
-    for opened in opened.ports.drain(..) {
-        let port = Port::open(opened.backing, pool, &config).map_err(input)?;
+    for mut opened in opened.ports.drain(..) {
+        let port = make(&mut opened)?;
         ports.push(OpenPort {
             name: opened.spec.to_string(),
             port,
@@ -174,29 +211,29 @@ fn partner(index: usize, count: usize) -> usize {
 }
 
 /// A worker's thread and its figures, lane by lane: the port each lane receives from.
-struct RunningWorker {
-    thread: Option<JoinHandle<Outcome<QueuePair>>>,
+struct RunningWorker<Q> {
+    thread: Option<JoinHandle<Outcome<Q>>>,
     lanes: Vec<(usize, Arc<LaneFigures>)>,
-    outcome: Option<Outcome<QueuePair>>,
+    outcome: Option<Outcome<Q>>,
 }
 
-fn start_workers(
+fn start_workers<N: Net<Queue: 'static>>(
     options: &Options,
-    ports: &mut [OpenPort],
+    ports: &mut [OpenPort<N>],
     pool: &'static PacketPool,
     cores: &Cores,
     shared: &Arc<Shared>,
     dump: Option<Arc<Dump>>,
-) -> Result<Vec<RunningWorker>, RunError> {
+) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
     let count = ports.len();
     let rewrites: Vec<Option<Rewrite>> = (0..count)
         .map(|from| {
             let to = partner(from, count);
-            let mac = ports[to].port.control().mac();
+            let mac = ports[to].port.mac();
             (!options.no_mac_updating).then(|| Rewrite::new(to as u8, mac))
         })
         .collect();
-    let mut lanes: Vec<Vec<Lane<QueuePair>>> = cores.workers.iter().map(|_| Vec::new()).collect();
+    let mut lanes: Vec<Vec<Lane<N::Queue>>> = cores.workers.iter().map(|_| Vec::new()).collect();
     let workers = lanes.len();
     let mut queues: Vec<_> = ports
         .iter_mut()
@@ -218,7 +255,7 @@ fn start_workers(
             });
         }
     }
-    let start = |(index, lanes): (usize, Vec<Lane<QueuePair>>)| {
+    let start = |(index, lanes): (usize, Vec<Lane<N::Queue>>)| {
         let froms: Vec<usize> = lanes.iter().map(|lane| lane.from).collect();
         let worker = Worker::new(
             lanes,
@@ -239,10 +276,10 @@ fn start_workers(
 }
 
 /// Waits for the end, looking after devices and showing figures meanwhile.
-fn watch(
+fn watch<N: Net>(
     options: &Options,
-    ports: &mut [OpenPort],
-    workers: &[RunningWorker],
+    ports: &mut [OpenPort<N>],
+    workers: &[RunningWorker<N::Queue>],
     opened: &OpenPorts,
     shared: &Shared,
     stop: Stop,
@@ -294,7 +331,7 @@ fn watch(
 }
 
 /// Whether every input that ends has ended, and there is one.
-fn inputs_over(ports: &[OpenPort]) -> bool {
+fn inputs_over<N>(ports: &[OpenPort<N>]) -> bool {
     let mut finite = ports
         .iter()
         .filter_map(|open| Some(open.software.as_ref()?.wire()))
@@ -303,7 +340,7 @@ fn inputs_over(ports: &[OpenPort]) -> bool {
     finite.peek().is_some() && finite.all(|wire| wire.finished)
 }
 
-fn live_stats(port: usize, workers: &[RunningWorker]) -> (QueueStats, u64, u64) {
+fn live_stats<Q>(port: usize, workers: &[RunningWorker<Q>]) -> (QueueStats, u64, u64) {
     let mut stats = QueueStats::default();
     let (mut waiting, mut busy) = (0, 0);
     for (_, figures) in workers
@@ -318,7 +355,7 @@ fn live_stats(port: usize, workers: &[RunningWorker]) -> (QueueStats, u64, u64) 
     (stats, waiting, busy)
 }
 
-fn line(index: usize, open: &mut OpenPort, workers: &[RunningWorker]) -> Line {
+fn line<N: Net>(index: usize, open: &mut OpenPort<N>, workers: &[RunningWorker<N::Queue>]) -> Line {
     let (stats, waiting, busy_ticks) = live_stats(index, workers);
     let hardware = Hardware::read(&mut open.port);
     let link = open.port.link();
@@ -344,7 +381,7 @@ struct Hardware {
 }
 
 impl Hardware {
-    fn read(port: &mut Port) -> Self {
+    fn read(port: &mut impl Net) -> Self {
         let counters = port.counters();
         let of = |name: &str| {
             counters
@@ -361,9 +398,9 @@ impl Hardware {
 }
 
 /// Stops receiving, lets workers send what they have, and takes their queues home.
-fn stop_all(
-    ports: &mut [OpenPort],
-    workers: &mut [RunningWorker],
+fn stop_all<N: Net>(
+    ports: &mut [OpenPort<N>],
+    workers: &mut [RunningWorker<N::Queue>],
     shared: &Shared,
 ) -> Result<(), RunError> {
     let mut result = Ok(());
@@ -389,7 +426,11 @@ fn stop_all(
     result
 }
 
-fn sum_up(ports: &[OpenPort], workers: &[RunningWorker], seconds: f64) -> Report {
+fn sum_up<N: Net>(
+    ports: &[OpenPort<N>],
+    workers: &[RunningWorker<N::Queue>],
+    seconds: f64,
+) -> Report {
     let mut report = Report {
         seconds,
         ..Report::default()
@@ -400,7 +441,7 @@ fn sum_up(ports: &[OpenPort], workers: &[RunningWorker], seconds: f64) -> Report
         busy_ticks += busy;
         report.ports.push(PortReport {
             device: open.name.clone(),
-            mac: open.port.control().mac().to_string(),
+            mac: open.port.mac().to_string(),
             rx_packets: stats.rx_packets,
             rx_bytes: stats.rx_bytes,
             tx_packets: stats.tx_packets,
@@ -428,9 +469,9 @@ fn sum_up(ports: &[OpenPort], workers: &[RunningWorker], seconds: f64) -> Report
 }
 
 /// Stops the devices, gives every buffer back, and adds what devices and wires counted.
-fn close(
-    mut ports: Vec<OpenPort>,
-    workers: Vec<RunningWorker>,
+fn close<N: Net>(
+    mut ports: Vec<OpenPort<N>>,
+    workers: Vec<RunningWorker<N::Queue>>,
     opened: &mut OpenPorts,
     report: &mut Report,
 ) -> Result<(), RunError> {
@@ -447,7 +488,7 @@ fn close(
         };
         for ((from, _), queue) in worker.lanes.iter().zip(outcome.queues) {
             if let Some(open) = ports.get_mut(*from) {
-                open.port.return_queues([queue]);
+                open.port.return_queues(vec![queue]);
             }
         }
     }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use sumac_device::DmaSpace;
 use sumac_device::ring::{ReceiveRing, RingSize, Scatter, TransmitRing};
 use sumac_device::{DmaError, Doorbell, Iova};
-use sumac_interface::net::{ForeignPool, NetQueue, QueueStats};
+use sumac_interface::net::{NetQueue, QueueError, QueueStats};
 use sumac_rref::{PacketBatch, PacketCache};
 
 use crate::rx::AdvancedReceive;
@@ -125,13 +125,13 @@ impl Drop for QueuePair {
 
 impl NetQueue for QueuePair {
     #[inline]
-    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, ForeignPool> {
-        QueuePair::receive(self, batch, limit)
+    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, QueueError> {
+        Ok(QueuePair::receive(self, batch, limit)?)
     }
 
     #[inline]
-    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, ForeignPool> {
-        QueuePair::transmit(self, batch)
+    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError> {
+        Ok(QueuePair::transmit(self, batch)?)
     }
 
     fn set_prefetch(&mut self, on: bool) {

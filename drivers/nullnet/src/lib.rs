@@ -3,7 +3,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use sumac_interface::net::{ForeignPool, NetQueue, QueueStats};
+use sumac_interface::net::{NetQueue, QueueError, QueueStats};
 use sumac_rref::{PacketBatch, PacketCache, PacketMut, PacketPool, PoolError};
 
 /// Bytes of the frames that it makes where none was sent yet: 64 with the check sequence.
@@ -30,7 +30,7 @@ impl NullQueue {
 
 impl NetQueue for NullQueue {
     #[inline]
-    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, ForeignPool> {
+    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, QueueError> {
         let count = self.cache.allocate(batch, limit, FRAME);
         self.stats.rx_packets += count as u64;
         self.stats.rx_bytes += count as u64 * u64::from(FRAME);
@@ -38,7 +38,7 @@ impl NetQueue for NullQueue {
     }
 
     #[inline]
-    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, ForeignPool> {
+    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError> {
         let count = batch.len();
         self.stats.tx_packets += count as u64;
         let bytes = |packet: PacketMut<'_>| packet.frame_len() as u64;

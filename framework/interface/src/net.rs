@@ -8,6 +8,8 @@ pub use sumac_packet::MacAddress;
 pub use sumac_rref::ForeignPool;
 use sumac_rref::PacketBatch;
 
+use crate::RpcError;
+
 /// Why a port cannot do what was asked. The text names the device and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetError {
@@ -25,6 +27,17 @@ pub enum NetError {
         /// What happened and what helps.
         what: String,
     },
+}
+
+/// Why a queue took or gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// The batch is of another pool than the queue.
+    #[error(transparent)]
+    ForeignPool(#[from] ForeignPool),
+    /// The driver is in a domain of its own, which did not answer; a batch that it had is gone.
+    #[error("the driver's domain: {0}")]
+    Domain(#[from] RpcError),
 }
 
 /// What one pair of queues counted. Nothing is dropped without one of these.
@@ -74,15 +87,15 @@ pub trait NetQueue: Send {
     /// longer. When calls keep finding none, finished transmit buffers are given back to the pool.
     ///
     /// # Errors
-    /// [`ForeignPool`].
-    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, ForeignPool>;
+    /// [`QueueError`].
+    fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, QueueError>;
 
     /// Takes frames from the front of `batch` as long as the ring has room; returns how many. The
     /// rest stay in the batch.
     ///
     /// # Errors
-    /// [`ForeignPool`].
-    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, ForeignPool>;
+    /// [`QueueError`].
+    fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError>;
 
     /// Whether the beginnings of frames are fetched while they are received: for those who look into
     /// frames. Off at first.

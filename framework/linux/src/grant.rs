@@ -11,6 +11,7 @@ use sumac_device::{
     DeviceBacking, DeviceControl, DeviceGrant, DmaMemory, HostDevice, PciId, RawDma, RegisterIo,
 };
 use sumac_rref::{DomainId, HostHooks, PacketPool};
+use sumac_runtime::{Domain, Grant};
 
 /// A device that can be granted to one domain at a time.
 pub struct GrantedDevice {
@@ -97,6 +98,23 @@ impl GrantedDevice {
         Some(unsafe { DeviceGrant::new(device) })
     }
 
+    /// Lends the device to a domain, whose packets are of `pool`; none while another has it. When the domain
+    /// is reclaimed the device is stopped first, and what the driver had is taken back.
+    pub fn lend(
+        self: &Arc<Self>,
+        domain: Domain,
+        pool: &'static PacketPool,
+    ) -> Option<DeviceGrant> {
+        // SAFETY: the domain keeps the device until it is reclaimed, and that ends the grant.
+        let grant = unsafe { self.grant() }?;
+        domain.grant(Box::new(Lent {
+            device: Arc::clone(self),
+            domain: domain.id(),
+            pool,
+        }));
+        Some(grant)
+    }
+
     /// Ends the device's DMA, at once. The first thing to do when its driver died: only then may anything
     /// that the device could reach be freed.
     pub fn stop(&self) {
@@ -121,6 +139,21 @@ impl GrantedDevice {
             buffers,
             memories: memories.len(),
         }
+    }
+}
+
+/// A device lent to a domain.
+struct Lent {
+    device: Arc<GrantedDevice>,
+    domain: DomainId,
+    pool: &'static PacketPool,
+}
+
+impl Grant for Lent {
+    fn revoke(&mut self) {
+        self.device.stop();
+        // SAFETY: grants are revoked when no thread is in the domain any more; the device was stopped.
+        unsafe { self.device.end(self.domain, self.pool) };
     }
 }
 

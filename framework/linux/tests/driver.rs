@@ -1,7 +1,5 @@
 //! The 82599 driver as a domain: loaded from its signed file, driving software devices under full traffic,
 //! dying at any moment, and started again. No DMA outside of what lives, no buffer lost.
-// UNSAFETY: granting a device to a domain has no safe form.
-#![expect(unsafe_code)]
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +14,7 @@ use sumac_linux::grant::GrantedDevice;
 use sumac_linux::open::{self, OpenPorts};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant, SharedHeap};
 use sumac_runtime::load::{TrustedKeys, inspect};
-use sumac_runtime::{Domain, Grant, Quota};
+use sumac_runtime::{Domain, Quota};
 
 const BUFFERS: u32 = 4096;
 const SETTINGS: PortSettings = PortSettings {
@@ -26,21 +24,6 @@ const SETTINGS: PortSettings = PortSettings {
     mtu: 1500,
     promiscuous: true,
 };
-
-/// What ends with the domain that has it: the device is stopped, and what it could reach taken back.
-struct Granted {
-    device: Arc<GrantedDevice>,
-    domain: Domain,
-    pool: &'static PacketPool,
-}
-
-impl Grant for Granted {
-    fn revoke(&mut self) {
-        self.device.stop();
-        // SAFETY: grants are revoked when no thread is in the domain any more; the device was stopped.
-        unsafe { self.device.end(self.domain.id(), self.pool) };
-    }
-}
 
 struct Host {
     opened: OpenPorts,
@@ -79,13 +62,7 @@ impl Host {
         let Started { domain, mut root } =
             start::<dyn CreateNet>("ixgbe", &self.file, &trust, Quota::default(), &self.shared)
                 .unwrap();
-        // SAFETY: the grant ends before `self` does: every test reclaims its domains.
-        let grant = unsafe { device.grant() }.expect("nobody else has it");
-        domain.grant(Box::new(Granted {
-            device: device.clone(),
-            domain,
-            pool: self.pool,
-        }));
+        let grant = device.lend(domain, self.pool).expect("nobody else has it");
         let created = root.create(grant, PoolGrant::new(self.pool), SETTINGS);
         let mut port = created.expect("it lives").expect("the device is well");
         port.start().expect("it lives").expect("the device is well");

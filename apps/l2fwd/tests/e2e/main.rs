@@ -9,5 +9,6 @@ mod bad_input;
 mod capture;
 mod frames;
 mod generator;
+mod isolation;
 mod namespaces;
 mod program;

@@ -7,7 +7,7 @@ use sumac_packet::MacAddress;
 use sumac_rref::PacketBatch;
 
 use super::{Counters, DeviceFault, NetDevice, NetLane, Text};
-use crate::net::{ForeignPool, Link, Net, NetError, NetQueue, QueueStats};
+use crate::net::{Link, Net, NetError, NetQueue, QueueError, QueueStats};
 use crate::{Object, RpcError, RpcResult};
 
 /// A queue pair as a [`NetLane`].
@@ -20,8 +20,11 @@ impl<Q: NetQueue + 'static> LaneOf<Q> {
     }
 }
 
-fn refused(_: ForeignPool) -> RpcError {
-    RpcError::Refused
+fn refused(error: QueueError) -> RpcError {
+    match error {
+        QueueError::ForeignPool(_) => RpcError::Refused,
+        QueueError::Domain(error) => error,
+    }
 }
 
 impl<Q: NetQueue> NetLane for LaneOf<Q> {

@@ -6,10 +6,12 @@ mod adapt;
 pub mod crashy;
 pub mod host;
 pub mod net;
+mod remote;
 mod text;
 
 pub use adapt::{DeviceOf, LaneOf};
 pub use crashy::{Block, Crashy, Failure};
 pub use host::{Clock, Log};
 pub use net::{Counters, CreateLane, CreateNet, DeviceFault, NetDevice, NetLane, PortSettings};
+pub use remote::{RemotePort, RemoteQueue};
 pub use text::Text;

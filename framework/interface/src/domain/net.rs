@@ -13,7 +13,7 @@ use crate::net::{Link, NetError, QueueStats};
 use crate::{Object, RpcResult};
 
 /// Counters that [`Counters`] has room for.
-pub const COUNTERS: usize = 32;
+pub const COUNTERS: usize = 64;
 
 /// Why a port cannot do what was asked. The text names the device and the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Exchangeable, thiserror::Error)]
@@ -203,7 +203,10 @@ mod tests {
         }
         assert!(!counters.add("one more", 0));
         assert_eq!(counters.as_slice().len(), COUNTERS);
-        assert_eq!(counters.as_slice().last().map(|c| c.value), Some(31));
+        assert_eq!(
+            counters.as_slice().last().map(|c| c.value),
+            Some(COUNTERS as u64 - 1)
+        );
     }
 
     #[test]
