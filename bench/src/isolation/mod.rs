@@ -218,15 +218,10 @@ mod tests {
 
     #[test]
     fn medians_and_ratios() {
-        let row = row(
-            "a",
-            "ticks/call",
-            &[4.0, 2.0, 6.0],
-            Some(("b", &[8.0, 8.0, 8.0])),
-            None,
-        );
-        assert_eq!((row.ours, row.ratio, row.windows), (4.0, Some(0.5), 3));
-        assert_eq!(row.spread, Some([0.375, 0.625]));
+        let ours = [6.0, 2.0, 4.0, 10.0, 8.0];
+        let row = row("a", "ticks/call", &ours, Some(("b", &[8.0; 5])), None);
+        assert_eq!((row.ours, row.ratio, row.windows), (6.0, Some(0.75), 5));
+        assert_eq!(row.spread, Some([0.5, 1.0]));
     }
 
     #[test]
