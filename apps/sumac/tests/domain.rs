@@ -1,41 +1,16 @@
 //! `sumac domain` on files that are wrong, and on one that is right.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use tempfile::TempDir;
+use sumac_testbed::domains::BuiltDomains;
 
-/// A folder with the probe's domain file and the keys that are trusted after building it.
-fn built() -> &'static (TempDir, PathBuf) {
-    static BUILT: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let build = Command::new(env!("CARGO"))
-            .args([
-                "run",
-                "--quiet",
-                "--package",
-                "xtask",
-                "--",
-                "domains",
-                "probe",
-                "--out",
-            ])
-            .arg(folder.path())
-            .env("XDG_CONFIG_HOME", folder.path())
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-            .output()
-            .expect("cargo runs");
-        assert!(
-            build.status.success(),
-            "{}",
-            String::from_utf8_lossy(&build.stderr)
-        );
-        let file = folder.path().join("probe.domain");
-        (folder, file)
-    })
+/// The probe's domain file, and a configuration that trusts it.
+fn built() -> &'static BuiltDomains {
+    static BUILT: OnceLock<BuiltDomains> = OnceLock::new();
+    BUILT.get_or_init(|| BuiltDomains::build(&["probe"]))
 }
 
 fn sumac(arguments: &[&str], config: &Path) -> Output {
@@ -58,9 +33,9 @@ fn assert_refused(output: &Output, text: &str) {
 
 #[test]
 fn test_a_built_file_verifies_and_tells_of_itself() {
-    let (config, file) = built();
+    let (config, file) = (built().folder(), built().path("probe"));
     let file = file.to_str().expect("a plain path");
-    let verified = sumac(&["domain", "verify", file], config.path());
+    let verified = sumac(&["domain", "verify", file], config);
     let told = String::from_utf8_lossy(&verified.stdout);
     assert!(
         verified.status.success(),
@@ -72,7 +47,7 @@ fn test_a_built_file_verifies_and_tells_of_itself() {
         "{told}"
     );
 
-    let shown = sumac(&["domain", "inspect", file], config.path());
+    let shown = sumac(&["domain", "inspect", file], config);
     let told = String::from_utf8_lossy(&shown.stdout);
     for text in [
         "(trusted)",
@@ -82,7 +57,7 @@ fn test_a_built_file_verifies_and_tells_of_itself() {
     ] {
         assert!(told.contains(text), "{told}");
     }
-    let shown = sumac(&["domain", "inspect", file, "--json"], config.path());
+    let shown = sumac(&["domain", "inspect", file, "--json"], config);
     let json: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
     assert_eq!(json["root"]["name"], "Probe");
     assert_eq!(json["trusted"], true);
@@ -93,14 +68,13 @@ fn test_a_built_file_verifies_and_tells_of_itself() {
 
 #[test]
 fn test_wrong_files_are_refused_in_one_line() {
-    let (config, file) = built();
-    let sound = fs::read(file).expect("the file");
+    let (config, sound) = (built().folder(), built().file("probe"));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let wrong = folder.path().join("wrong.domain");
     let path = wrong.to_str().expect("a plain path");
     let verify = |contents: &[u8]| {
         fs::write(&wrong, contents).expect("a file");
-        sumac(&["domain", "verify", path], config.path())
+        sumac(&["domain", "verify", path], config)
     };
     let mut flipped = sound.clone();
     flipped[0x1234] ^= 1;
@@ -111,10 +85,7 @@ fn test_wrong_files_are_refused_in_one_line() {
     let other = "01".repeat(32);
     fs::write(&wrong, &sound).expect("a file");
     assert_refused(
-        &sumac(
-            &["domain", "verify", path, "--trust", &other],
-            config.path(),
-        ),
+        &sumac(&["domain", "verify", path, "--trust", &other], config),
         "not among the trusted keys",
     );
     assert_refused(
@@ -122,13 +93,10 @@ fn test_wrong_files_are_refused_in_one_line() {
         "`cargo xtask domains` makes it",
     );
     assert_refused(
-        &sumac(&["domain", "inspect", "/no/such"], config.path()),
+        &sumac(&["domain", "inspect", "/no/such"], config),
         "/no/such: ",
     );
-    assert_refused(
-        &sumac(&["domain", "inspect", "/"], config.path()),
-        "directory",
-    );
+    assert_refused(&sumac(&["domain", "inspect", "/"], config), "directory");
 }
 
 #[test]

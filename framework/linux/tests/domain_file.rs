@@ -8,8 +8,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, slice};
@@ -19,6 +17,7 @@ use sumac_domain::abi::{ABI_VERSION, CAUSE_OUT_OF_MEMORY, CAUSE_PANIC, HostTable
 use sumac_linux::LinuxImages;
 use sumac_runtime::load::memory::{Access, ImageMemory};
 use sumac_runtime::load::{Image, Key, LoadError, TrustedKeys, inspect, load};
+use sumac_testbed::domains::BuiltDomains;
 
 /// What a domain may take in these tests, in bytes.
 const QUOTA: usize = 4 << 20;
@@ -101,32 +100,7 @@ fn crash(crash: impl FnOnce()) -> (u32, String) {
 /// The probe's domain file, built once for all tests.
 fn probe() -> &'static [u8] {
     static FILE: OnceLock<Vec<u8>> = OnceLock::new();
-    FILE.get_or_init(|| {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let out = tempfile::tempdir().expect("a temporary folder");
-        let build = Command::new(env!("CARGO"))
-            .args([
-                "run",
-                "--quiet",
-                "--package",
-                "xtask",
-                "--",
-                "domains",
-                "probe",
-                "--out",
-            ])
-            .arg(out.path())
-            .env("XDG_CONFIG_HOME", out.path())
-            .current_dir(root)
-            .output()
-            .expect("cargo runs");
-        assert!(
-            build.status.success(),
-            "{}",
-            String::from_utf8_lossy(&build.stderr)
-        );
-        fs::read(out.path().join("probe.domain")).expect("the file just built")
-    })
+    FILE.get_or_init(|| BuiltDomains::build(&["probe"]).file("probe"))
 }
 
 fn signer(file: &[u8]) -> Key {

@@ -1,12 +1,10 @@
 //! The 82599 driver as a domain: loaded from its signed file, driving software devices under full traffic,
 //! dying at any moment, and started again. No DMA outside of what lives, no buffer lost.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+mod ports;
+
 use std::sync::Arc;
 
-use sumac_devices::ixgbe::Violation;
 use sumac_interface::domain::{CreateNet, NetDevice, NetLane, PortSettings};
 use sumac_interface::{Cause, Object, RpcError};
 use sumac_linux::domains::{self, Shared, Started, bury, mapped_pages, start};
@@ -15,6 +13,9 @@ use sumac_linux::open::{self, OpenPorts};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant, SharedHeap};
 use sumac_runtime::load::{TrustedKeys, inspect};
 use sumac_runtime::{Domain, Quota};
+use sumac_testbed::domains::BuiltDomains;
+
+use ports::assert_clean;
 
 const BUFFERS: u32 = 4096;
 const SETTINGS: PortSettings = PortSettings {
@@ -52,7 +53,7 @@ impl Host {
                 pools: vec![pool],
             },
             pool,
-            file: file(),
+            file: BuiltDomains::build(&["ixgbe"]).file("ixgbe"),
         }
     }
 
@@ -81,19 +82,6 @@ struct Driver {
     domain: Domain,
     lane: Object<dyn NetLane>,
     port: Object<dyn NetDevice>,
-}
-
-fn file() -> Vec<u8> {
-    let out = tempfile::tempdir().expect("a temporary folder");
-    let built = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "xtask", "--", "domains"])
-        .args(["ixgbe", "--out"])
-        .arg(out.path())
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .status()
-        .expect("cargo runs");
-    assert!(built.success(), "the trusted build builds");
-    fs::read(out.path().join("ixgbe.domain")).expect("it was built")
 }
 
 /// A round from one driver to the other; how many frames came.
@@ -138,12 +126,7 @@ fn a_driver_in_a_domain_forwards_dies_and_is_started_again() {
     let account = host.pool.account();
     assert_eq!((account.free, account.device), (BUFFERS, 0));
     assert_eq!(host.pool.heap().count(), 0);
-    for port in &host.opened.ports {
-        let software = port.software.as_ref().unwrap();
-        let strays = software.device().violations().count(Violation::DmaFault);
-        assert_eq!(strays, 0, "DMA outside of what lives");
-        assert_eq!(software.violations(), []);
-    }
+    assert_clean(&host.opened);
 }
 
 #[test]

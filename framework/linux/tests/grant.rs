@@ -3,24 +3,18 @@
 // UNSAFETY: the test stands in for the runtime: it says when a domain is gone.
 #![expect(unsafe_code)]
 
-use std::cell::Cell;
+mod ports;
+
 use std::mem::forget;
 
-use sumac_devices::ixgbe::Violation;
 use sumac_ixgbe::{Port, PortConfig};
 use sumac_linux::grant::GrantedDevice;
 use sumac_linux::open::{self, OpenPorts};
-use sumac_rref::{DomainId, HostHooks, PacketPool, SharedHeap};
+use sumac_rref::{DomainId, PacketPool, SharedHeap};
+use sumac_testbed::pretend::{HOOKS, inside};
 
-thread_local! {
-    static CURRENT: Cell<u32> = const { Cell::new(1) };
-}
+use ports::assert_clean;
 
-const HOOKS: HostHooks = HostHooks {
-    current: || DomainId::new(CURRENT.get()),
-    enter: || (),
-    leave: || (),
-};
 const BUFFERS: u32 = 4096;
 
 struct Host {
@@ -45,10 +39,9 @@ fn host(specs: &[&str]) -> Host {
     }
 }
 
-/// Drives both devices as domain `id` for some rounds and dies there, frames in every ring. Returns how
+/// Drives both devices for some rounds and dies there, frames in every ring. Returns how
 /// many frames it forwarded.
-fn live_and_die(host: &Host, id: DomainId, rounds: u32) -> usize {
-    CURRENT.set(id.get());
+fn live_and_die(host: &Host, rounds: u32) -> usize {
     let config = PortConfig {
         promiscuous: true,
         rx_descriptors: 128,
@@ -77,7 +70,6 @@ fn live_and_die(host: &Host, id: DomainId, rounds: u32) -> usize {
         }
     }
     forget((ports, queues, batch));
-    CURRENT.set(1);
     forwarded
 }
 
@@ -105,7 +97,7 @@ fn deaths_under_traffic_leave_nothing_behind() {
     let mut forwarded = 0;
     for death in 0..deaths {
         let id = DomainId::new(10 + death);
-        forwarded += live_and_die(&host, id, 10 + death % 7 * 1000);
+        forwarded += inside(id, || live_and_die(&host, 10 + death % 7 * 1000));
         let (buffers, memories) = bury(&host, id);
         assert!(buffers >= 256, "{buffers} were with the rings at least");
         assert_eq!(memories, 4, "two rings a port");
@@ -118,12 +110,7 @@ fn deaths_under_traffic_leave_nothing_behind() {
         assert_eq!(host.pool.heap().count(), 0);
     }
     assert!(forwarded > 0, "the device was at work when its driver died");
-    for port in &host.opened.ports {
-        let software = port.software.as_ref().unwrap();
-        let strays = software.device().violations().count(Violation::DmaFault);
-        assert_eq!(strays, 0, "DMA outside of what lives");
-        assert_eq!(software.violations(), []);
-    }
+    assert_clean(&host.opened);
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! Domains from signed files, behind their gates: what is moved, lent and passed, and every way to fail that
 //! safe code has. After each death nothing of the domain is left and everything else goes on.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 
 use sumac_devices::memory::SimDma;
@@ -13,6 +10,7 @@ use sumac_linux::domains::{self, Shared, Started, bury, mapped_pages, start};
 use sumac_rref::{PacketPool, PoolGrant, RRef, SharedHeap};
 use sumac_runtime::load::{TrustedKeys, inspect};
 use sumac_runtime::{Phase, Quota};
+use sumac_testbed::domains::BuiltDomains;
 
 const QUOTA: Quota = Quota {
     pages: 2048,
@@ -20,22 +18,12 @@ const QUOTA: Quota = Quota {
     call_ns: 50_000_000,
 };
 
-/// The domain files, built and signed once.
+/// A domain's file; all are built and signed once.
 fn file(name: &str) -> Vec<u8> {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let out = tempfile::tempdir().expect("a temporary folder");
-        let built = Command::new(env!("CARGO"))
-            .args(["run", "--quiet", "--package", "xtask", "--", "domains"])
-            .args(["crashy", "nullnet", "--out"])
-            .arg(out.path())
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "the trusted build builds");
-        out
-    });
-    fs::read(folder.path().join(format!("{name}.domain"))).expect("it was built")
+    static BUILT: OnceLock<BuiltDomains> = OnceLock::new();
+    BUILT
+        .get_or_init(|| BuiltDomains::build(&["crashy", "nullnet"]))
+        .file(name)
 }
 
 fn heap() -> &'static SharedHeap {

@@ -3,31 +3,13 @@
 // UNSAFETY: the tests stand in for gates and for the runtime that reclaims.
 #![expect(unsafe_code)]
 
-use std::cell::Cell;
-
 use sumac_device::ring::{BufferPool, NO_BUFFER};
-use sumac_rref::{DomainId, Exchangeable, HostHooks, Mover, Packet, PacketPool, SharedHeap};
+use sumac_rref::{DomainId, Exchangeable, Mover, Packet, PacketPool, SharedHeap};
 use sumac_testbed::host::HeapDma;
+use sumac_testbed::pretend::{HOOKS, inside};
 
-thread_local! {
-    static CURRENT: Cell<u32> = const { Cell::new(1) };
-}
-
-const HOOKS: HostHooks = HostHooks {
-    current: || DomainId::new(CURRENT.get()),
-    enter: || (),
-    leave: || (),
-};
 const DRIVER: DomainId = DomainId::new(7);
 const OTHER: DomainId = DomainId::new(8);
-
-/// Runs `work` as if in `domain`.
-fn inside<R>(domain: DomainId, work: impl FnOnce() -> R) -> R {
-    let before = CURRENT.replace(domain.get());
-    let result = work();
-    CURRENT.set(before);
-    result
-}
 
 fn pool(buffers: u32) -> &'static PacketPool {
     let heap = SharedHeap::create_for(HOOKS);

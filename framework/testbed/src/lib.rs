@@ -1,8 +1,10 @@
 //! A host and a device for tests, benchmarks and fuzzing of the framework; no product links it.
 //!
+//! - [`domains`]: signed domain files in a folder of their own;
 //! - [`host`]: DMA memory on the heap and registers in a vector;
 //! - [`mod@format`]: the descriptor bits that the tests' device speaks, no real device's;
 //! - [`model`]: a device that plays its part on the descriptors, checking what it was given;
+//! - [`pretend`]: domains by name only;
 //! - [`mod@hostile`]: both rings against descriptors with anything in them.
 //!
 //! Invariant: everything here reaches DMA memory by bus address, through the host's table of what is
@@ -10,9 +12,11 @@
 // UNSAFETY: a host hands out memory, and a device copies bytes to and from it.
 #![expect(unsafe_code)]
 
+pub mod domains;
 pub mod format;
 pub mod host;
 pub mod hostile;
 pub mod model;
+pub mod pretend;
 
 pub use hostile::hostile;
