@@ -3,6 +3,7 @@
 //! - [`spec`]: how users name devices; [`open`] turns names into devices a driver can take.
 //! - [`cores`]: which processors there are, and pinning threads to them.
 //! - [`image`]: memory for domain images.
+//! - [`pci`]: PCI devices as Linux shows them, and how one changes its driver.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
 //! - [`domains`]: this process as a host of domains.
 //! - [`grant`]: a device handed to a driver in a domain of its own, and taken back when that is gone.
@@ -16,6 +17,7 @@ pub mod domains;
 pub mod grant;
 pub mod image;
 pub mod open;
+pub mod pci;
 pub mod signals;
 pub mod spec;
 pub mod time;
