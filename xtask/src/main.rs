@@ -11,6 +11,7 @@ mod check;
 mod counts;
 mod domains;
 mod fuzz;
+mod lab;
 mod packages;
 mod process;
 mod report;
@@ -53,6 +54,9 @@ enum Command {
     Domains(domains::Options),
     /// Fuzz one target, or each in turn, for a bounded time, on stable Rust.
     Fuzz(fuzz::Options),
+    /// QEMU guests: fetch what they are made of, list and run their tests, look around in one.
+    #[command(subcommand)]
+    Lab(lab::What),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Command::Soak(options) => soak::run(&options),
         Command::Domains(options) => domains::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Lab(what) => lab::run(&what),
     };
     if passed {
         ExitCode::SUCCESS
