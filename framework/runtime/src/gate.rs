@@ -16,7 +16,7 @@ use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 use crate::domain::{Domain, DomainControl};
 use crate::host::host;
 use crate::thread::{Frame, ThreadBlock};
-use crate::trampoline::{self, Words};
+use crate::trampoline::{self, Run, Words};
 
 /// The gate into one domain. Small and freely copied; it keeps nothing alive.
 #[derive(Clone, Copy, Debug)]
@@ -31,19 +31,18 @@ struct Call<A, F, R> {
     result: MaybeUninit<R>,
 }
 
-/// Runs the [`Call`] at `data`: the callee's side of the trampoline.
-///
-/// # Safety
-/// `data` points to a `Call` of these types whose `work` was not taken.
-unsafe extern "sysv64" fn run<A, F: FnOnce(A) -> R, R>(data: *mut u8) -> Words {
-    // SAFETY: the caller's promise; nobody else uses the call meanwhile.
-    let call = unsafe { &mut *data.cast::<Call<A, F, R>>() };
-    // SAFETY: taken once, here.
-    let (arguments, work) = unsafe { ManuallyDrop::take(&mut call.work) };
-    Words::of(work(arguments)).unwrap_or_else(|result| {
-        call.result.write(result);
-        Words::none()
-    })
+impl<A, F: FnOnce(A) -> R, R> Run for Call<A, F, R> {
+    /// Runs the call at `data`, whose work was not taken: the callee's side of the trampoline.
+    unsafe extern "sysv64" fn run(data: *mut u8) -> Words {
+        // SAFETY: the caller's promise; nobody else uses the call meanwhile.
+        let call = unsafe { &mut *data.cast::<Self>() };
+        // SAFETY: taken once, here.
+        let (arguments, work) = unsafe { ManuallyDrop::take(&mut call.work) };
+        Words::of(work(arguments)).unwrap_or_else(|result| {
+            call.result.write(result);
+            Words::none()
+        })
+    }
 }
 
 impl GateTo {
@@ -81,49 +80,46 @@ impl GateTo {
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Whose death a call not made failed of.
+    /// The call is not made: the callee or the caller is dead.
     #[cold]
-    fn dead(&self, caller: &Frame) -> RpcError {
-        if is_live(caller) {
-            RpcError::Dead(self.control.cause(self.id))
-        } else {
-            RpcError::CallerDead
-        }
+    fn not_called(block: &ThreadBlock) -> RpcError {
+        let error = whose_death(block);
+        close(block);
+        error
     }
 
     /// The callee was left at its continuation.
     #[cold]
-    fn failed(&self, block: &ThreadBlock, caller_frame: *mut Frame) -> RpcError {
+    fn failed() -> RpcError {
+        let block = ThreadBlock::from_gs();
         if block.reserve_open.swap(false, Ordering::Relaxed)
             && let Some(host) = host()
         {
             host.close_reserve();
         }
-        block.top.store(caller_frame, Ordering::Release);
-        RpcError::Dead(self.control.cause(self.id))
+        let error = RpcError::Dead(block.top_frame().cause());
+        close(block);
+        error
     }
 
     /// The call returned, but the callee or the caller died meanwhile.
     #[cold]
-    fn too_late<R>(
-        &self,
-        owner: ResultOf,
-        block: &ThreadBlock,
-        frame: &Frame,
-        result: R,
-    ) -> RpcError {
-        let error = self.dead(block.caller_frame());
-        let caller_frame = block.top().wrapping_sub(1);
+    fn too_late<R>(owner: ResultOf, block: &ThreadBlock, result: R) -> RpcError {
+        let error = whose_death(block);
+        let frame = block.top_frame();
         match owner {
             // The result is dropped where it came from.
-            ResultOf::Callee if self.is_live() => _ = run_inside(frame, (), move |()| drop(result)),
+            ResultOf::Callee if frame.is_live() => {
+                _ = run_inside(frame, (), move |()| drop(result));
+            }
             ResultOf::Callee => core::mem::forget(result),
             ResultOf::Caller => {
-                block.top.store(caller_frame, Ordering::Release);
+                close(block);
                 drop(result);
+                return error;
             }
         }
-        block.top.store(caller_frame, Ordering::Release);
+        close(block);
         error
     }
 }
@@ -166,32 +162,29 @@ impl GateTo {
             block = try_again()?;
         }
         let caller_frame = block.top();
-        // SAFETY: `top` always is one of the block's frames.
-        let caller = unsafe { &*caller_frame };
         if !block.has_frame_above(caller_frame) {
             return Err(RpcError::Nesting);
         }
         // SAFETY: there is a frame above, as was just seen.
         let frame = unsafe { &*caller_frame.add(1) };
         self.publish(block, frame);
-        if !self.is_live() || !is_live(caller) {
-            compiler_fence(Ordering::SeqCst);
-            block.top.store(caller_frame, Ordering::Release);
-            return Err(self.dead(caller));
+        if !self.is_live() || !block.caller_frame().is_live() {
+            return Err(Self::not_called(block));
         }
         // SAFETY: this is a gate; the callee lives and cannot be swept while its frame is there.
         arguments.move_to(&unsafe { Mover::to(self.id) });
-        let result = match run_inside(frame, arguments, work) {
-            Some(result) => result,
-            None => return Err(self.failed(block, caller_frame)),
+        let Some(result) = run_inside(frame, arguments, work) else {
+            return Err(Self::failed());
         };
-        if !self.is_live() || !is_live(caller) {
-            return Err(self.too_late(owner, block, frame, result));
+        // The innermost frame is this call's again. Nothing is carried over the call that is found there.
+        let block = ThreadBlock::from_gs();
+        let caller = block.caller_frame();
+        if !block.top_frame().is_live() || !caller.is_live() {
+            return Err(Self::too_late(owner, block, result));
         }
         // SAFETY: as above, towards the caller, whose frame is there too.
         accept(&result, &unsafe { Mover::to(caller.domain()) });
-        compiler_fence(Ordering::SeqCst);
-        block.top.store(caller_frame, Ordering::Release);
+        close(block);
         Ok(result)
     }
 }
@@ -204,18 +197,22 @@ impl Gate for GateTo {
 
     #[inline(always)]
     fn give<T: Exchangeable>(&self, value: T) -> T {
-        // SAFETY: this is a gate; the callee cannot be swept while its frame is there, as it is inside
-        // `cross`.
-        value.move_to(&unsafe { Mover::to(self.id) });
+        if T::ROOTS {
+            // SAFETY: this is a gate; the callee cannot be swept while its frame is there, as it is
+            // inside `cross`.
+            value.move_to(&unsafe { Mover::to(self.id) });
+        }
         value
     }
 
     #[inline(always)]
     fn accept<T: Exchangeable>(&self, value: T) -> T {
-        // Inside `cross`, which found the thread attached.
-        let caller = ThreadBlock::from_gs().caller_frame();
-        // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
-        value.move_to(&unsafe { Mover::to(caller.domain()) });
+        if T::ROOTS {
+            // Inside `cross`, which found the thread attached.
+            let caller = ThreadBlock::from_gs().caller_frame();
+            // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
+            value.move_to(&unsafe { Mover::to(caller.domain()) });
+        }
         value
     }
 
@@ -253,9 +250,21 @@ impl Gate for GateTo {
     }
 }
 
+/// Takes the innermost frame away.
 #[inline(always)]
-fn is_live(frame: &Frame) -> bool {
-    frame.control().is_live(frame.domain())
+fn close(block: &ThreadBlock) {
+    compiler_fence(Ordering::SeqCst);
+    let caller_frame = block.top().wrapping_sub(1);
+    block.top.store(caller_frame, Ordering::Release);
+}
+
+/// Whose death the innermost call failed of.
+fn whose_death(block: &ThreadBlock) -> RpcError {
+    if block.caller_frame().is_live() {
+        RpcError::Dead(block.top_frame().cause())
+    } else {
+        RpcError::CallerDead
+    }
 }
 
 /// Runs `work` with `frame` as its continuation; none: it failed, and all it had been given with it.
@@ -266,9 +275,9 @@ fn run_inside<A, F: FnOnce(A) -> R, R>(frame: &Frame, arguments: A, work: F) -> 
         result: MaybeUninit::uninit(),
     };
     let data = (&raw mut call).cast::<u8>();
-    // SAFETY: `run` is of the type of `call`, whose work nobody took; being `extern` it ends the
-    // process rather than unwind. The frame is this thread's own.
-    let words = unsafe { trampoline::call(data, run::<A, F, R>, frame.saved.as_ptr()) }?;
+    // SAFETY: `data` is of this type, and nobody took its work; being `extern`, `run` ends the process
+    // rather than unwind. The frame is this thread's own.
+    let words = unsafe { trampoline::call::<Call<A, F, R>>(data, frame) }?;
     if Words::fit::<R>() {
         // SAFETY: `run` came to its end and returned the result's words.
         return Some(unsafe { words.value() });

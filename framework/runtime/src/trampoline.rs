@@ -9,8 +9,11 @@
 
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
+use core::ptr;
 
-use crate::thread::{FPU_CONTROL_OFFSET, MXCSR_OFFSET};
+use crate::thread::{
+    FPU_CONTROL_OFFSET, Frame, MXCSR_OFFSET, RESUME_OFFSET, SAVED_OFFSET, TOP_OFFSET,
+};
 
 /// What a callee returns in the two registers for it: a result of up to two words, whatever it is made of.
 #[repr(C)]
@@ -54,41 +57,44 @@ impl Words {
     }
 }
 
-/// Calls `run(data)` with a continuation stored in `saved`. None: it failed.
+/// What a callee's side begins with.
+pub trait Run {
+    /// Runs what is at `data`.
+    ///
+    /// # Safety
+    /// `data` points to what the implementation says. It must not unwind.
+    unsafe extern "sysv64" fn run(data: *mut u8) -> Words;
+}
+
+/// Calls `C::run(data)` with a continuation stored in `frame`. None: it failed.
 ///
 /// # Safety
-/// `run(data)` must be a valid call, `saved` valid for a write, and this thread's gs must be its block.
-/// `run` must not unwind.
+/// `run(data)` must be a valid call. This thread's gs must be its block, and `frame` its innermost one.
 #[inline(always)]
-pub unsafe fn call(
-    data: *mut u8,
-    run: unsafe extern "sysv64" fn(*mut u8) -> Words,
-    saved: *mut usize,
-) -> Option<Words> {
+pub unsafe fn call<C: Run>(data: *mut u8, frame: &Frame) -> Option<Words> {
     let mut words = Words::none();
     let failed: u32;
     // SAFETY: a call by the ABI's rules, by the caller's promise a valid one; the stack is aligned for it
-    // at the beginning, so after four pushes too. At `2`, where both ways meet, the stack pointer is the
+    // at the beginning, so after two pushes too. At `2`, where both ways meet, the stack pointer is the
     // one saved: what was pushed is there.
     unsafe {
         asm!(
             // The two that cannot be declared.
             "push rbp",
             "push rbx",
-            // Where to go on after a failure, and once more for alignment.
             "lea rcx, [rip + 2f]",
-            "push rcx",
-            "push rcx",
-            "mov [rdx], rsp",
-            "call rsi",
+            "mov [rdx + {resume}], rcx",
+            "mov [rdx + {saved}], rsp",
+            "call {run}",
             "xor ecx, ecx",
             "2:",
-            "add rsp, 16",
             "pop rbx",
             "pop rbp",
+            run = sym C::run,
+            saved = const SAVED_OFFSET,
+            resume = const RESUME_OFFSET,
             in("rdi") data,
-            in("rsi") run,
-            inout("rdx") saved => words.1,
+            inout("rdx") ptr::from_ref(frame) => words.1,
             lateout("rax") words.0,
             lateout("rcx") failed,
             out("r12") _,
@@ -101,10 +107,10 @@ pub unsafe fn call(
     (failed == 0).then_some(words)
 }
 
-/// Goes on at the continuation stored as `saved`: the [`call`] that stored it returns none.
+/// Goes on at the continuation of the innermost frame: its [`call`] returns none.
 ///
 /// # Safety
-/// `saved` must come from a [`call`] of this thread that has not returned, and all code above it on the
+/// `saved` must be the innermost frame's, whose [`call`] has not returned, and all code above it on the
 /// stack must be of the domain called, which nothing waits for. This thread's gs must be its block.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn resume_failed(saved: usize) -> ! {
@@ -116,10 +122,12 @@ pub unsafe extern "sysv64" fn resume_failed(saved: usize) -> ! {
         "fninit",
         "fldcw gs:[{fpu}]",
         "ldmxcsr gs:[{mxcsr}]",
+        "mov rdx, gs:[{top}]",
         "mov ecx, 1",
-        // `call` left it there.
-        "jmp [rsp]",
+        "jmp [rdx + {resume}]",
         fpu = const FPU_CONTROL_OFFSET,
         mxcsr = const MXCSR_OFFSET,
+        top = const TOP_OFFSET,
+        resume = const RESUME_OFFSET,
     )
 }
