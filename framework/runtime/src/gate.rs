@@ -16,33 +16,13 @@ use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 use crate::domain::{Domain, DomainControl};
 use crate::host::host;
 use crate::thread::{Frame, ThreadBlock};
-use crate::trampoline::{self, Run, Words};
+use crate::trampoline::{self, Arguments, Results};
 
 /// The gate into one domain. Small and freely copied; it keeps nothing alive.
 #[derive(Clone, Copy, Debug)]
 pub struct GateTo {
     control: &'static DomainControl,
     id: DomainId,
-}
-
-/// A call with its arguments, on the caller's stack; its result too, where that does not fit registers.
-struct Call<A, F, R> {
-    work: ManuallyDrop<(A, F)>,
-    result: MaybeUninit<R>,
-}
-
-impl<A, F: FnOnce(A) -> R, R> Run for Call<A, F, R> {
-    /// Runs the call at `data`, whose work was not taken: the callee's side of the trampoline.
-    unsafe extern "sysv64" fn run(data: *mut u8) -> Words {
-        // SAFETY: the caller's promise; nobody else uses the call meanwhile.
-        let call = unsafe { &mut *data.cast::<Self>() };
-        // SAFETY: taken once, here.
-        let (arguments, work) = unsafe { ManuallyDrop::take(&mut call.work) };
-        Words::of(work(arguments)).unwrap_or_else(|result| {
-            call.result.write(result);
-            Words::none()
-        })
-    }
 }
 
 impl GateTo {
@@ -83,8 +63,9 @@ impl GateTo {
     /// The call is not made: the callee or the caller is dead.
     #[cold]
     fn not_called(block: &ThreadBlock) -> RpcError {
-        let error = whose_death(block);
-        close(block);
+        let (caller, callee) = block.innermost_frames();
+        let error = whose_death(caller, callee);
+        close(block, caller);
         error
     }
 
@@ -97,29 +78,29 @@ impl GateTo {
         {
             host.close_reserve();
         }
-        let error = RpcError::Dead(block.top_frame().cause());
-        close(block);
+        let (caller, callee) = block.innermost_frames();
+        let error = RpcError::Dead(callee.cause());
+        close(block, caller);
         error
     }
 
     /// The call returned, but the callee or the caller died meanwhile.
     #[cold]
     fn too_late<R>(owner: ResultOf, block: &ThreadBlock, result: R) -> RpcError {
-        let error = whose_death(block);
-        let frame = block.top_frame();
-        match owner {
-            // The result is dropped where it came from.
-            ResultOf::Callee if frame.is_live() => {
-                _ = run_inside(frame, (), move |()| drop(result));
-            }
-            ResultOf::Callee => core::mem::forget(result),
-            ResultOf::Caller => {
-                close(block);
-                drop(result);
-                return error;
+        let (caller, callee) = block.innermost_frames();
+        let error = whose_death(caller, callee);
+        let mut result = Some(result);
+        if owner == ResultOf::Callee {
+            let result = result.take();
+            if callee.is_live() {
+                // It is dropped where it came from.
+                _ = run_inside(callee, move || drop(result));
+            } else {
+                core::mem::forget(result);
             }
         }
-        close(block);
+        close(block, caller);
+        drop(result);
         error
     }
 }
@@ -168,23 +149,25 @@ impl GateTo {
         // SAFETY: there is a frame above, as was just seen.
         let frame = unsafe { &*caller_frame.add(1) };
         self.publish(block, frame);
-        if !self.is_live() || !block.caller_frame().is_live() {
+        // SAFETY: `top` always is one of the block's frames.
+        let caller = unsafe { &*caller_frame };
+        if !self.is_live() || !caller.is_live() {
             return Err(Self::not_called(block));
         }
         // SAFETY: this is a gate; the callee lives and cannot be swept while its frame is there.
         arguments.move_to(&unsafe { Mover::to(self.id) });
-        let Some(result) = run_inside(frame, arguments, work) else {
+        let Some(result) = run_inside(frame, move || work(arguments)) else {
             return Err(Self::failed());
         };
         // The innermost frame is this call's again. Nothing is carried over the call that is found there.
         let block = ThreadBlock::from_gs();
-        let caller = block.caller_frame();
-        if !block.top_frame().is_live() || !caller.is_live() {
+        let (caller, callee) = block.innermost_frames();
+        if !callee.is_live() || !caller.is_live() {
             return Err(Self::too_late(owner, block, result));
         }
         // SAFETY: as above, towards the caller, whose frame is there too.
         accept(&result, &unsafe { Mover::to(caller.domain()) });
-        close(block);
+        close(block, caller);
         Ok(result)
     }
 }
@@ -209,7 +192,7 @@ impl Gate for GateTo {
     fn accept<T: Exchangeable>(&self, value: T) -> T {
         if T::ROOTS {
             // Inside `cross`, which found the thread attached.
-            let caller = ThreadBlock::from_gs().caller_frame();
+            let (caller, _) = ThreadBlock::from_gs().innermost_frames();
             // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
             value.move_to(&unsafe { Mover::to(caller.domain()) });
         }
@@ -250,40 +233,57 @@ impl Gate for GateTo {
     }
 }
 
-/// Takes the innermost frame away.
+/// Takes the innermost frame away: the one above `caller`.
 #[inline(always)]
-fn close(block: &ThreadBlock) {
+fn close(block: &ThreadBlock, caller: &Frame) {
     compiler_fence(Ordering::SeqCst);
-    let caller_frame = block.top().wrapping_sub(1);
-    block.top.store(caller_frame, Ordering::Release);
+    block
+        .top
+        .store(ptr::from_ref(caller).cast_mut(), Ordering::Release);
 }
 
 /// Whose death the innermost call failed of.
-fn whose_death(block: &ThreadBlock) -> RpcError {
-    if block.caller_frame().is_live() {
-        RpcError::Dead(block.top_frame().cause())
+fn whose_death(caller: &Frame, callee: &Frame) -> RpcError {
+    if caller.is_live() {
+        RpcError::Dead(callee.cause())
     } else {
         RpcError::CallerDead
     }
 }
 
-/// Runs `work` with `frame` as its continuation; none: it failed, and all it had been given with it.
+/// Runs `work` with `frame`, the innermost, as its continuation; none: it failed, and all it had been given
+/// with it.
 #[inline(always)]
-fn run_inside<A, F: FnOnce(A) -> R, R>(frame: &Frame, arguments: A, work: F) -> Option<R> {
-    let mut call = Call {
-        work: ManuallyDrop::new((arguments, work)),
-        result: MaybeUninit::uninit(),
-    };
-    let data = (&raw mut call).cast::<u8>();
-    // SAFETY: `data` is of this type, and nobody took its work; being `extern`, `run` ends the process
-    // rather than unwind. The frame is this thread's own.
-    let words = unsafe { trampoline::call::<Call<A, F, R>>(data, frame) }?;
-    if Words::fit::<R>() {
-        // SAFETY: `run` came to its end and returned the result's words.
-        return Some(unsafe { words.value() });
+fn run_inside<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
+    if Results::fit::<R>() {
+        return run_by_registers(frame, work);
     }
-    // SAFETY: `run` came to its end and wrote the result, which is moved once.
-    Some(unsafe { call.result.assume_init() })
+    let mut result = MaybeUninit::uninit();
+    let place = &raw mut result;
+    run_by_registers(frame, move || {
+        let result = work();
+        // SAFETY: the place outlives the call, in which nobody else uses it.
+        unsafe { (*place).write(result) };
+    })?;
+    // SAFETY: the call came to its end and wrote the result, which is moved once.
+    Some(unsafe { result.assume_init() })
+}
+
+/// As [`run_inside`], for results that fit registers. Where `work` does not, its address does.
+#[inline(always)]
+fn run_by_registers<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
+    if Arguments::fit::<F>() {
+        // SAFETY: the frame is this thread's innermost.
+        return unsafe { trampoline::call(frame, work) };
+    }
+    let mut work = ManuallyDrop::new(work);
+    let place = &raw mut work;
+    let take = move || {
+        // SAFETY: the place outlives the call, which takes what is there once.
+        unsafe { ManuallyDrop::take(&mut *place)() }
+    };
+    // SAFETY: as above.
+    unsafe { trampoline::call(frame, take) }
 }
 
 /// The stack is short, or not that of the block in gs: then the thread was not attached yet.

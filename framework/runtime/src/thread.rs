@@ -248,11 +248,13 @@ impl ThreadBlock {
         unsafe { &*self.top.load(Ordering::Acquire) }
     }
 
-    /// The frame below the innermost: the caller's. One of the host's where no call is open.
+    /// The frames of the caller and of the callee: the innermost and the one below. Both are the host's where
+    /// no call is open.
     #[inline(always)]
-    pub(crate) fn caller_frame(&self) -> &Frame {
+    pub(crate) fn innermost_frames(&self) -> (&Frame, &Frame) {
+        let top = self.top();
         // SAFETY: `top` always is one of `frames`, and never the first.
-        unsafe { &*self.top().sub(1) }
+        unsafe { (&*top.sub(1), &*top) }
     }
 
     /// How many calls are open.
