@@ -98,3 +98,48 @@ fn buffers_of_the_dead_come_back_once() {
     all.sort_unstable();
     assert_eq!(all, Vec::from_iter(0..1024));
 }
+
+#[test]
+fn a_tree_whose_owner_dies_is_freed_once() {
+    let heap = SharedHeap::create_for(HOOKS);
+    let (root, moved) = inside(DRIVER, || {
+        let leaf = |value: u64| heap.allocate(value).expect("room");
+        let mut root = heap.allocate([Some(leaf(1)), Some(leaf(2))]).expect("room");
+        let moved = root.edit(|held| held[1].take()).expect("there");
+        (root, moved)
+    });
+    // SAFETY: the object is handed over right here.
+    moved.move_to(&unsafe { Mover::to(OTHER) });
+    assert_eq!((heap.count(), heap.count_owned(DRIVER)), (3, 1));
+    std::mem::forget(root);
+    // SAFETY: no thread runs as the domain, and what it held was forgotten.
+    let report = unsafe { heap.reclaim(DRIVER) };
+    assert_eq!((report.freed, report.unknown), (1, 0));
+    assert_eq!((heap.count(), *moved), (1, 2));
+}
+
+#[test]
+fn a_tree_whose_owner_died_changing_it_is_freed_once() {
+    let heap = SharedHeap::create_for(HOOKS);
+    let kept = inside(DRIVER, || {
+        let leaf = |value: u64| heap.allocate([value; 9]).expect("room");
+        let mut root = heap.allocate([Some(leaf(1)), Some(leaf(2))]).expect("room");
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            root.edit(|held| {
+                let taken = held[1].take().expect("there");
+                // SAFETY: as if its domain ended here: neither this nor what holds it is used again, but
+                // for the parts that are looked at below.
+                let report = unsafe { heap.reclaim(DRIVER) };
+                std::mem::forget(taken);
+                // What is left in the root is gone as well.
+                std::mem::forget(held[0].take());
+                panic!("{report:?}");
+            })
+        }));
+        std::mem::forget(root);
+        died.map(drop).expect_err("it panicked")
+    });
+    let said = kept.downcast_ref::<String>().expect("a text");
+    assert!(said.contains("freed: 3") && said.contains("unknown: 0"), "{said}");
+    assert_eq!(heap.count(), 0);
+}

@@ -101,7 +101,7 @@ fn failures_at_every_depth_of_mixed_domains_come_back_frame_by_frame() {
             descend(&gates, depth, kind, &mut results);
             assert_eq!(results.len(), depth);
             let dead = RpcError::Dead(kind.cause());
-            let caller_dead = RpcError::CallerDead(kind.cause());
+            let caller_dead = RpcError::CallerDead;
             for (level, result) in results.iter().enumerate() {
                 // The domain of index 0 failed; whoever calls it, or is it and calls, is told.
                 let expected = match (level % count, (level + 1) % count, level + 1 == depth) {

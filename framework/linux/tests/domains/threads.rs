@@ -71,7 +71,7 @@ fn the_caller_dies_while_its_callee_runs() {
     assert_eq!(callee.frames(), 1, "the callee's code is not the caller's");
     GO_ON.store(1, Ordering::Relaxed);
     let result = told.recv().expect("the callee returns");
-    assert_eq!(result, Err(RpcError::CallerDead(Cause::Killed)));
+    assert_eq!(result, Err(RpcError::CallerDead));
     let result = thread.join().expect("the thread ends well");
     assert_eq!(result, Err(RpcError::Dead(Cause::Killed)));
     assert_eq!(gate(callee).cross(|| 1), Ok(1));
