@@ -105,7 +105,8 @@ pub struct ThreadBlock {
     last: AtomicPtr<Frame>,
     /// The part of the stack in which a call into a domain may begin, see [`room`]; 0 is none.
     room: AtomicU64,
-    /// How deep the thread is in trusted code that a domain's image contains.
+    /// How deep the thread is in trusted code that a domain's image contains: `Whole` of `sumac-device`
+    /// counts here.
     pub(crate) trusted: AtomicU32,
     /// The SSE control word of the thread's host code.
     mxcsr: AtomicU32,
@@ -335,28 +336,9 @@ pub fn threads() -> impl Iterator<Item = &'static ThreadBlock> {
     blocks().filter(|block| block.used.load(Ordering::Acquire))
 }
 
-/// The domain that the calling thread runs in: for `HostHooks::current`.
+/// The domain that the calling thread runs in: for `HostHooks`.
 pub fn current_domain() -> DomainId {
     ThreadBlock::current().domain()
-}
-
-/// Trusted code begins that a domain's image contains: until [`leave_trusted`] the thread is not taken
-/// out of it, and a fault is not blamed on the domain. For `HostHooks::enter`.
-pub fn enter_trusted() {
-    let trusted = &ThreadBlock::current().trusted;
-    // Only this thread writes it; a trap handler on this thread sees it before or after.
-    trusted.store(trusted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    core::sync::atomic::compiler_fence(Ordering::SeqCst);
-}
-
-/// Trusted code ends. For `HostHooks::leave`.
-pub fn leave_trusted() {
-    core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    let trusted = &ThreadBlock::current().trusted;
-    trusted.store(
-        trusted.load(Ordering::Relaxed).saturating_sub(1),
-        Ordering::Relaxed,
-    );
 }
 
 /// Bits for the length in a [`room`].
