@@ -137,8 +137,7 @@ impl Drivers {
             device: name.clone(),
             source,
         };
-        let device =
-            GrantedDevice::new(port.backing.clone(), port.control.clone(), domains::hooks());
+        let device = GrantedDevice::new(port.backing.clone(), port.control.clone());
         let grant = Arc::new(device)
             .lend(domain, self.pool)
             .ok_or_else(|| DomainError::Taken(name.clone()))?;

@@ -10,14 +10,13 @@ use sumac_device::ring::{BufferId, NO_BUFFER};
 use sumac_device::{
     DeviceBacking, DeviceControl, DeviceGrant, DmaMemory, HostDevice, PciId, RawDma, RegisterIo,
 };
-use sumac_rref::{DomainId, HostHooks, PacketPool};
+use sumac_rref::{DomainId, PacketPool};
 use sumac_runtime::{Domain, Grant};
 
 /// A device that can be granted to one domain at a time.
 pub struct GrantedDevice {
     backing: DeviceBacking,
     control: Arc<dyn DeviceControl>,
-    hooks: HostHooks,
     taken: Mutex<Taken>,
 }
 
@@ -61,12 +60,11 @@ pub struct Ended {
 }
 
 impl GrantedDevice {
-    /// A device to be granted. `hooks` are those of the host's shared heap.
-    pub fn new(backing: DeviceBacking, control: Arc<dyn DeviceControl>, hooks: HostHooks) -> Self {
+    /// A device to be granted.
+    pub fn new(backing: DeviceBacking, control: Arc<dyn DeviceControl>) -> Self {
         Self {
             backing,
             control,
-            hooks,
             taken: Mutex::default(),
         }
     }
@@ -173,11 +171,11 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn read32(&self, offset: u32) -> u32 {
-        self.hooks.trusted(|| self.io().read32(offset))
+        self.io().read32(offset)
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        self.hooks.trusted(|| self.io().write32(offset, value));
+        self.io().write32(offset, value);
     }
 
     fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
@@ -185,42 +183,34 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn allocate(&self, len: usize, align: usize) -> Option<RawDma> {
-        self.hooks.trusted(|| {
-            let memory = self.backing.dma.allocate(len, align).ok()?;
-            let raw = RawDma {
-                base: memory.base(),
-                len: memory.len(),
-                iova: memory.iova().to_bits(),
-                huge_pages: memory.huge_pages(),
-            };
-            self.taken()
-                .memory
-                .insert(raw.base.as_ptr() as usize, memory);
-            Some(raw)
-        })
+        let memory = self.backing.dma.allocate(len, align).ok()?;
+        let raw = RawDma {
+            base: memory.base(),
+            len: memory.len(),
+            iova: memory.iova().to_bits(),
+            huge_pages: memory.huge_pages(),
+        };
+        self.taken()
+            .memory
+            .insert(raw.base.as_ptr() as usize, memory);
+        Some(raw)
     }
 
     fn release(&self, memory: RawDma) {
-        self.hooks.trusted(|| {
-            let memory = self.taken().memory.remove(&(memory.base.as_ptr() as usize));
-            drop(memory);
-        });
+        let memory = self.taken().memory.remove(&(memory.base.as_ptr() as usize));
+        drop(memory);
     }
 
     fn table(&self, len: usize) -> Option<NonNull<BufferId>> {
-        self.hooks.trusted(|| {
-            let table = LentTable::new(len);
-            let cells = table.0.cast::<BufferId>();
-            self.taken().tables.insert(cells.as_ptr() as usize, table);
-            Some(cells)
-        })
+        let table = LentTable::new(len);
+        let cells = table.0.cast::<BufferId>();
+        self.taken().tables.insert(cells.as_ptr() as usize, table);
+        Some(cells)
     }
 
     fn release_table(&self, table: NonNull<BufferId>) {
-        self.hooks.trusted(|| {
-            let table = self.taken().tables.remove(&(table.as_ptr() as usize));
-            drop(table);
-        });
+        let table = self.taken().tables.remove(&(table.as_ptr() as usize));
+        drop(table);
     }
 
     fn now_ns(&self) -> u64 {
@@ -228,6 +218,6 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        self.hooks.trusted(|| self.backing.clock.sleep_ns(ns));
+        self.backing.clock.sleep_ns(ns);
     }
 }
