@@ -3,7 +3,8 @@
 //!
 //! [`device`] holds the core, [`registers`], `control`, `receive`, `receive_plain` and `transmit` what
 //! it does, [`strict`] counts what a driver does wrong and [`faults`] what the device does wrong on
-//! request. [`in_process`] is the front for drivers in this process.
+//! request. `interrupts` is what reaches a driver that sleeps. [`in_process`] is the front for drivers
+//! in this process.
 //!
 //! Invariant: nothing here knows a driver. Whatever a driver writes is possible input.
 
@@ -16,6 +17,8 @@ pub mod faults;
 mod filters;
 mod i2c;
 pub mod in_process;
+mod interrupts;
+mod port;
 mod receive;
 mod receive_plain;
 pub mod registers;
@@ -32,7 +35,9 @@ mod tests;
 pub use device::{Access32, Cells, Core};
 pub use faults::{Fault, FaultKind};
 pub use i2c::Module;
-pub use in_process::{DeviceThread, Sim82599, Sim82599Config};
+pub use in_process::{Sim82599, Sim82599Config};
+pub use interrupts::{InterruptHook, VECTORS};
+pub use port::{DeviceThread, Polled};
 pub use statistics::{Counter, Totals};
 pub use strict::{Violation, Violations};
 
