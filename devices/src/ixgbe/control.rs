@@ -166,6 +166,23 @@ impl Core {
         }
     }
 
+    /// A read of `len` bytes at `offset`; anything but four has no meaning (section 8.1.1).
+    pub fn read_bytes(&mut self, offset: u32, len: usize) -> u32 {
+        if len == 4 {
+            return self.read(offset);
+        }
+        self.bar_violation("short read", offset);
+        u32::MAX
+    }
+
+    /// A write of a few bytes at `offset`; anything but four has no effect.
+    pub fn write_bytes(&mut self, offset: u32, bytes: &[u8]) {
+        match bytes.first_chunk() {
+            Some(bytes) => self.write(offset, u32::from_le_bytes(*bytes)),
+            None => self.bar_violation("short write", offset),
+        }
+    }
+
     /// A tail may be what another thread waits for.
     fn store(&self, offset: u32, value: u32) {
         if let Some(cell) = cell(&*self.cells, offset) {

@@ -8,6 +8,7 @@
 //!
 //! Invariant: nothing here knows a driver. Whatever a driver writes is possible input.
 
+pub mod config_space;
 mod control;
 mod describe;
 mod descriptor;
@@ -18,7 +19,7 @@ mod filters;
 mod i2c;
 pub mod in_process;
 mod interrupts;
-mod port;
+pub(crate) mod port;
 mod receive;
 mod receive_plain;
 pub mod registers;
