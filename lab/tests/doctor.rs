@@ -4,7 +4,7 @@
 //! Each guest runs its script with [`SHELL`] before it. Commands that doctor prints are run as they are printed.
 
 use serde_json::json;
-use sumac_lab::{Image, Lab, Machine, Program, Slot};
+use sumac_lab::{Image, Lab, Machine, Process, Program, Slot};
 
 /// What the scripts are made of.
 const SHELL: &str = include_str!("doctor.sh");
@@ -276,4 +276,49 @@ refused 'more than nine tenths' sumac hugepages 1000
 sumac hugepages 0 | grep -q '^0 .* 2M .* 0 .* 0 ' || fail
 grep 'HugePages_Total: *0' /proc/meminfo || fail
 echo bound and unbound
+"#;
+
+#[test]
+fn doctor_finds_nothing_wrong_with_a_software_82599() {
+    let Some(lab) = Lab::open("doctor_finds_nothing_wrong_with_a_software_82599") else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let socket = folder.path().join("nic.sock");
+    let mut serve = Program::built("sumac").command();
+    serve.args([
+        "serve",
+        "82599",
+        "--quiet",
+        "--wire",
+        "id=10fb,gen,rate=1000pps",
+        "--socket",
+    ]);
+    let mut device = Process::start(serve.arg(&socket));
+    device.wait_for_file(&socket);
+    let mut machine = Machine::new();
+    machine.iommu(48);
+    let slot = machine.vfio_user(&socket);
+    let mut image = image(&lab, &format!("card={}\n{WELL}", slot.address));
+    image.modules(&["ixgbe"]);
+    let ended = machine.boot(&lab, &image).finish();
+    ended.assert_code(0);
+}
+
+const WELL: &str = r#"
+ip link set eth0 up
+for round in 1 2 3 4 5 6 7 8 9 10; do
+  [ "$(cat /sys/class/net/eth0/carrier)" = 1 ] && break
+  sleep 1
+done
+broken 'the driver of the kernel, and no huge pages'
+ask
+grep -q '^ok       device      82599 SFP+ (X520) (8086:10fb)' /tmp/doctor || fail
+grep -q '^ok       cable       eth0 (10000 Mbit/s), 10GBASE-SR' /tmp/doctor || fail
+mends_warning hugepages
+mends driver
+grep -q '^all is well' /tmp/doctor || fail
+sumac devices
+sumac unbind $card || fail
+[ $(driver $card) = ixgbe ] || fail
 "#;
