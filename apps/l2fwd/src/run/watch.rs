@@ -3,7 +3,7 @@
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sumac_devices::ixgbe::{Counter, Totals};
+use sumac_devices::ixgbe::Totals;
 use sumac_interface::net::{Net, QueueStats};
 use sumac_linux::open::OpenPorts;
 
@@ -165,10 +165,7 @@ impl Hardware {
                 .sum()
         };
         Self {
-            dropped: totals.map_or_else(
-                || of("rx_missed_errors"),
-                |totals| totals.get(Counter::Missed),
-            ),
+            dropped: totals.map_or_else(|| of("rx_missed_errors"), Totals::missed),
             errors: of("rx_errors"),
         }
     }
