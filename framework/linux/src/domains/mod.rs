@@ -33,7 +33,7 @@ pub use pages::mapped_pages;
 pub use port::{
     DriverError, Losses, Offer, PortLife, PortService, Progress, SupervisedPort, SupervisedQueue,
 };
-pub use start::{Shared, StartError, Started, bury, start};
+pub use start::{Shared, StartError, Started, bury, start, start_verified};
 pub use supervisor::{Restarts, Service, Supervisor, obituary};
 pub use threads::attach;
 
