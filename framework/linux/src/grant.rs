@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sumac_device::ring::{BufferId, NO_BUFFER};
@@ -18,6 +18,8 @@ pub struct GrantedDevice {
     backing: DeviceBacking,
     control: Arc<dyn DeviceControl>,
     taken: Mutex<Taken>,
+    /// Time spent waiting for the device.
+    waited_ns: AtomicU64,
 }
 
 /// What the driver took.
@@ -66,7 +68,22 @@ impl GrantedDevice {
             backing,
             control,
             taken: Mutex::default(),
+            waited_ns: AtomicU64::new(0),
         }
+    }
+
+    /// Nanoseconds spent waiting for the device so far: by its drivers, who ask for time to pass while it
+    /// resets and settles, and in stopping it.
+    pub fn waited_ns(&self) -> u64 {
+        self.waited_ns.load(Ordering::Relaxed)
+    }
+
+    /// Does something whose time is the device's.
+    fn waiting(&self, wait: impl FnOnce()) {
+        let start = self.backing.clock.now_ns();
+        wait();
+        let waited = self.backing.clock.now_ns().saturating_sub(start);
+        self.waited_ns.fetch_add(waited, Ordering::Relaxed);
     }
 
     /// The device's registers.
@@ -116,7 +133,7 @@ impl GrantedDevice {
     /// Ends the device's DMA, at once. The first thing to do when its driver died: only then may anything
     /// that the device could reach be freed.
     pub fn stop(&self) {
-        self.control.stop();
+        self.waiting(|| self.control.stop());
     }
 
     /// Takes everything back that the driver had: its packet buffers, rings and DMA memory.
@@ -218,6 +235,6 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        self.backing.clock.sleep_ns(ns);
+        self.waiting(|| self.backing.clock.sleep_ns(ns));
     }
 }
