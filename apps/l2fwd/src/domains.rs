@@ -126,7 +126,7 @@ impl Drivers {
             offer: self.host.offer,
             quota: QUOTA,
             shared: self.shared.clone(),
-            device: Arc::new(GrantedDevice::new(backing, control, domains::hooks())),
+            device: Arc::new(GrantedDevice::new(backing, control)),
             pool: self.pool,
             settings: PortSettings {
                 queues: options.queues,

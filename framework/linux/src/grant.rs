@@ -10,14 +10,13 @@ use sumac_device::ring::{BufferId, NO_BUFFER};
 use sumac_device::{
     DeviceBacking, DeviceControl, DeviceGrant, DmaMemory, HostDevice, PciId, RawDma, RegisterIo,
 };
-use sumac_rref::{DomainId, HostHooks, PacketPool};
+use sumac_rref::{DomainId, PacketPool};
 use sumac_runtime::{Domain, Grant};
 
 /// A device that can be granted to one domain at a time.
 pub struct GrantedDevice {
     backing: DeviceBacking,
     control: Arc<dyn DeviceControl>,
-    hooks: HostHooks,
     taken: Mutex<Taken>,
     reset_ns: AtomicU64,
     answer_ns: AtomicU64,
@@ -72,12 +71,11 @@ pub struct Ended {
 }
 
 impl GrantedDevice {
-    /// A device to be granted. `hooks` are those of the host's shared heap.
-    pub fn new(backing: DeviceBacking, control: Arc<dyn DeviceControl>, hooks: HostHooks) -> Self {
+    /// A device to be granted.
+    pub fn new(backing: DeviceBacking, control: Arc<dyn DeviceControl>) -> Self {
         Self {
             backing,
             control,
-            hooks,
             taken: Mutex::default(),
             reset_ns: AtomicU64::new(0),
             answer_ns: AtomicU64::new(0),
@@ -206,12 +204,12 @@ unsafe impl HostDevice for GrantedDevice {
 
     fn read32(&self, offset: u32) -> u32 {
         let read = || self.io().read32(offset);
-        self.hooks.trusted(|| self.timed(&self.answer_ns, read))
+        self.timed(&self.answer_ns, read)
     }
 
     fn write32(&self, offset: u32, value: u32) {
         let write = || self.io().write32(offset, value);
-        self.hooks.trusted(|| self.timed(&self.answer_ns, write));
+        self.timed(&self.answer_ns, write);
     }
 
     fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
@@ -219,43 +217,35 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn allocate(&self, len: usize, align: usize) -> Option<RawDma> {
-        self.hooks.trusted(|| {
-            let allocate = || self.backing.dma.allocate(len, align).ok();
-            let memory = self.timed(&self.answer_ns, allocate)?;
-            let raw = RawDma {
-                base: memory.base(),
-                len: memory.len(),
-                iova: memory.iova().to_bits(),
-                huge_pages: memory.huge_pages(),
-            };
-            self.taken()
-                .memory
-                .insert(raw.base.as_ptr() as usize, memory);
-            Some(raw)
-        })
+        let allocate = || self.backing.dma.allocate(len, align).ok();
+        let memory = self.timed(&self.answer_ns, allocate)?;
+        let raw = RawDma {
+            base: memory.base(),
+            len: memory.len(),
+            iova: memory.iova().to_bits(),
+            huge_pages: memory.huge_pages(),
+        };
+        self.taken()
+            .memory
+            .insert(raw.base.as_ptr() as usize, memory);
+        Some(raw)
     }
 
     fn release(&self, memory: RawDma) {
-        self.hooks.trusted(|| {
-            let memory = self.taken().memory.remove(&(memory.base.as_ptr() as usize));
-            drop(memory);
-        });
+        let memory = self.taken().memory.remove(&(memory.base.as_ptr() as usize));
+        drop(memory);
     }
 
     fn table(&self, len: usize) -> Option<NonNull<BufferId>> {
-        self.hooks.trusted(|| {
-            let table = LentTable::new(len);
-            let cells = table.0.cast::<BufferId>();
-            self.taken().tables.insert(cells.as_ptr() as usize, table);
-            Some(cells)
-        })
+        let table = LentTable::new(len);
+        let cells = table.0.cast::<BufferId>();
+        self.taken().tables.insert(cells.as_ptr() as usize, table);
+        Some(cells)
     }
 
     fn release_table(&self, table: NonNull<BufferId>) {
-        self.hooks.trusted(|| {
-            let table = self.taken().tables.remove(&(table.as_ptr() as usize));
-            drop(table);
-        });
+        let table = self.taken().tables.remove(&(table.as_ptr() as usize));
+        drop(table);
     }
 
     fn now_ns(&self) -> u64 {
@@ -264,6 +254,6 @@ unsafe impl HostDevice for GrantedDevice {
 
     fn sleep_ns(&self, ns: u64) {
         let sleep = || self.backing.clock.sleep_ns(ns);
-        self.hooks.trusted(|| self.timed(&self.reset_ns, sleep));
+        self.timed(&self.reset_ns, sleep);
     }
 }

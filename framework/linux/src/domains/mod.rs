@@ -130,15 +130,5 @@ pub fn hooks() -> HostHooks {
                 DomainId::HOST
             }
         },
-        enter: || {
-            if threads::is_attached() {
-                thread::enter_trusted();
-            }
-        },
-        leave: || {
-            if threads::is_attached() {
-                thread::leave_trusted();
-            }
-        },
     }
 }
