@@ -203,3 +203,35 @@ fn a_driver_killed_at_any_instant_leaves_every_buffer_somewhere() {
     assert!(rounds > 0, "it was at work");
     assert_clean(&host.opened);
 }
+
+#[test]
+fn a_device_of_another_kind_is_refused_and_given_back() {
+    let host = Host::new(&["sim"]);
+    let port = &host.opened.ports[0];
+    let mut backing = port.backing.clone();
+    backing.id.device = 0x0953;
+    let device = Arc::new(GrantedDevice::new(backing, port.control.clone()));
+    let trust = TrustedKeys::from_iter([inspect(&host.file).unwrap().signer]);
+    let start = || {
+        start::<dyn CreateNet>("ixgbe", &host.file, &trust, Quota::default(), &host.shared).unwrap()
+    };
+    let (mut one, two) = (start(), start());
+    let grant = device.lend(one.domain, host.pool).expect("nobody has it");
+    assert!(
+        device.lend(two.domain, host.pool).is_none(),
+        "it has one owner"
+    );
+    let pool = PoolGrant::new(host.pool);
+    let refused = one.root.create(grant, pool, SETTINGS).expect("it lives");
+    let fault = refused.err().expect("it is no 82599").to_string();
+    assert!(fault.contains("0953"), "{fault}");
+    one.domain.kill(Cause::Killed);
+    bury(one.domain, &host.shared).expect("nobody is in it");
+    assert!(
+        device.lend(two.domain, host.pool).is_some(),
+        "it is free again"
+    );
+    two.domain.kill(Cause::Killed);
+    bury(two.domain, &host.shared).expect("nobody is in it");
+    assert_clean(&host.opened);
+}

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use sumac_devices::memory::SimDma;
 use sumac_interface::domain::{Block, Crashy, CreateCrashy, CreateLane, Failure};
 use sumac_interface::{Cause, Interface, Object, RpcError, RpcResult};
-use sumac_linux::domains::{self, Shared, Started, bury, mapped_pages, start};
+use sumac_linux::domains::{self, Shared, StartError, Started, bury, mapped_pages, start};
 use sumac_rref::{PacketPool, PoolGrant, RRef, SharedHeap};
-use sumac_runtime::load::{TrustedKeys, inspect};
+use sumac_runtime::load::{Expected, LoadError, TrustedKeys, check, inspect};
 use sumac_runtime::{Domain, Phase, Quota};
 use sumac_testbed::domains::BuiltDomains;
 
@@ -294,8 +294,15 @@ fn a_domain_that_was_given_it_makes_domains_without_a_trace() {
     let _alone = alone();
     let makers = Arc::default();
     let mut parent = crashy();
-    assert_eq!(parent.root.spawn(1, None), Err(RpcError::Refused), "not given");
-    parent.root.found(Some(Maker::object(&makers))).expect("it lives");
+    assert_eq!(
+        parent.root.spawn(1, None),
+        Err(RpcError::Refused),
+        "not given"
+    );
+    parent
+        .root
+        .found(Some(Maker::object(&makers)))
+        .expect("it lives");
     let state = || (mapped_pages(), heap().count(), Domain::all().count());
     assert_eq!(parent.root.spawn(1, None), Ok(1));
     let before = state();
@@ -313,13 +320,20 @@ fn what_a_domain_held_of_others_is_dropped_when_it_dies() {
     let _alone = alone();
     let makers = Arc::default();
     let (mut holder, mut other) = (crashy(), crashy());
-    holder.root.found(Some(Maker::object(&makers))).expect("it lives");
+    holder
+        .root
+        .found(Some(Maker::object(&makers)))
+        .expect("it lives");
     let met = other.root.another().expect("it lives");
     holder.root.meet(Some(met)).expect("it lives");
     assert_eq!(makers.load(Ordering::Relaxed), 1);
     let dead = RpcError::Dead(Cause::Panic);
     assert_eq!(holder.root.fail(Failure::Panic), Err(dead));
-    assert_eq!(makers.load(Ordering::Relaxed), 1, "not before it is reclaimed");
+    assert_eq!(
+        makers.load(Ordering::Relaxed),
+        1,
+        "not before it is reclaimed"
+    );
     let freed = bury(holder.domain, heap()).expect("nobody is in it");
     assert_eq!((freed.proxies, makers.load(Ordering::Relaxed)), (2, 0));
     // What dropped them for it went into the other domain, which is well.
@@ -342,4 +356,41 @@ fn what_a_domain_gave_away_is_an_error_once_it_is_dead() {
     assert_eq!(keeper.root.echo(5), Ok(5), "the keeper is well");
     keeper.root.meet(None).expect("it lives");
     end(keeper, Cause::Killed);
+}
+
+#[test]
+fn a_domain_of_another_interface_is_refused_and_the_first_difference_named() {
+    let _alone = alone();
+    domains::install().expect("Linux gives what domains need");
+    let (pages, domains) = (mapped_pages(), Domain::all().count());
+    let file = file("crashy");
+    let trust = TrustedKeys::from_iter([inspect(&file).expect("a sound file").signer]);
+    let other = start::<dyn CreateLane>("crashy", &file, &trust, QUOTA, heap());
+    let Err(StartError::Load { source, .. }) = other else {
+        panic!("it is not what was asked for");
+    };
+    let (host, domain) = (String::from("CreateLane"), String::from("Crashy"));
+    assert_eq!(source, LoadError::Root { host, domain });
+    // As if a method had changed since the file was built.
+    let changed = <dyn Crashy>::TEXT.replace("echo(&self, value: u64", "echo(&self, value: u32");
+    let mut expected = Expected::root::<dyn Crashy>(&changed);
+    expected.root_fingerprint ^= 1;
+    let refused = check(&file, &trust, &expected).err().expect("it differs");
+    let LoadError::Interface { host, domain, .. } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(
+        (*host, *domain),
+        (<dyn Crashy>::FINGERPRINT ^ 1, <dyn Crashy>::FINGERPRINT)
+    );
+    let told = refused.to_string();
+    assert!(
+        told.contains("::Crashy the host has `echo(&self, value: u32"),
+        "{told}"
+    );
+    assert!(
+        told.contains("the domain `echo(&self, value: u64"),
+        "{told}"
+    );
+    assert_eq!((mapped_pages(), Domain::all().count()), (pages, domains));
 }

@@ -29,7 +29,10 @@ impl Graveyard {
                 // SAFETY: within the memory, which is kept; a device that still writes there races with
                 // this, which is what the test is to find out.
                 let byte = unsafe { memory.base().add(offset).read_volatile() };
-                assert_eq!(byte, FILL, "a device wrote byte {offset} after its driver was gone");
+                assert_eq!(
+                    byte, FILL,
+                    "a device wrote byte {offset} after its driver was gone"
+                );
             }
         }
         graves.len()
