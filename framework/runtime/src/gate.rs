@@ -10,10 +10,11 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use sumac_interface::rpc::{Gate, RpcError, RpcResult};
+use sumac_interface::rpc::{Gate, Interface, RpcError, RpcResult};
 use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 
 use crate::domain::{Domain, DomainControl};
+use crate::held;
 use crate::host::host;
 use crate::thread::{Frame, ThreadBlock};
 use crate::trampoline::{self, Arguments, Results};
@@ -224,6 +225,15 @@ impl Gate for GateTo {
 
     fn to_callee(&self) -> Self {
         *self
+    }
+
+    fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
+        held::keep(self.id, I::proxy(object, caller.to_callee()))
+    }
+
+    fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
+        let caller = ThreadBlock::from_gs().caller_frame().domain();
+        held::keep(caller, I::proxy(object, self.to_callee()))
     }
 
     fn release<I: ?Sized>(&self, object: Object<I>) {
