@@ -105,7 +105,8 @@ pub struct ThreadBlock {
     last: AtomicPtr<Frame>,
     /// The part of the stack in which a call into a domain may begin, see [`room`]; 0 is none.
     room: AtomicU64,
-    /// How deep the thread is in trusted code that a domain's image contains.
+    /// How deep the thread is in trusted code that a domain's image contains: `Whole` of `sumac-device`
+    /// counts here.
     pub(crate) trusted: AtomicU32,
     /// The SSE control word of the thread's host code.
     mxcsr: AtomicU32,
@@ -117,6 +118,9 @@ pub struct ThreadBlock {
     pub(crate) steps: AtomicU32,
     used: AtomicBool,
     handle: AtomicU64,
+    /// The call that outlived its callee, as it was first found, and the thread's processor time then.
+    outliving: AtomicU64,
+    outliving_since: AtomicU64,
     stack_low: AtomicUsize,
     stack_high: AtomicUsize,
     next: AtomicPtr<ThreadBlock>,
@@ -172,6 +176,8 @@ impl ThreadBlock {
             steps: AtomicU32::new(0),
             used: AtomicBool::new(true),
             handle: AtomicU64::new(0),
+            outliving: AtomicU64::new(0),
+            outliving_since: AtomicU64::new(0),
             stack_low: AtomicUsize::new(0),
             stack_high: AtomicUsize::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
@@ -293,6 +299,19 @@ impl ThreadBlock {
         &self.frames[OUTERMOST + 1..=OUTERMOST + self.depth()]
     }
 
+    /// How much processor time the thread has spent in its innermost call since this was first asked of that
+    /// call, as of `now`, a reading of its processor time: for hosts that let a thread leave a dead domain by
+    /// itself before they interrupt it. Fit for trap handlers.
+    pub fn spent_since_first_asked(&self, now: u64) -> u64 {
+        let depth = self.depth();
+        let turn = self.frames[depth].turn.load(Ordering::Relaxed);
+        let call = (depth as u64 + 1) << 32 | u64::from(turn);
+        if self.outliving.swap(call, Ordering::Relaxed) != call {
+            self.outliving_since.store(now, Ordering::Relaxed);
+        }
+        now.saturating_sub(self.outliving_since.load(Ordering::Relaxed))
+    }
+
     /// The innermost call: how deep, into which domain, and which call at that depth it is; none while
     /// the thread runs host code.
     pub fn innermost(&self) -> Option<Innermost> {
@@ -335,28 +354,9 @@ pub fn threads() -> impl Iterator<Item = &'static ThreadBlock> {
     blocks().filter(|block| block.used.load(Ordering::Acquire))
 }
 
-/// The domain that the calling thread runs in: for `HostHooks::current`.
+/// The domain that the calling thread runs in: for `HostHooks`.
 pub fn current_domain() -> DomainId {
     ThreadBlock::current().domain()
-}
-
-/// Trusted code begins that a domain's image contains: until [`leave_trusted`] the thread is not taken
-/// out of it, and a fault is not blamed on the domain. For `HostHooks::enter`.
-pub fn enter_trusted() {
-    let trusted = &ThreadBlock::current().trusted;
-    // Only this thread writes it; a trap handler on this thread sees it before or after.
-    trusted.store(trusted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    core::sync::atomic::compiler_fence(Ordering::SeqCst);
-}
-
-/// Trusted code ends. For `HostHooks::leave`.
-pub fn leave_trusted() {
-    core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    let trusted = &ThreadBlock::current().trusted;
-    trusted.store(
-        trusted.load(Ordering::Relaxed).saturating_sub(1),
-        Ordering::Relaxed,
-    );
 }
 
 /// Bits for the length in a [`room`].
