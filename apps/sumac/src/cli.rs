@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use sumac_runtime::load::Key;
 
-/// Looks at what Sumac's hosts load.
+use crate::serve::ServeOptions;
+
+/// Serves software devices, and looks at what Sumac's hosts load.
 #[derive(Debug, Parser)]
 #[command(
     name = "sumac",
     version,
     after_help = "Examples:\n  \
         sumac domain verify target/domains/*.domain\n  \
-        sumac domain inspect target/domains/ixgbe.domain --json\n\n\
+        sumac domain inspect target/domains/ixgbe.domain --json\n  \
+        sumac serve 82599 --socket /tmp/nic.sock --wire tap=tap0\n\n\
         Exit status: 0 if all is well, 2 if a file or an argument is not."
 )]
 pub struct Options {
@@ -27,6 +30,18 @@ pub enum Command {
     /// Domain files: signed images of drivers and applications, built by `cargo xtask domains`.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Serve a software device to other processes.
+    #[command(subcommand)]
+    Serve(ServeCommand),
+}
+
+/// Which device to serve.
+#[derive(Debug, Subcommand)]
+pub enum ServeCommand {
+    /// An Intel 82599 (10 GbE), over vfio-user: QEMU's `vfio-user-pci` plugs it into a guest, `l2fwd
+    /// vfio-user:SOCKET` takes it as well.
+    #[command(name = "82599")]
+    Ixgbe(ServeOptions),
 }
 
 /// What to do with domain files.

@@ -1,24 +1,36 @@
-//! `sumac`: looks at domain files.
+//! `sumac`: serves software devices, looks at domain files.
 #![forbid(unsafe_code)]
 
 mod cli;
 mod domain;
+mod serve;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Command, DomainCommand, Options};
+use cli::{Command, DomainCommand, Options, ServeCommand};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => return refuse(&error),
     };
-    let Command::Domain(command) = options.command;
-    let result = match command {
-        DomainCommand::Verify { files, trust } => domain::verify(&files, &trust),
-        DomainCommand::Inspect { file, json } => domain::inspect(&file, json),
-    };
+    match options.command {
+        Command::Domain(DomainCommand::Verify { files, trust }) => {
+            ended(domain::verify(&files, &trust))
+        }
+        Command::Domain(DomainCommand::Inspect { file, json }) => {
+            ended(domain::inspect(&file, json))
+        }
+        Command::Serve(ServeCommand::Ixgbe(options)) => match serve::serve(&options) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => fail(&error.to_string()),
+        },
+    }
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sumac_device::{DeviceBacking, DeviceControl, DmaSpace};
 use sumac_devices::ixgbe::{
-    DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Sim82599, Sim82599Config,
+    DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Module, Sim82599, Sim82599Config,
 };
 use sumac_devices::memory::{DmaFacts, SimDma, WindowError};
 use sumac_devices::wire::{AnyWire, WireError, WireReport};
@@ -227,6 +227,33 @@ pub fn wires(specs: &[DeviceSpec]) -> Result<Vec<AnyWire>, OpenError> {
         .collect();
     plug::plug_all(&sockets)
         .map_err(|plug::PlugError { spec, source }| OpenError::Wire { spec, source })
+}
+
+/// Who each software port is and what is plugged into it, in the order of the specs, for devices that
+/// are served to other processes. In the cage of an SFP+ port is a short-range module.
+///
+/// # Errors
+/// [`OpenError`]; nothing stays open and no output file is left behind.
+pub fn sockets(specs: &[DeviceSpec]) -> Result<Vec<(Identity, AnyWire)>, OpenError> {
+    check_together(specs)?;
+    let mut identities = Vec::new();
+    let mut sockets = Vec::new();
+    for (number, spec) in specs.iter().enumerate() {
+        let (spec, sim) = software_only(spec)?;
+        let mut who = identity(number, spec, sim)?;
+        if who.device_id == DEVICE_SFP {
+            who.module = Module::ShortRange;
+        }
+        sockets.push(plug::Socket {
+            name: spec.to_string(),
+            wire: &sim.wire,
+            mac: MacAddress(who.mac),
+        });
+        identities.push(who);
+    }
+    let wires = plug::plug_all(&sockets)
+        .map_err(|plug::PlugError { spec, source }| OpenError::Wire { spec, source })?;
+    Ok(identities.into_iter().zip(wires).collect())
 }
 
 fn software_only(spec: &DeviceSpec) -> Result<(&DeviceSpec, &SimSpec), OpenError> {
