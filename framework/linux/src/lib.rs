@@ -2,6 +2,7 @@
 //!
 //! - [`spec`]: how users name devices; [`open`] turns names into devices a driver can take.
 //! - [`cores`]: which processors there are, and pinning threads to them.
+//! - [`dma`]: memory that devices outside this process reach.
 //! - [`image`]: memory for domain images.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
 //! - [`domains`]: this process as a host of domains.
@@ -12,6 +13,7 @@
 #![expect(unsafe_code)]
 
 pub mod cores;
+pub mod dma;
 pub mod domains;
 pub mod grant;
 pub mod image;
