@@ -12,9 +12,11 @@
 // UNSAFETY: reading the tick counter, handling signals and lending memory to domains have no safe form.
 #![expect(unsafe_code)]
 
+mod bar;
 pub mod cores;
 pub mod dma;
 pub mod domains;
+mod function;
 pub mod grant;
 pub mod image;
 pub mod open;
@@ -22,6 +24,7 @@ pub mod signals;
 pub mod spec;
 pub mod time;
 pub mod trust;
+pub mod vfio;
 
 pub use cores::{CoreError, CoreList};
 pub use image::LinuxImages;
