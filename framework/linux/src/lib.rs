@@ -4,6 +4,7 @@
 //! - [`cores`]: which processors there are, and pinning threads to them.
 //! - [`dma`]: memory that devices outside this process reach.
 //! - [`image`]: memory for domain images.
+//! - [`pci`]: PCI devices as Linux shows them, and how one changes its driver.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
 //! - [`domains`]: this process as a host of domains.
 //! - [`grant`]: a device handed to a driver in a domain of its own, and taken back when that is gone.
@@ -20,6 +21,7 @@ mod function;
 pub mod grant;
 pub mod image;
 pub mod open;
+pub mod pci;
 pub mod signals;
 pub mod spec;
 pub mod time;
