@@ -4,7 +4,9 @@
 //! - [`cores`]: which processors there are, and pinning threads to them.
 //! - [`dma`]: memory that devices outside this process reach.
 //! - [`image`]: memory for domain images.
+//! - [`interrupts`]: what a thread sleeps on until a device rings.
 //! - [`pci`]: PCI devices as Linux shows them, and how one changes its driver.
+//! - [`vfio`], [`vfio_user`]: devices bound to vfio-pci, and those that other processes serve.
 //! - [`time`]: the clock behind bounded waits, and the processor's tick counter.
 //! - [`domains`]: this process as a host of domains.
 //! - [`grant`]: a device handed to a driver in a domain of its own, and taken back when that is gone.
@@ -20,6 +22,7 @@ pub mod domains;
 mod function;
 pub mod grant;
 pub mod image;
+pub mod interrupts;
 pub mod open;
 pub mod pci;
 pub mod signals;
@@ -27,9 +30,11 @@ pub mod spec;
 pub mod time;
 pub mod trust;
 pub mod vfio;
+pub mod vfio_user;
 
 pub use cores::{CoreError, CoreList};
 pub use image::LinuxImages;
+pub use interrupts::{Bell, Interrupts};
 pub use open::{OpenError, OpenPort, OpenPorts, SoftwareDevice};
 pub use signals::Stop;
 pub use spec::{DeviceSpec, SpecError};

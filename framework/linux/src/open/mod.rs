@@ -14,9 +14,11 @@ use sumac_packet::MacAddress;
 
 use crate::cores::{CoreError, CoreList};
 use crate::dma::{LinuxDma, Reach};
+use crate::interrupts::Interrupts;
 use crate::pci::Tree;
 use crate::spec::{DeviceSpec, PciAddress, SpecError, check_together};
 use crate::vfio::{self, VfioError};
+use crate::vfio_user::{ServedDevice, VfioUserError};
 
 mod plug;
 mod software;
@@ -34,6 +36,9 @@ pub enum OpenError {
     /// A PCI device.
     #[error(transparent)]
     Vfio(#[from] VfioError),
+    /// A device that another process serves.
+    #[error(transparent)]
+    VfioUser(#[from] VfioUserError),
     /// A device of a kind that cannot be used for what is asked.
     #[error(
         "{spec}: only software devices can be used for this; give `sim` or `sim:KEY=VALUE,...`"
@@ -108,8 +113,27 @@ pub struct OpenPort {
     pub backing: DeviceBacking,
     /// How the device is stopped when its driver is gone.
     pub control: Arc<dyn DeviceControl>,
+    /// Its interrupts, if it has any.
+    pub interrupts: Option<Arc<dyn Interrupts>>,
     /// The device from behind, if it is a software device.
     pub software: Option<SoftwareDevice>,
+}
+
+impl OpenPort {
+    /// A device outside this process.
+    fn outside<D: DeviceControl + Interrupts + 'static>(
+        spec: &DeviceSpec,
+        backing: DeviceBacking,
+        device: &Arc<D>,
+    ) -> Self {
+        Self {
+            spec: spec.clone(),
+            backing,
+            control: Arc::clone(device) as _,
+            interrupts: Some(Arc::clone(device) as _),
+            software: None,
+        }
+    }
 }
 
 /// A software device from behind: what a driver does not see.
@@ -184,6 +208,12 @@ pub fn open_in(
         CoreList::from(core).check_usable()?;
     }
     let real = vfio::open(tree, &pci(specs))?;
+    let served = (specs.iter())
+        .filter_map(|spec| match spec {
+            DeviceSpec::VfioUser(socket) => Some(ServedDevice::connect(socket).map(Arc::new)),
+            _ => None,
+        })
+        .collect::<Result<Vec<_>, _>>()?;
 
     // Without software devices, a window that holds nothing.
     let window = match sims.is_empty() {
@@ -191,6 +221,7 @@ pub fn open_in(
         false => SimDma::new()?,
     };
     let mut reaches: Vec<Arc<dyn Reach>> = real.reach.into_iter().collect();
+    reaches.extend(served.iter().map(|device| device.reach()));
     let memory = if reaches.is_empty() {
         Memory::Window(window.clone())
     } else {
@@ -206,37 +237,32 @@ pub fn open_in(
         true => None,
         false => Some(software::start(&software, device_core)?),
     };
-    let (mut sims, mut real) = (software.iter(), real.devices.iter());
-    let port = |spec: &DeviceSpec| {
-        let (backing, control, software): (_, Arc<dyn DeviceControl>, _) = match spec {
-            DeviceSpec::Sim(_) => {
-                let software = sims.next()?;
-                let backing = DeviceBacking {
+    let mut sims = software.iter();
+    let (mut real, mut served) = (real.devices.iter(), served.iter());
+    let port = |spec: &DeviceSpec| match spec {
+        DeviceSpec::Sim(_) => {
+            let software = sims.next()?;
+            Some(OpenPort {
+                spec: spec.clone(),
+                backing: DeviceBacking {
                     dma: Arc::clone(&dma),
                     ..software.device.backing()
-                };
-                (
-                    backing,
-                    Arc::new(software.device.clone()),
-                    Some(software.clone()),
-                )
-            }
-            DeviceSpec::Pci(_) => {
-                let device = real.next()?;
-                (
-                    device.backing(Arc::clone(&dma)),
-                    Arc::clone(device) as _,
-                    None,
-                )
-            }
-            DeviceSpec::VfioUser(_) => return None,
-        };
-        Some(OpenPort {
-            spec: spec.clone(),
-            backing,
-            control,
-            software,
-        })
+                },
+                control: Arc::new(software.device.clone()),
+                interrupts: None,
+                software: Some(software.clone()),
+            })
+        }
+        DeviceSpec::Pci(_) => {
+            let device = real.next()?;
+            let backing = device.backing(Arc::clone(&dma));
+            Some(OpenPort::outside(spec, backing, device))
+        }
+        DeviceSpec::VfioUser(_) => {
+            let device = served.next()?;
+            let backing = device.backing(Arc::clone(&dma));
+            Some(OpenPort::outside(spec, backing, device))
+        }
     };
     let ports = specs.iter().filter_map(port).collect();
     Ok(OpenPorts {

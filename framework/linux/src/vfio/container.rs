@@ -35,7 +35,7 @@ const CONTAINER: &str = "dev/vfio/vfio";
 const UNSAID: [Range<u64>; 2] = [0..0xfee0_0000, 0xfef0_0000..1 << 39];
 
 /// An IOMMU address space, and the groups in it.
-pub(super) struct Container {
+pub(crate) struct Container {
     file: File,
     groups: Vec<Group>,
     ranges: Vec<Range<u64>>,

@@ -18,6 +18,7 @@ use super::region::RegionInfo;
 use super::{VfioError, sys};
 use crate::bar::{Area, Calls, MappedBar};
 use crate::function::{self, Config};
+use crate::interrupts::{Bell, Interrupts};
 use crate::pci::PciDevice;
 use crate::spec::PciAddress;
 use crate::time::LinuxClock;
@@ -105,34 +106,16 @@ impl VfioDevice {
 
     /// Ends its DMA, and resets it.
     fn halt(&self) -> io::Result<()> {
-        function::set_bus_master(&self.config, false)?;
-        let reset = match self.resets {
-            true => sys::reset(&self.file),
-            false => Err(io::ErrorKind::Unsupported.into()),
-        };
-        if let Err(error) = reset {
-            log::info!(
-                "{}: no function-level reset ({error}); the device's own instead",
-                self.address
-            );
-            function::own_reset(self.id, &self.bar, &LinuxClock)?;
-        }
-        function::check_quiet(&self.config)
-    }
-
-    /// How many MSI-X vectors it has.
-    pub fn vectors(&self) -> io::Result<u32> {
-        sys::interrupts(&self.file, VFIO_PCI_MSIX_IRQ_INDEX)
-    }
-
-    /// Sends each vector, from the first on, to one of `events`; without any, turns MSI-X off.
-    pub fn set_vectors(&self, events: &[BorrowedFd<'_>]) -> io::Result<()> {
-        set_events(&self.file, VFIO_PCI_MSIX_IRQ_INDEX, events)
-    }
-
-    /// Signals `event` when Linux wants the device back.
-    pub fn set_request(&self, event: BorrowedFd<'_>) -> io::Result<()> {
-        set_events(&self.file, VFIO_PCI_REQ_IRQ_INDEX, &[event])
+        function::halt(
+            &self.config,
+            self.id,
+            &self.bar,
+            &LinuxClock,
+            || match self.resets {
+                true => sys::reset(&self.file),
+                false => Err(io::ErrorKind::Unsupported.into()),
+            },
+        )
     }
 }
 
@@ -205,5 +188,20 @@ impl DeviceControl for VfioDevice {
         if let Err(error) = function::set_bus_master(&self.config, true) {
             log::error!("{}: cannot be let do DMA: {error}", self.address);
         }
+    }
+}
+
+impl Interrupts for VfioDevice {
+    fn vectors(&self) -> io::Result<u32> {
+        sys::interrupts(&self.file, VFIO_PCI_MSIX_IRQ_INDEX)
+    }
+
+    fn connect(&self, bells: &[Arc<Bell>]) -> io::Result<()> {
+        let events: Vec<BorrowedFd<'_>> = bells.iter().map(|bell| bell.as_fd()).collect();
+        set_events(&self.file, VFIO_PCI_MSIX_IRQ_INDEX, &events)
+    }
+
+    fn on_removal(&self, bell: &Bell) -> io::Result<()> {
+        set_events(&self.file, VFIO_PCI_REQ_IRQ_INDEX, &[bell.as_fd()])
     }
 }
