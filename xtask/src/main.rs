@@ -11,6 +11,7 @@ mod check;
 mod counts;
 mod domains;
 mod fuzz;
+mod mutants;
 mod packages;
 mod process;
 mod report;
@@ -51,6 +52,8 @@ enum Command {
     Soak(soak::Options),
     /// Build and sign domain files: the trusted build, which refuses unsafe code.
     Domains(domains::Options),
+    /// Take each isolation mechanism away in turn, and show the test that then fails.
+    Mutants(mutants::Options),
     /// Fuzz one target, or each in turn, for a bounded time, on stable Rust.
     Fuzz(fuzz::Options),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Bench(what) => bench::run(&what),
         Command::Soak(options) => soak::run(&options),
         Command::Domains(options) => domains::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
     };
     if passed {
