@@ -8,6 +8,7 @@
 pub mod frame;
 pub mod ixgbe;
 pub mod memory;
+pub mod pci;
 #[cfg(target_os = "linux")]
 pub mod shared_bar;
 #[cfg(target_os = "linux")]
