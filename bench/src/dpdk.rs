@@ -137,6 +137,7 @@ pub fn build(directory: &Path) -> Result<PathBuf, DpdkError> {
         "-march=native",
         "-Wall",
         "-Wextra",
+        "-rdynamic",
         &*source,
         "-o",
         &*target,

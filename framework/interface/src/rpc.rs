@@ -7,7 +7,7 @@ pub type RpcResult<T> = Result<T, RpcError>;
 
 /// Why a domain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum Cause {
     /// It panicked.
     #[error("panic")]
@@ -50,7 +50,8 @@ impl Cause {
 
     /// The cause of this number.
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| *cause as u32 == number)
+        let number = u64::from(number);
+        Self::ALL.into_iter().find(|cause| *cause as u64 == number)
     }
 }
 
@@ -61,8 +62,8 @@ pub enum RpcError {
     #[error("the domain called is dead ({0})")]
     Dead(Cause),
     /// The domain that called is dead: it ends as this call returns.
-    #[error("the calling domain is dead ({0})")]
-    CallerDead(Cause),
+    #[error("the calling domain is dead")]
+    CallerDead,
     /// Calls are nested too deeply; nothing was called, what was to be moved is dropped.
     #[error("calls between domains are nested too deeply")]
     Nesting,

@@ -1,6 +1,7 @@
 //! Typed objects on the shared heap: [`SharedHeap`] and [`RRef<T>`].
 //!
-//! Objects live in slabs of one size class each. A slot is a [`Header`] followed by the value; a free
+//! Objects live in slabs of one size class each. A slot is a [`Header`] and the heap's address followed by
+//! the value, so that an [`RRef`] is one pointer and passed in a register; a free
 //! slot has no owner and no type. The slabs are walked to find what a domain owns. Allocating takes a
 //! lock per size class: it happens when batches are made, never per packet.
 
@@ -28,7 +29,7 @@ const CLASSES: usize = 10;
 /// Where the value begins in its slot.
 const VALUE_OFFSET: usize = 32;
 
-const _: () = assert!(size_of::<Header>() <= VALUE_OFFSET);
+const _: () = assert!(size_of::<Head>() <= VALUE_OFFSET);
 
 /// The type of a slot that holds nothing.
 const FREE: TypeTag = TypeTag(0);
@@ -207,6 +208,13 @@ unsafe impl<T: Exchangeable, E: Exchangeable> Exchangeable for Result<T, E> {
     }
 }
 
+/// What a slot with a value begins with.
+#[repr(C)]
+struct Head {
+    header: Header,
+    heap: &'static SharedHeap,
+}
+
 struct Class {
     slot_bytes: usize,
     slabs: Vec<NonNull<u8>>,
@@ -323,12 +331,14 @@ impl SharedHeap {
         let header = Header::new(T::TAG);
         header.set_owner((self.hooks.current)());
         let slot = (self.take)(self, class, header).ok_or(HeapError::OutOfMemory)?;
+        let slot = slot.cast::<Head>();
+        // SAFETY: the slot is this caller's and begins with a head, of which the header is written.
+        unsafe { (&raw mut (*slot.as_ptr()).heap).write(self) };
         // SAFETY: the slot is long enough for its class and this caller's; the value's offset is a
         // multiple of its alignment, as `class_of` made sure.
         unsafe { slot.cast::<u8>().add(VALUE_OFFSET).cast::<T>().write(value) };
         Ok(RRef {
             slot,
-            heap: self,
             value: PhantomData,
         })
     }
@@ -472,15 +482,11 @@ impl Class {
 
 /// An [`RRef`] as the child of another object.
 #[derive(Clone, Copy)]
-pub struct RawRRef {
-    slot: NonNull<Header>,
-    heap: &'static SharedHeap,
-}
+pub struct RawRRef(NonNull<Head>);
 
 /// An object on the shared heap, owned by whoever holds this.
 pub struct RRef<T: Exchangeable> {
-    slot: NonNull<Header>,
-    heap: &'static SharedHeap,
+    slot: NonNull<Head>,
     value: PhantomData<T>,
 }
 
@@ -493,7 +499,7 @@ impl<T: Exchangeable> RRef<T> {
     /// The object's header.
     pub fn header(&self) -> &Header {
         // SAFETY: the slot is this RRef's from `allocate` to `drop`, with a valid header.
-        unsafe { self.slot.as_ref() }
+        unsafe { &(*self.slot.as_ptr()).header }
     }
 
     /// Takes the value off the heap.
@@ -508,11 +514,7 @@ impl<T: Exchangeable> RRef<T> {
     /// Gives up ownership: the object is the child of something else.
     pub(crate) fn into_raw(self) -> RawRRef {
         self.header().set_owner(DomainId::NONE);
-        let this = ManuallyDrop::new(self);
-        RawRRef {
-            slot: this.slot,
-            heap: this.heap,
-        }
+        RawRRef(ManuallyDrop::new(self).slot)
     }
 
     /// Takes an object back; it is `owner`'s.
@@ -521,8 +523,7 @@ impl<T: Exchangeable> RRef<T> {
     /// `raw` came from `into_raw` of an `RRef<T>` and is used once.
     pub(crate) unsafe fn from_raw(raw: RawRRef, owner: DomainId) -> Self {
         let this = Self {
-            slot: raw.slot,
-            heap: raw.heap,
+            slot: raw.0,
             value: PhantomData,
         };
         this.header().set_owner(owner);
@@ -535,9 +536,11 @@ impl<T: Exchangeable> RRef<T> {
     }
 
     fn free(&self) {
+        // SAFETY: as in `header`; `allocate` wrote the heap.
+        let heap = unsafe { (*self.slot.as_ptr()).heap };
         // A value that has no class was never allocated.
         if let Some(class) = class_of::<T>() {
-            (self.heap.give)(self.heap, class, self.slot);
+            (heap.give)(heap, class, self.slot.cast());
         }
     }
 }

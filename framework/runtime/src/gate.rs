@@ -16,7 +16,7 @@ use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 use crate::domain::{Domain, DomainControl};
 use crate::host::host;
 use crate::thread::{Frame, ThreadBlock};
-use crate::trampoline;
+use crate::trampoline::{self, Words};
 
 /// The gate into one domain. Small and freely copied; it keeps nothing alive.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub struct GateTo {
     id: DomainId,
 }
 
-/// A call with its arguments, then its result, on the caller's stack.
+/// A call with its arguments, on the caller's stack; its result too, where that does not fit registers.
 struct Call<A, F, R> {
     work: ManuallyDrop<(A, F)>,
     result: MaybeUninit<R>,
@@ -35,42 +35,15 @@ struct Call<A, F, R> {
 ///
 /// # Safety
 /// `data` points to a `Call` of these types whose `work` was not taken.
-unsafe extern "C" fn run<A, F: FnOnce(A) -> R, R>(data: *mut u8) {
+unsafe extern "sysv64" fn run<A, F: FnOnce(A) -> R, R>(data: *mut u8) -> Words {
     // SAFETY: the caller's promise; nobody else uses the call meanwhile.
     let call = unsafe { &mut *data.cast::<Call<A, F, R>>() };
     // SAFETY: taken once, here.
     let (arguments, work) = unsafe { ManuallyDrop::take(&mut call.work) };
-    let result = ManuallyDrop::new(work(arguments));
-    // SAFETY: `result` is not dropped, and the place is for it.
-    unsafe { carry(&raw const *result, call.result.as_mut_ptr()) };
-}
-
-/// The most words that [`carry`] moves one by one.
-const FEW_WORDS: usize = 8;
-
-/// Moves a value, word by word if it is small. The callee has just written it in words; one load of two
-/// words would wait until both are out of the store buffer, longer than all the rest of the call takes.
-///
-/// # Safety
-/// `from` is a valid value that is not used afterwards, `to` a place for it.
-#[inline(always)]
-unsafe fn carry<R>(from: *const R, to: *mut R) {
-    type Word = MaybeUninit<u64>;
-    let words = size_of::<R>() / size_of::<Word>();
-    let whole =
-        words * size_of::<Word>() == size_of::<R>() && align_of::<R>() == align_of::<Word>();
-    if !whole || words > FEW_WORDS {
-        // SAFETY: the caller's promise.
-        unsafe { ptr::copy_nonoverlapping(from, to, 1) };
-        return;
-    }
-    for word in 0..words {
-        // SAFETY: within the value, which is aligned as words are; volatile keeps the loads apart.
-        unsafe {
-            let value = from.cast::<Word>().add(word).read_volatile();
-            to.cast::<Word>().add(word).write(value);
-        }
-    }
+    Words::of(work(arguments)).unwrap_or_else(|result| {
+        call.result.write(result);
+        Words::none()
+    })
 }
 
 impl GateTo {
@@ -114,7 +87,7 @@ impl GateTo {
         if is_live(caller) {
             RpcError::Dead(self.control.cause(self.id))
         } else {
-            RpcError::CallerDead(caller.control().cause(caller.domain()))
+            RpcError::CallerDead
         }
     }
 
@@ -239,7 +212,8 @@ impl Gate for GateTo {
 
     #[inline(always)]
     fn accept<T: Exchangeable>(&self, value: T) -> T {
-        let caller = ThreadBlock::current().caller_frame();
+        // Inside `cross`, which found the thread attached.
+        let caller = ThreadBlock::from_gs().caller_frame();
         // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
         value.move_to(&unsafe { Mover::to(caller.domain()) });
         value
@@ -292,17 +266,15 @@ fn run_inside<A, F: FnOnce(A) -> R, R>(frame: &Frame, arguments: A, work: F) -> 
         result: MaybeUninit::uninit(),
     };
     let data = (&raw mut call).cast::<u8>();
-    // SAFETY: `run` is of the type of `call`, whose work nobody took; being `extern "C"` it ends the
+    // SAFETY: `run` is of the type of `call`, whose work nobody took; being `extern` it ends the
     // process rather than unwind. The frame is this thread's own.
-    let failed = unsafe { trampoline::call(data, run::<A, F, R>, frame.saved.as_ptr()) };
-    if failed != 0 {
-        return None;
+    let words = unsafe { trampoline::call(data, run::<A, F, R>, frame.saved.as_ptr()) }?;
+    if Words::fit::<R>() {
+        // SAFETY: `run` came to its end and returned the result's words.
+        return Some(unsafe { words.value() });
     }
-    let mut result = MaybeUninit::uninit();
-    // SAFETY: it did not fail, so `run` came to its end and wrote the result, which is moved once.
-    unsafe { carry(call.result.as_ptr(), result.as_mut_ptr()) };
-    // SAFETY: just written.
-    Some(unsafe { result.assume_init() })
+    // SAFETY: `run` came to its end and wrote the result, which is moved once.
+    Some(unsafe { call.result.assume_init() })
 }
 
 /// The stack is short, or not that of the block in gs: then the thread was not attached yet.
