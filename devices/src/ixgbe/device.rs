@@ -14,6 +14,7 @@ use super::eeprom::Eeprom;
 use super::faults::{FaultKind, Faults};
 use super::filters::Filters;
 use super::i2c::I2c;
+use super::interrupts::Interrupts;
 use super::receive::ReceiveQueue;
 use super::registers::{self as r, QUEUES, QueueRegister};
 use super::rss::Steering;
@@ -67,9 +68,6 @@ pub enum Access32 {
     Shared,
 }
 
-/// Called with the vector when an unmasked interrupt cause is set.
-pub type InterruptHook = Box<dyn FnMut(u32) + Send>;
-
 /// One software 82599, without its wire and without its front.
 pub struct Core {
     pub(super) cells: Cells,
@@ -107,7 +105,7 @@ pub struct Core {
     pub(super) verdicts: Verdicts,
     /// Where receive buffers were last.
     pub(super) buffers: Stretch,
-    pub(super) interrupt: Option<InterruptHook>,
+    pub(super) interrupts: Interrupts,
 }
 
 /// What the hot loops need to know of the registers.
@@ -166,7 +164,7 @@ impl Core {
             payload: [0; PLAIN_FRAME],
             verdicts: Verdicts::new(),
             buffers: Stretch::default(),
-            interrupt: None,
+            interrupts: Interrupts::new(),
         };
         core.reset();
         core
@@ -200,6 +198,10 @@ impl Core {
     pub fn poll<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> usize {
         if !self.bus_master || self.faults.any() && self.faults_stop() {
             return 0;
+        }
+        self.interrupt_clock(now_ns);
+        if self.interrupts.waiting != 0 {
+            self.deliver_waiting();
         }
         if self.plan_stale {
             self.refresh_plan();
@@ -246,6 +248,7 @@ impl Core {
             |offset| cell(&*cells, offset).map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
         self.plan = Plan::snapshot(read, old);
         self.plan.receive &= self.receive_on;
+        let vectors = self.has_vectors();
         for queue in 0..QUEUES {
             // RQSMR and TQSM: four queues a register, a byte each.
             let set = |base: u32| {
@@ -255,9 +258,10 @@ impl Core {
             // IVAR: two queues a register, receive before transmit.
             let allocation = read(r::IVAR + queue as u32 / 2 * 4) >> (queue % 2 * 16);
             let receive = &mut self.receive[queue];
-            (receive.statistics_set, receive.cause) = (set(r::RQSMR), cause(allocation));
+            (receive.statistics_set, receive.cause) = (set(r::RQSMR), cause(allocation, vectors));
             let transmit = &mut self.transmit[queue];
-            (transmit.statistics_set, transmit.cause) = (set(r::TQSM), cause(allocation >> 8));
+            (transmit.statistics_set, transmit.cause) =
+                (set(r::TQSM), cause(allocation >> 8, vectors));
         }
     }
 
@@ -265,24 +269,7 @@ impl Core {
     fn follow_link(&mut self, up: bool) {
         self.link_up = up;
         self.publish_link();
-        self.raise(r::EICR_LINK);
-    }
-
-    /// Sets interrupt causes; an unmasked one reaches the hook. Delivery by vector (IVAR) and
-    /// moderation (EITR) are the hook's owner's.
-    pub(super) fn raise(&mut self, causes: u32) {
-        self.set(r::EICR, self.get(r::EICR) | causes);
-        let unmasked = causes & self.get(r::EIMS);
-        if unmasked != 0
-            && let Some(hook) = &mut self.interrupt
-        {
-            hook(unmasked.trailing_zeros());
-        }
-    }
-
-    /// Who is told of interrupts.
-    pub fn on_interrupt(&mut self, hook: InterruptHook) {
-        self.interrupt = Some(hook);
+        self.raise_other(r::EICR_LINK);
     }
 
     /// Statistics since the device was made.
@@ -330,13 +317,13 @@ impl Core {
     }
 }
 
-/// The EICR bit of an interrupt allocation: bit 7 valid, bits 5:0 the vector, of which the first 16
-/// have a cause of their own.
-fn cause(allocation: u32) -> u32 {
+/// What an interrupt allocation raises: bit 7 valid, bits 5:0 the vector, or one of 16 causes if there
+/// are no vectors.
+fn cause(allocation: u32, vectors: bool) -> u64 {
     if allocation & 0x80 == 0 {
         return 0;
     }
-    1 << (allocation & 0xF)
+    1 << (allocation & if vectors { 0x3F } else { 0xF })
 }
 
 /// The cell at byte `offset`.

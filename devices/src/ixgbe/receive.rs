@@ -42,8 +42,8 @@ pub(super) struct ReceiveQueue {
     pub drop_enable: bool,
     pub strip_vlan: bool,
     pub statistics_set: usize,
-    /// EICR bit, if the queue's interrupt is allocated.
-    pub cause: u32,
+    /// What the queue's interrupt allocation raises, as a bit.
+    pub cause: u64,
     /// Buffer addresses read ahead, from descriptor `head` on, and how many there are.
     pub cache: PerFrame<u64>,
     pub cached: usize,
@@ -365,7 +365,7 @@ impl Core {
         } else {
             self.statistics.add(Counter::Missed, 1);
         }
-        self.raise(r::EICR_MISSED);
+        self.raise_other(r::EICR_MISSED);
         Delivery::Dropped
     }
 

@@ -44,6 +44,8 @@ offsets! {
     EIAM = 0x0_0890;
     /// Interrupt vector allocation, 64 registers (8.2.3.5.16).
     IVAR = 0x0_0900;
+    /// Interrupt vector allocation of what is no queue's (8.2.3.5.17).
+    IVAR_MISC = 0x0_0A00;
     /// General purpose interrupt enable (8.2.3.5.18).
     GPIE = 0x0_0898;
     /// Extended interrupt cause set 1 and 2 (8.2.3.5.7).
@@ -52,6 +54,8 @@ offsets! {
     EIMS_EX = 0x0_0AA0;
     /// Extended interrupt mask clear 1 and 2 (8.2.3.5.9).
     EIMC_EX = 0x0_0AB0;
+    /// Extended interrupt auto mask 1 and 2 (8.2.3.5.10).
+    EIAM_EX = 0x0_0AD0;
     /// Split receive control, queues 0 to 63 at steps of 64 bytes (8.2.3.8.7).
     SRRCTL = 0x0_1014;
     /// The same, queues 0 to 15 at their older address.
@@ -60,6 +64,10 @@ offsets! {
     RQSMR = 0x0_2300;
     /// Receive DMA control (8.2.3.8.8).
     RDRXCTL = 0x0_2F00;
+    /// Flow control receive threshold low, 8 registers (8.2.3.3.4).
+    FCRTL = 0x0_3220;
+    /// Flow control receive threshold high, 8 registers (8.2.3.3.5).
+    FCRTH = 0x0_3260;
     /// Receive control (8.2.3.8.10).
     RXCTRL = 0x0_3000;
     /// Receive packet buffer size, 8 registers (8.2.3.8.9).
@@ -200,6 +208,14 @@ pub const EERD_DONE: u32 = 1 << 1;
 pub const EEC_REQUEST: u32 = 1 << 6;
 /// EEC bit 7: granted.
 pub const EEC_GRANT: u32 = 1 << 7;
+/// GPIE bit 4: MSI-X, with a vector for each cause.
+pub const GPIE_MSIX: u32 = 1 << 4;
+/// GPIE bit 5: reading EICR clears bits 29:16 only.
+pub const GPIE_OCD: u32 = 1 << 5;
+/// GPIE bit 6: EICS is not subject to EITR.
+pub const GPIE_EIMEN: u32 = 1 << 6;
+/// GPIE bit 30: EIAM masks when a message is sent, not when EICR is accessed.
+pub const GPIE_EIAME: u32 = 1 << 30;
 /// EICR bit 17: a receive packet buffer overran.
 pub const EICR_MISSED: u32 = 1 << 17;
 /// EICR bit 20: the link changed.
@@ -312,6 +328,15 @@ pub const fn receive_offset(queue: usize, register: QueueRegister) -> u32 {
     }
 }
 
+/// Byte offset of EITR of vector `vector` (8.2.3.5.12).
+pub const fn eitr(vector: u32) -> u32 {
+    if vector < 24 {
+        0x820 + 4 * vector
+    } else {
+        0x1_2300 + 4 * (vector - 24)
+    }
+}
+
 /// Byte offset of receive address `index`'s low word; the high word follows.
 pub const fn receive_address(index: u32) -> u32 {
     if index < 16 {
@@ -341,7 +366,6 @@ pub const fn transmit_offset(queue: usize, register: QueueRegister) -> u32 {
 pub fn reserved(place: Place) -> u32 {
     match place {
         Place::Receive(_, register) => match register {
-            QueueRegister::BaseLow => 0x0000_007F,
             QueueRegister::Length => 0xFFF0_0000,
             QueueRegister::Head | QueueRegister::Tail => 0xFFFF_0000,
             QueueRegister::Control => 0xBDFF_FFFF & !0x0000_FFFF,
@@ -349,7 +373,6 @@ pub fn reserved(place: Place) -> u32 {
             _ => 0,
         },
         Place::Transmit(_, register) => match register {
-            QueueRegister::BaseLow => 0x0000_007F,
             QueueRegister::Length => 0xFFF0_0000,
             QueueRegister::Head | QueueRegister::Tail => 0xFFFF_0000,
             QueueRegister::Control => 0xF980_8080,
@@ -367,6 +390,25 @@ pub fn reserved(place: Place) -> u32 {
             EIMC | EIMS | EICS => 1 << 31,
             MCSTCTRL => !0x0000_0007,
             _ => 0,
+        },
+    }
+}
+
+/// Bits of the register at `place` that hold what is written: all others read zero, whatever was
+/// written there, as the datasheet has it of the low bits of a ring's base and length.
+pub fn kept(place: Place) -> u32 {
+    match place {
+        Place::Receive(_, register) | Place::Transmit(_, register) => match register {
+            QueueRegister::BaseLow => 0xFFFF_FF80,
+            QueueRegister::Length => 0x000F_FF80,
+            QueueRegister::Head | QueueRegister::Tail => 0x0000_FFFF,
+            _ => u32::MAX,
+        },
+        Place::Other(offset) => match offset {
+            // Bit 4 is kept though its field begins at bit 5.
+            FCRTL..0x3240 | FCRTH..0x3280 => 0x8007_FFF0,
+            RAL_LOW..0x5480 | RAL..0xA600 if offset & 4 != 0 => RAH_VALID | 0xFFFF,
+            _ => u32::MAX,
         },
     }
 }

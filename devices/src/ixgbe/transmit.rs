@@ -35,8 +35,8 @@ pub(super) struct TransmitQueue {
     /// Where the head is written back instead of DD, if it is.
     pub head_write_back: Option<u64>,
     pub statistics_set: usize,
-    /// EICR bit, if the queue's interrupt is allocated.
-    pub cause: u32,
+    /// What the queue's interrupt allocation raises, as a bit.
+    pub cause: u64,
     /// A tail beyond the ring was reported already.
     pub bad_tail: bool,
     pub write_back: WriteBack,

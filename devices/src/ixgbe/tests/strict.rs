@@ -18,7 +18,7 @@ fn breaks(expected: Violation, act: impl FnOnce(&mut Bench)) {
 
 #[test]
 fn register_rules() {
-    use QueueRegister::{Length, Tail};
+    use QueueRegister::{Control, Length, Tail};
     breaks(Violation::ReservedBit, |bench| bench.write(r::RXCTRL, 2));
     breaks(Violation::ReservedBit, |bench| {
         bench.write(r::EIMC, u32::MAX)
@@ -27,9 +27,13 @@ fn register_rules() {
     breaks(Violation::BarAccess, |bench| {
         assert_eq!(bench.read(r::BAR_BYTES), u32::MAX);
     });
-    breaks(Violation::RingLength, |bench| {
-        bench.write(receive_offset(0, Length), 100)
-    });
+    for length in [0, 100, 0xF_FF80] {
+        breaks(Violation::RingLength, |bench| {
+            bench.write(receive_offset(0, Length), length);
+            bench.write(receive_offset(0, Control), r::QUEUE_ENABLE);
+            bench.start_receiver();
+        });
+    }
     breaks(Violation::TailWhileDisabled, |bench| {
         bench.write(receive_offset(5, Tail), 3);
     });
