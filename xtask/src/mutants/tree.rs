@@ -96,7 +96,13 @@ impl Tree {
 /// The files of the tree that are there.
 fn files() -> Result<BTreeSet<PathBuf>, String> {
     let listed = Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
         .output()
         .map_err(|e| format!("git ls-files: {e}"))?;
     if !listed.status.success() {
