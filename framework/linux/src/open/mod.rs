@@ -5,6 +5,7 @@
 //! What a spec asks for is opened whole or not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sumac_device::{DeviceBacking, DeviceControl, DmaSpace};
 use sumac_devices::ixgbe::{DeviceThread, Sim82599};
@@ -171,6 +172,14 @@ impl OpenPorts {
         match &self.memory {
             Memory::Window(dma) => dma.facts(),
             Memory::Shared(dma) => dma.facts(),
+        }
+    }
+
+    /// How long it took so far to make drivers' memory reachable for devices outside this process.
+    pub fn mapping_time(&self) -> Duration {
+        match &self.memory {
+            Memory::Window(_) => Duration::ZERO,
+            Memory::Shared(dma) => dma.mapping_time(),
         }
     }
 
