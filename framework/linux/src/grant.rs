@@ -3,22 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sumac_device::ring::{BufferId, NO_BUFFER};
 use sumac_device::{
     DeviceBacking, DeviceControl, DeviceGrant, DmaMemory, HostDevice, PciId, RawDma, RegisterIo,
 };
-use sumac_rref::{DomainId, HostHooks, PacketPool};
+use sumac_rref::{DomainId, PacketPool};
 use sumac_runtime::{Domain, Grant};
 
 /// A device that can be granted to one domain at a time.
 pub struct GrantedDevice {
     backing: DeviceBacking,
     control: Arc<dyn DeviceControl>,
-    hooks: HostHooks,
     taken: Mutex<Taken>,
+    /// Time spent waiting for the device.
+    waited_ns: AtomicU64,
 }
 
 /// What the driver took.
@@ -61,14 +62,28 @@ pub struct Ended {
 }
 
 impl GrantedDevice {
-    /// A device to be granted. `hooks` are those of the host's shared heap.
-    pub fn new(backing: DeviceBacking, control: Arc<dyn DeviceControl>, hooks: HostHooks) -> Self {
+    /// A device to be granted.
+    pub fn new(backing: DeviceBacking, control: Arc<dyn DeviceControl>) -> Self {
         Self {
             backing,
             control,
-            hooks,
             taken: Mutex::default(),
+            waited_ns: AtomicU64::new(0),
         }
+    }
+
+    /// Nanoseconds spent waiting for the device so far: by its drivers, who ask for time to pass while it
+    /// resets and settles, and in stopping it.
+    pub fn waited_ns(&self) -> u64 {
+        self.waited_ns.load(Ordering::Relaxed)
+    }
+
+    /// Does something whose time is the device's.
+    fn waiting(&self, wait: impl FnOnce()) {
+        let start = self.backing.clock.now_ns();
+        wait();
+        let waited = self.backing.clock.now_ns().saturating_sub(start);
+        self.waited_ns.fetch_add(waited, Ordering::Relaxed);
     }
 
     /// The device's registers.
@@ -118,7 +133,7 @@ impl GrantedDevice {
     /// Ends the device's DMA, at once. The first thing to do when its driver died: only then may anything
     /// that the device could reach be freed.
     pub fn stop(&self) {
-        self.control.stop();
+        self.waiting(|| self.control.stop());
     }
 
     /// Takes everything back that the driver had: its packet buffers, rings and DMA memory.
@@ -173,11 +188,11 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn read32(&self, offset: u32) -> u32 {
-        self.hooks.trusted(|| self.io().read32(offset))
+        self.io().read32(offset)
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        self.hooks.trusted(|| self.io().write32(offset, value));
+        self.io().write32(offset, value);
     }
 
     fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
@@ -185,42 +200,34 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn allocate(&self, len: usize, align: usize) -> Option<RawDma> {
-        self.hooks.trusted(|| {
-            let memory = self.backing.dma.allocate(len, align).ok()?;
-            let raw = RawDma {
-                base: memory.base(),
-                len: memory.len(),
-                iova: memory.iova().to_bits(),
-                huge_pages: memory.huge_pages(),
-            };
-            self.taken()
-                .memory
-                .insert(raw.base.as_ptr() as usize, memory);
-            Some(raw)
-        })
+        let memory = self.backing.dma.allocate(len, align).ok()?;
+        let raw = RawDma {
+            base: memory.base(),
+            len: memory.len(),
+            iova: memory.iova().to_bits(),
+            huge_pages: memory.huge_pages(),
+        };
+        self.taken()
+            .memory
+            .insert(raw.base.as_ptr() as usize, memory);
+        Some(raw)
     }
 
     fn release(&self, memory: RawDma) {
-        self.hooks.trusted(|| {
-            let memory = self.taken().memory.remove(&(memory.base.as_ptr() as usize));
-            drop(memory);
-        });
+        let memory = self.taken().memory.remove(&(memory.base.as_ptr() as usize));
+        drop(memory);
     }
 
     fn table(&self, len: usize) -> Option<NonNull<BufferId>> {
-        self.hooks.trusted(|| {
-            let table = LentTable::new(len);
-            let cells = table.0.cast::<BufferId>();
-            self.taken().tables.insert(cells.as_ptr() as usize, table);
-            Some(cells)
-        })
+        let table = LentTable::new(len);
+        let cells = table.0.cast::<BufferId>();
+        self.taken().tables.insert(cells.as_ptr() as usize, table);
+        Some(cells)
     }
 
     fn release_table(&self, table: NonNull<BufferId>) {
-        self.hooks.trusted(|| {
-            let table = self.taken().tables.remove(&(table.as_ptr() as usize));
-            drop(table);
-        });
+        let table = self.taken().tables.remove(&(table.as_ptr() as usize));
+        drop(table);
     }
 
     fn now_ns(&self) -> u64 {
@@ -228,6 +235,6 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        self.hooks.trusted(|| self.backing.clock.sleep_ns(ns));
+        self.waiting(|| self.backing.clock.sleep_ns(ns));
     }
 }

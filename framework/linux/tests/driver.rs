@@ -4,6 +4,8 @@
 mod ports;
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sumac_interface::domain::{CreateNet, NetDevice, NetLane, PortSettings};
 use sumac_interface::{Cause, Object, RpcError};
@@ -43,7 +45,7 @@ impl Host {
         let pool = PacketPool::create(heap, &*opened.dma, BUFFERS).unwrap();
         let grantable = |port: &open::OpenPort| {
             let (backing, control) = (port.backing.clone(), port.control.clone());
-            Arc::new(GrantedDevice::new(backing, control, domains::hooks()))
+            Arc::new(GrantedDevice::new(backing, control))
         };
         Self {
             devices: opened.ports.iter().map(grantable).collect(),
@@ -141,4 +143,46 @@ fn calls_into_a_dead_driver_are_errors_and_what_they_carried_comes_back() {
     host.bury(driver);
     assert_eq!(host.pool.account().free, BUFFERS);
     assert_eq!(host.pool.heap().count(), 0);
+}
+
+/// How many drivers are killed: `SUMAC_DEATHS`, for longer runs.
+fn deaths() -> u32 {
+    let deaths = std::env::var("SUMAC_DEATHS").ok();
+    deaths.map_or(30, |text| text.parse().expect("a number of deaths"))
+}
+
+#[test]
+fn a_driver_killed_at_any_instant_leaves_every_buffer_somewhere() {
+    let host = Host::new(&["sim:rate=max"]);
+    let mut rounds = 0;
+    for death in 0..deaths() {
+        let mut driver = host.drive(&host.devices[0]);
+        let domain = driver.domain;
+        // Another instant each time: from a few calls on to some thousands.
+        let wait = Duration::from_nanos(u64::from(death * 7919 % 1009) * 1000);
+        let killer = thread::spawn(move || {
+            let start = Instant::now();
+            while start.elapsed() < wait {
+                std::hint::spin_loop();
+            }
+            domain.kill(Cause::Killed)
+        });
+        let mut batches = Some((host.pool.batch().unwrap(), host.pool.batch().unwrap()));
+        while let Some((send, receive)) = batches.take() {
+            batches = driver.lane.exchange(receive, send, 32).ok();
+            rounds += 1;
+        }
+        assert!(killer.join().unwrap(), "nobody else ended it");
+        drop(driver);
+        bury(domain, &host.shared).expect("nobody is in it");
+        let account = host.pool.account();
+        assert_eq!(
+            (account.free, account.device, host.pool.heap().count()),
+            (BUFFERS, 0, 0),
+            "death {death}, after {wait:?}"
+        );
+        host.pool.audit().expect("no buffer is there twice");
+    }
+    assert!(rounds > 0, "it was at work");
+    assert_clean(&host.opened);
 }

@@ -2,6 +2,8 @@
 //! safe code has. After each death nothing of the domain is left and everything else goes on.
 
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sumac_devices::memory::SimDma;
 use sumac_interface::domain::{Block, Crashy, CreateLane, Failure};
@@ -198,4 +200,49 @@ fn packets_go_through_a_domain_and_all_come_back_from_a_dead_one() {
     bury(nullnet.domain, &shared).expect("nobody is in it");
     drop((send, lane));
     assert_eq!(pool.account().free, 1024);
+}
+
+#[test]
+fn a_domain_killed_at_any_instant_leaves_every_buffer_somewhere() {
+    let _alone = alone();
+    let dma = SimDma::new().expect("address space");
+    let pool = PacketPool::create(heap(), &dma, 1024).expect("memory for packets");
+    let shared = Shared {
+        heap: heap(),
+        pools: vec![pool],
+    };
+    let before = heap().count();
+    let deaths = std::env::var("SUMAC_DEATHS").ok();
+    let deaths = deaths.map_or(200, |text| text.parse().expect("a number of deaths"));
+    for death in 0..deaths {
+        let mut nullnet = started::<dyn CreateLane>("nullnet");
+        let domain = nullnet.domain;
+        let wait = Duration::from_nanos(u64::from(death * 7919 % 1009_u32) * 200);
+        let killer = thread::spawn(move || {
+            let start = Instant::now();
+            while start.elapsed() < wait {
+                std::hint::spin_loop();
+            }
+            domain.kill(Cause::Killed)
+        });
+        if let Ok(mut lane) = nullnet.root.create(PoolGrant::new(pool)) {
+            let batch = || pool.batch().expect("room");
+            let mut batches = Some((batch(), batch()));
+            let mut turn = 0;
+            while let Some((send, receive)) = batches.take() {
+                turn += 1;
+                // Batches that fill the stock and empty it, and now and then none at all.
+                batches = lane.exchange(receive, send, turn % 65).ok();
+            }
+        }
+        killer.join().expect("it ends well");
+        drop(nullnet);
+        bury(domain, &shared).expect("nobody is in it");
+        assert_eq!(
+            (pool.account().free, heap().count()),
+            (1024, before),
+            "death {death}, after {wait:?}"
+        );
+        pool.audit().expect("no buffer is there twice");
+    }
 }

@@ -39,7 +39,7 @@ pub use pool::{PacketCache, PacketPool, PoolAccount, PoolError};
 
 pub use tag::TagHash;
 
-pub use sumac_device::DeviceGrant;
+pub use sumac_device::{DeviceGrant, WHOLE_OFFSET};
 pub use sumac_device::ring::ForeignPool;
 
 /// The most packets a batch holds.

@@ -24,10 +24,7 @@ pub fn current() -> DomainId {
 /// The heap of all tests.
 pub fn heap() -> &'static SharedHeap {
     static HEAP: LazyLock<&'static SharedHeap> = LazyLock::new(|| {
-        SharedHeap::create_for(HostHooks {
-            current,
-            ..HostHooks::ALONE
-        })
+        SharedHeap::create_for(HostHooks { current })
     });
     *HEAP
 }

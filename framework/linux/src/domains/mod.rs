@@ -2,7 +2,9 @@
 //!
 //! - `pages`: private memory by mmap, and fences by membarrier;
 //! - `start`: a domain from its file to its root object;
+//! - `port`: a network driver that is started again when it dies, and its port;
 //! - `stack`: where a thread's stack ends, and the reserve below what domains may use of it;
+//! - `supervisor`: keeps a domain running;
 //! - `threads`: the gs base, an alternate signal stack, both for as long as the thread lives;
 //! - `traps`: signal handlers for processor exceptions, and the signal that interrupts a thread;
 //! - `watchdog`: deadlines of calls, and interrupting dead domains' threads again.
@@ -11,8 +13,10 @@
 //! time, off the fast path. The gs base and one real-time signal are the runtime's from then on.
 
 mod pages;
+mod port;
 mod stack;
 mod start;
+mod supervisor;
 mod threads;
 mod traps;
 mod watchdog;
@@ -26,8 +30,16 @@ use sumac_rref::{DomainId, HostHooks};
 use sumac_runtime::{Domain, Host, thread};
 
 pub use pages::mapped_pages;
+pub use port::{
+    DriverError, Losses, Offer, PortLife, PortService, Progress, SupervisedPort, SupervisedQueue,
+};
 pub use start::{Shared, StartError, Started, bury, start};
+pub use supervisor::{Restarts, Service, Supervisor, obituary};
 pub use threads::attach;
+
+/// The processor time that a call into a domain may go on for after the domain died: a hundred times what a
+/// batch of packets takes.
+const GRACE_NS: u64 = 300_000;
 
 /// Linux under domains.
 #[derive(Debug)]
@@ -55,8 +67,16 @@ unsafe impl Host for Linux {
         }
     }
 
+    /// Most calls are over in a moment, and one cut short may lose what it had in hand: packets on their way
+    /// from a batch to a ring are in neither. So a thread is cut short only where its call goes on.
     fn interrupt(&self, handle: u64) {
-        traps::interrupt(threads::id_of(handle));
+        let block = thread::threads().find(|block| block.handle() == handle);
+        let (Some(block), Some(now)) = (block, threads::processor_ns(handle)) else {
+            return;
+        };
+        if block.spent_since_first_asked(now) >= GRACE_NS {
+            traps::interrupt(threads::id_of(handle));
+        }
     }
 
     fn close_reserve(&self) {
@@ -108,16 +128,6 @@ pub fn hooks() -> HostHooks {
                 thread::current_domain()
             } else {
                 DomainId::HOST
-            }
-        },
-        enter: || {
-            if threads::is_attached() {
-                thread::enter_trusted();
-            }
-        },
-        leave: || {
-            if threads::is_attached() {
-                thread::leave_trusted();
             }
         },
     }
