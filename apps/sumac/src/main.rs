@@ -1,4 +1,4 @@
-//! `sumac`: sets up devices for applications, and looks at domain files.
+//! `sumac`: sets up devices for applications, serves software ones, looks at domain files.
 #![forbid(unsafe_code)]
 
 mod bind;
@@ -11,12 +11,13 @@ mod domain;
 mod huge_pages;
 mod hugepages;
 mod output;
+mod serve;
 
 use std::process::ExitCode;
 
 use caller::Caller;
 use clap::Parser;
-use cli::{Command, DomainCommand, Options};
+use cli::{Command, DomainCommand, Options, ServeCommand};
 use sumac_linux::pci::Tree;
 
 /// Why something was not done, in one line.
@@ -54,6 +55,13 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Bind(options) => bind::bind(&options, &tree, &caller),
         Command::Unbind(options) => bind::unbind(&options, &tree),
         Command::Hugepages(options) => hugepages::run(&options, &tree, &caller),
+        Command::Serve(ServeCommand::Ixgbe(options)) => {
+            return match serve::serve(&options) {
+                Ok(true) => Ok(ExitCode::SUCCESS),
+                Ok(false) => Ok(ExitCode::FAILURE),
+                Err(error) => Err(Trouble::Input(error.to_string())),
+            };
+        }
         Command::Domain(DomainCommand::Verify { files, trust }) => {
             domain::verify(&files, &trust).map_err(Trouble::Input)
         }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Module;
 use super::device::{Access32, Core, cell};
 use super::faults::FaultKind;
 use super::registers::{self as r, BAR_BYTES, Place, QUEUES, QueueRegister};
@@ -413,6 +414,7 @@ impl Core {
             r::EICS | r::EIMC => 0,
             r::EIMS => old | value,
             r::EEC => eeprom_granted(value),
+            r::ESDP => self.pins(value),
             r::STATUS | r::LINKS | r::SECRXSTAT | r::SECTXSTAT | r::FWSM | r::FACTPS => old,
             r::RDRXCTL => value | r::RDRXCTL_DMA_INIT_DONE,
             _ => value,
@@ -511,6 +513,14 @@ impl Core {
         Some(done)
     }
 
+    /// ESDP after `value` was written: pins that are inputs have the level the board gives them (section
+    /// 8.2.3.1.4).
+    fn pins(&self, value: u32) -> u32 {
+        let inputs = !(value >> 8) & 0xFF;
+        let full = self.identity.module != Module::Absent;
+        value & !inputs | inputs & if full { r::ESDP_MODULE } else { 0 }
+    }
+
     /// MSCA: no PHY answers on MDIO, which reads as all ones. Returns what it holds then.
     fn mdio(&mut self, value: u32) -> Option<u32> {
         if value & r::MSCA_COMMAND == 0 {
@@ -586,6 +596,7 @@ impl Core {
         let function = u32::from(self.identity.function & 1);
         self.set(r::STATUS, r::STATUS_GIO_MASTER | function << 2);
         self.set(r::FACTPS, 0);
+        self.set(r::ESDP, self.pins(0));
         self.set(r::AUTOC, self.identity.link_mode());
         self.set(r::AUTOC2, 2 << 16);
         self.publish_link();

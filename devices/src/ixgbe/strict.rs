@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-/// How many violations are kept with a description.
-const DESCRIBED: usize = 16;
+/// How many violations of a kind are kept with a description.
+const DESCRIBED: usize = 8;
 
 macro_rules! violations {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -97,8 +97,9 @@ impl Violations {
     /// Counts one violation; `describe` is called for the first few only.
     #[cold]
     pub(super) fn record(&mut self, violation: Violation, describe: impl FnOnce() -> String) {
-        self.counts[violation as usize] += 1;
-        if self.described.len() < DESCRIBED {
+        let count = &mut self.counts[violation as usize];
+        *count += 1;
+        if *count <= DESCRIBED as u64 {
             self.described.push((violation, describe()));
         }
     }

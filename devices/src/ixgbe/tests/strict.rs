@@ -21,7 +21,7 @@ fn register_rules() {
     use QueueRegister::{Control, Length, Tail};
     breaks(Violation::ReservedBit, |bench| bench.write(r::RXCTRL, 2));
     breaks(Violation::ReservedBit, |bench| {
-        bench.write(r::EIMC, u32::MAX)
+        bench.write(r::EIMS, u32::MAX)
     });
     breaks(Violation::BarAccess, |bench| bench.write(2, 0));
     breaks(Violation::BarAccess, |bench| {
