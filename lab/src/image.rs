@@ -12,6 +12,9 @@ use crate::program::Program;
 use crate::tools::{self, BUSYBOX, Lab};
 
 const INIT: &str = include_str!("init.sh");
+const BIND_VFIO: &str = include_str!("bind-vfio.sh");
+
+const UNWINDER: &str = "usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
 
 /// Two users: whom tests run as, and an ordinary one.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n";
@@ -59,7 +62,7 @@ pub struct Image<'lab> {
 }
 
 impl<'lab> Image<'lab> {
-    /// A guest with busybox, two users and nothing to do.
+    /// A guest with busybox, two users, `bind-vfio ADDRESS...` and nothing to do.
     pub fn new(lab: &'lab Lab) -> Self {
         let mut image = Self {
             lab,
@@ -70,6 +73,8 @@ impl<'lab> Image<'lab> {
         image.file("etc/passwd", 0o644, PASSWD);
         image.file("etc/group", 0o644, GROUP);
         image.file("init", 0o755, INIT);
+        image.link("var/run", "/run");
+        image.file("bin/bind-vfio", 0o755, BIND_VFIO);
         image
     }
 
@@ -110,6 +115,9 @@ impl<'lab> Image<'lab> {
 
     /// Programs of Debian packages, in `/bin`, with their libraries: `ethtool`, `iperf3`, `ip`, `dpdk-testpmd`.
     pub fn tools(&mut self, names: &[&str]) -> &mut Self {
+        // libc opens it by name when a thread is cancelled.
+        let unwinder = found(self.lab.guest_file(UNWINDER));
+        self.copy("lib/libgcc_s.so.1", 0o755, &unwinder);
         for name in names {
             let path = ["usr/bin", "usr/sbin", "bin", "sbin"]
                 .iter()

@@ -1,6 +1,7 @@
 #!/bin/sh
 # A guest's first process: file systems, modules, the test's script, its exit code on the console.
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=dumb
+chmod 755 /
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -19,7 +20,7 @@ sh /test
 code=$?
 if [ $code -ne 0 ]; then
   echo "lab: the kernel's last words"
-  dmesg | tail -n 60
+  dmesg | sed '1,/Run .init as/d' | tail -n 60
 fi
 echo "lab: exit code $code"
 poweroff -f

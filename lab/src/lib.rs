@@ -8,10 +8,10 @@
 //!
 //! let Some(lab) = Lab::open("vfio_group_appears") else { return };
 //! let mut image = Image::new(&lab);
-//! image.modules(&["vfio-pci", "vfio_iommu_type1"]);
-//! image.script("modprobe -l; test -c /dev/vfio/vfio");
 //! let mut machine = Machine::new();
-//! machine.iommu(48);
+//! let nic = machine.iommu(48).device(serde_json::json!({ "driver": "igb" }));
+//! image.modules(&["vfio-pci", "vfio_iommu_type1"]);
+//! image.script(&format!("set -e; bind-vfio {}; ls /dev/vfio", nic.address));
 //! machine.boot(&lab, &image).finish().assert_code(0);
 //! ```
 //!
@@ -19,6 +19,7 @@
 //! - [`Image`]: what is in the guest; [`Program`]s of this workspace come with their libraries;
 //! - [`Machine`]: the guest's memory, cores, IOMMU and devices;
 //! - [`Guest`]: a guest that runs: its console, its monitor ([`qmp`]), its end;
+//! - [`Served`]: software 82599s to plug in;
 //! - [`Process`]: a program that runs beside it on the host, such as a device's server.
 //!
 //! Invariants: nothing is installed and nothing outside `target/lab` and the temporary folder is written; every
@@ -38,6 +39,7 @@ mod module;
 mod process;
 mod program;
 pub mod qmp;
+mod served;
 mod tools;
 
 pub use console::Console;
@@ -47,4 +49,5 @@ pub use image::Image;
 pub use machine::{Machine, Slot};
 pub use process::Process;
 pub use program::Program;
+pub use served::{Carried, Served};
 pub use tools::{Lab, fetch, folder, packages};

@@ -5,17 +5,6 @@ use std::time::Duration;
 use serde_json::json;
 use sumac_lab::{Image, Lab, Machine};
 
-/// Moves a device to vfio-pci, as the kernel's documentation of VFIO says.
-const BIND: &str = r#"
-bind() {
-  device=/sys/bus/pci/devices/$1
-  echo vfio-pci > $device/driver_override
-  if [ -e $device/driver ]; then echo $1 > $device/driver/unbind; fi
-  echo $1 > /sys/bus/pci/drivers_probe
-  test "$(basename $(readlink -f $device/driver))" = vfio-pci
-}
-"#;
-
 #[test]
 fn guest_ends_with_the_exit_code_of_its_script() {
     let Some(lab) = Lab::open("guest_ends_with_the_exit_code_of_its_script") else {
@@ -75,11 +64,9 @@ fn devices_have_groups_and_go_to_vfio() {
     let mut image = Image::new(&lab);
     image.modules(&["vfio-pci", "vfio_iommu_type1", "nvme"]);
     image.script(&format!(
-        "{BIND}
-        set -e
+        "set -e
         dmesg | grep -q 'DMAR: Intel(R) Virtualization Technology for Directed I/O'
-        bind {card}
-        bind {disk}
+        bind-vfio {card} {disk}
         ls /sys/kernel/iommu_groups /dev/vfio
         group() {{ basename $(readlink /sys/bus/pci/devices/$1/iommu_group); }}
         test $(group {card}) != $(group {disk})

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -102,9 +102,32 @@ impl Socket {
     /// [`ErrorKind::InvalidData`] for a message shorter than its own header, [`ErrorKind::UnexpectedEof`]
     /// for a connection closed within one, [`ErrorKind::TimedOut`], and what the system says.
     pub fn receive(&self, body: &mut Vec<u8>) -> io::Result<Option<Received>> {
+        self.receive_into(body, Taken::default())
+    }
+
+    /// As [`receive`](Self::receive), but all of the message has to be there by `deadline`, however it
+    /// trickles in. Changes the timeout for receiving.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn receive_by(
+        &self,
+        body: &mut Vec<u8>,
+        deadline: Instant,
+    ) -> io::Result<Option<Received>> {
+        let deadline = Some(deadline);
+        self.receive_into(
+            body,
+            Taken {
+                deadline,
+                ..Taken::default()
+            },
+        )
+    }
+
+    fn receive_into(&self, body: &mut Vec<u8>, mut taken: Taken) -> io::Result<Option<Received>> {
         body.clear();
         let mut start = [0; Header::SIZE];
-        let mut taken = Taken::default();
         if !self.fill(&mut start, &mut taken, true)? {
             return Ok(None);
         }
@@ -160,6 +183,13 @@ impl Socket {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(bytes)];
         let message = loop {
+            if let Some(deadline) = taken.deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+                self.stream.set_read_timeout(Some(left))?;
+            }
             let flags = RecvFlags::CMSG_CLOEXEC;
             match recvmsg(self.stream.as_fd(), &mut parts, &mut ancillary, flags) {
                 Ok(message) => break message,
@@ -188,6 +218,8 @@ impl Socket {
 struct Taken {
     fds: Vec<OwnedFd>,
     lost: bool,
+    /// When the message has to be there.
+    deadline: Option<Instant>,
 }
 
 /// A socket's timeout shows as "would block".
@@ -299,5 +331,22 @@ mod tests {
         b.set_timeout(Duration::from_millis(20)).unwrap();
         let error = b.receive(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_message_that_trickles_in_ends_at_the_deadline() {
+        let (mut a, b) = UnixStream::pair().unwrap();
+        let trickle = std::thread::spawn(move || {
+            // A header byte by byte, far slower than the deadline.
+            while a.write_all(&[0]).is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let b = Socket::from(b);
+        let deadline = Instant::now() + Duration::from_millis(60);
+        let error = b.receive_by(&mut Vec::new(), deadline).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        drop(b);
+        trickle.join().unwrap();
     }
 }

@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use sumac_interface::rpc::Cause;
 use sumac_rref::{DomainId, SharedHeap};
 
+use crate::held;
 use crate::host::{Host, PAGE, host};
 use crate::lock::SpinLock;
 use crate::thread::{self, ThreadBlock};
@@ -134,6 +135,8 @@ pub struct Freed {
     pub pages: usize,
     /// Grants revoked.
     pub grants: usize,
+    /// Interface objects of others that it held, dropped.
+    pub proxies: usize,
 }
 
 #[derive(Debug)]
@@ -566,10 +569,13 @@ impl Domain {
         let mut freed = Freed {
             pages: 0,
             grants: grants.len(),
+            proxies: 0,
         };
         for mut grant in grants {
             grant.revoke();
         }
+        // SAFETY: no thread has a frame, and none gets one.
+        freed.proxies += unsafe { held::drop_all(self.id) };
         // SAFETY: no thread has a frame, none gets one, and the grants are revoked.
         let borrowed = unsafe { shared.reclaim(self.id) };
         if borrowed != 0 {

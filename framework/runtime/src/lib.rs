@@ -29,6 +29,7 @@ pub mod calls;
 pub mod domain;
 pub mod fault;
 pub mod gate;
+mod held;
 pub mod host;
 pub mod load;
 mod lock;
