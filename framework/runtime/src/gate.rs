@@ -265,7 +265,7 @@ impl Gate for GateTo {
     }
 
     fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
-        let caller = ThreadBlock::from_gs().caller_frame().domain();
+        let caller = ThreadBlock::from_gs().innermost_frames().0.domain();
         held::keep(caller, I::proxy(object, self.to_callee()))
     }
 
