@@ -226,9 +226,13 @@ impl<Q: NetQueue> Worker<Q> {
 
     fn forward_until_told(&mut self) -> Result<(), QueueError> {
         let mut round = 0u32;
+        let mut begun = false;
         while !self.shared.draining() {
             for _ in 0..ROUNDS_BETWEEN_REPORTS {
-                self.forward_once()?;
+                if self.forward_once()? > 0 && !begun {
+                    begun = true;
+                    self.publish();
+                }
             }
             round = round.wrapping_add(1);
             if round & 15 == 0 {

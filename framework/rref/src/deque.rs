@@ -324,6 +324,28 @@ impl<const N: usize> RRefDeque<Packet, N> {
         self.queue.context
     }
 
+    /// Bytes of all frames together.
+    #[inline]
+    pub fn frame_bytes(&self) -> u64 {
+        let entries = self.queue.items();
+        let (flags, bytes) = entries.iter().fold((0, 0), |(flags, bytes), entry| {
+            (flags | entry.flags(), bytes + u64::from(entry.len()))
+        });
+        match flags & Entry::CHAINED {
+            0 => bytes,
+            _ => self.chained_bytes(),
+        }
+    }
+
+    #[cold]
+    fn chained_bytes(&self) -> u64 {
+        let frames = self.queue.items().iter();
+        frames
+            .flat_map(|entry| segments(self.queue.context, *entry))
+            .map(|(_, len)| u64::from(len))
+            .sum()
+    }
+
     /// The packets in place, oldest first.
     #[inline(always)]
     pub fn packets_mut(&mut self) -> impl Iterator<Item = PacketMut<'_>> {

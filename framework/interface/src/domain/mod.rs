@@ -4,6 +4,7 @@
 
 mod adapt;
 pub mod crashy;
+pub mod fragile;
 pub mod host;
 pub mod net;
 mod remote;
@@ -11,6 +12,7 @@ mod text;
 
 pub use adapt::{DeviceOf, LaneOf};
 pub use crashy::{Block, Crashy, CreateCrashy, Failure};
+pub use fragile::{CreateFragileNet, Moment};
 pub use host::{Clock, Log};
 pub use net::{Counters, CreateLane, CreateNet, DeviceFault, NetDevice, NetLane, PortSettings};
 pub use remote::{RemotePort, RemoteQueue};

@@ -57,12 +57,25 @@ impl RemotePort {
     fn queue(&mut self, index: u32) -> Result<RemoteQueue, NetError> {
         let lane = self.device.take_queue(index);
         let lane = self.settle(lane)?;
-        let spare = self.pool.batch();
-        Ok(RemoteQueue {
-            lane,
-            pool: self.pool,
-            spare: Some(spare.map_err(|error| self.broken(&error.to_string()))?),
-        })
+        Ok(RemoteQueue::new(lane, self.pool))
+    }
+
+    /// The queue pairs nobody has taken, as the objects they are.
+    ///
+    /// # Errors
+    /// [`NetError`] when one cannot be had.
+    pub fn take_lanes(&mut self) -> Result<Vec<Object<dyn NetLane>>, NetError> {
+        let count = self.device.queues().unwrap_or(0);
+        let take = |index| {
+            let lane = self.device.take_queue(index);
+            self.settle(lane)
+        };
+        (0..count).map(take).collect()
+    }
+
+    /// The pool its packets are of.
+    pub fn pool(&self) -> &'static PacketPool {
+        self.pool
     }
 }
 
@@ -123,11 +136,20 @@ impl Net for RemotePort {
 pub struct RemoteQueue {
     lane: Object<dyn NetLane>,
     pool: &'static PacketPool,
-    /// What stands in for a batch while it is away; none after a death until there is another.
+    /// What stands in for a batch while it is away; none at first, and after a death until there is another.
     spare: Option<PacketBatch>,
 }
 
 impl RemoteQueue {
+    /// The pair of queues behind `lane`, whose packets are of `pool`.
+    pub fn new(lane: Object<dyn NetLane>, pool: &'static PacketPool) -> Self {
+        Self {
+            lane,
+            pool,
+            spare: None,
+        }
+    }
+
     /// Has a call take `batch` and give one back. What a dead domain had of it is gone; `batch` is empty then.
     #[inline(always)]
     fn through(
