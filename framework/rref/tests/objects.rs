@@ -42,7 +42,11 @@ fn a_queue_dropped_drops_its_items() {
 }
 
 /// An object that holds others, as its last field another one that does.
-type Tree = (Option<RRef<u64>>, [RRef<[u8; 100]>; 2], RRef<(RRef<u32>, u8)>);
+type Tree = (
+    Option<RRef<u64>>,
+    [RRef<[u8; 100]>; 2],
+    RRef<(RRef<u32>, u8)>,
+);
 
 fn tree(heap: &'static SharedHeap) -> RRef<Tree> {
     let object = |value| heap.allocate([value; 100]).expect("fits");
@@ -61,7 +65,11 @@ fn what_an_object_holds_goes_with_it_and_gets_an_owner_when_taken_out() {
     assert_eq!((heap.count(), heap.count_owned(DomainId::HOST)), (6, 1));
     assert_eq!((root.1[1][99], *root.2.0), (3, 4));
     let taken = root.edit(|tree| {
-        assert_eq!(heap.count_owned(DomainId::HOST), 5, "all but what the pair holds");
+        assert_eq!(
+            heap.count_owned(DomainId::HOST),
+            5,
+            "all but what the pair holds"
+        );
         let other = heap.allocate([7; 100]).expect("fits");
         (tree.0.take(), std::mem::replace(&mut tree.1[0], other))
     });
@@ -74,7 +82,11 @@ fn what_an_object_holds_goes_with_it_and_gets_an_owner_when_taken_out() {
     assert_eq!((heap.count(), heap.count_owned(DomainId::HOST)), (7, 3));
     let (none, [seven, three], pair) = root.into_inner();
     assert!(none.is_none());
-    assert_eq!(heap.count_owned(DomainId::HOST), 5, "what it held, not the leaf");
+    assert_eq!(
+        heap.count_owned(DomainId::HOST),
+        5,
+        "what it held, not the leaf"
+    );
     let (leaf, five) = pair.into_inner();
     assert_eq!((seven[0], three[0], *leaf, five), (7, 3, 4, 5));
     assert_eq!(leaf.header().owner(), DomainId::HOST);

@@ -140,6 +140,9 @@ fn a_tree_whose_owner_died_changing_it_is_freed_once() {
         died.map(drop).expect_err("it panicked")
     });
     let said = kept.downcast_ref::<String>().expect("a text");
-    assert!(said.contains("freed: 3") && said.contains("unknown: 0"), "{said}");
+    assert!(
+        said.contains("freed: 3") && said.contains("unknown: 0"),
+        "{said}"
+    );
     assert_eq!(heap.count(), 0);
 }

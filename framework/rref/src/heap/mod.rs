@@ -43,7 +43,10 @@ struct Head {
     heap: &'static SharedHeap,
 }
 
-#[cfg_attr(feature = "image", expect(dead_code, reason = "lists of slots are the host's"))]
+#[cfg_attr(
+    feature = "image",
+    expect(dead_code, reason = "lists of slots are the host's")
+)]
 struct Class {
     slot_bytes: usize,
     slabs: Vec<NonNull<u8>>,
@@ -57,7 +60,10 @@ unsafe impl Send for Class {}
 type DropValue = unsafe fn(NonNull<u8>);
 
 /// The heap on which shared objects live. One for the life of a host.
-#[cfg_attr(feature = "image", expect(dead_code, reason = "slabs and types are the host's"))]
+#[cfg_attr(
+    feature = "image",
+    expect(dead_code, reason = "slabs and types are the host's")
+)]
 pub struct SharedHeap {
     classes: [SpinLock<Class>; CLASSES],
     /// How values are dropped whose owner is gone: by the host's code, found by type.
@@ -132,7 +138,6 @@ impl SharedHeap {
         object.settle();
         Ok(object)
     }
-
 }
 
 /// Which size class a value of this type takes, if it fits one.
