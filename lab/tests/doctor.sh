@@ -42,8 +42,13 @@ mends() {
     echo "mending $check: $command"
     eval "$command" || fail
   done
-  ask
-  [ $verdict = 0 ] || fail
+  # A process that was told to end takes a moment.
+  seconds=0
+  until ask; [ $verdict = 0 ]; do
+    sleep 1
+    seconds=$((seconds + 1))
+    [ $seconds -lt 15 ] || fail
+  done
 }
 
 # The same for a warning, which is not in the way.
