@@ -66,6 +66,10 @@ pub fn run(options: &Options, tree: &Tree, caller: &Caller) -> Result<(), Troubl
         size && (options.node.is_none() || pages.node == options.node)
     };
     chosen.retain(is_chosen);
+    if options.node.is_none() {
+        // A node may have processors only.
+        chosen.retain(|pages| huge_pages::memory(tree, pages.node) != Some(0));
+    }
     if chosen.is_empty() {
         return Err(none(options));
     }

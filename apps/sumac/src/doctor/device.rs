@@ -125,7 +125,11 @@ fn files(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
     const CHECK: &str = "permission";
     let files: Vec<PathBuf> = device.vfio_files(patient.tree);
     // The group's file comes first; the device's own is another way to the same.
-    let file = files.first()?;
+    let Some(file) = files.first() else {
+        let what = "no file of its group in /dev/vfio: hand it into this container";
+        let is_expected = device.is_with_vfio() && device.group.is_some();
+        return is_expected.then(|| Finding::fault(CHECK, what));
+    };
     let name = format!("/{}", file.display());
     if patient.caller.may_use(&patient.tree.path(file)) {
         return Some(Finding::ok(CHECK, format!("{name} may be used")));

@@ -51,14 +51,25 @@ fn is_without(list: &str) -> bool {
     !list.is_empty() && !files.any(|file| file.replace('_', "-").starts_with("vfio-pci.ko"))
 }
 
-/// `/dev/vfio/vfio`, which every process that uses vfio opens.
+/// `/dev/vfio/vfio`, which every process that uses vfio opens. The modules make it.
 fn container(patient: &Patient<'_>) -> Option<Finding> {
+    let loaded = MODULES
+        .iter()
+        .all(|module| binding::is_module_there(patient.tree, module));
     let file = patient.tree.path("dev/vfio/vfio");
-    let refused = file.exists() && !patient.caller.may_use(&file);
-    refused.then(|| {
-        let what = "/dev/vfio/vfio is not for this user";
-        Finding::fault("vfio", what).mended_by(patient.caller.as_root("chmod 666 /dev/vfio/vfio"))
-    })
+    if !file.exists() {
+        let what = "no /dev/vfio/vfio here: hand it into this container, or make it";
+        let command = patient
+            .caller
+            .as_root("mknod -m 666 /dev/vfio/vfio c 10 196");
+        return loaded.then(|| Finding::fault("vfio", what).mended_by(command));
+    }
+    if patient.caller.may_use(&file) {
+        return None;
+    }
+    let what = "/dev/vfio/vfio is not for this user";
+    let command = patient.caller.as_root("chmod 666 /dev/vfio/vfio");
+    Some(Finding::fault("vfio", what).mended_by(command))
 }
 
 /// What a device reaches is locked in memory, and counts against a limit.

@@ -295,6 +295,26 @@ fn files_that_are_not_for_the_user() {
 }
 
 #[test]
+fn files_that_are_not_there() {
+    let machine = well();
+    machine.remove("dev/vfio/12");
+    assert_only(
+        &machine,
+        "permission",
+        State::Fault,
+        "no file of its group",
+        None,
+    );
+    machine.file("dev/vfio/12", "");
+    machine.remove("dev/vfio/vfio");
+    let command = "mknod -m 666 /dev/vfio/vfio c 10 196";
+    assert_fault(&machine, "vfio", "no /dev/vfio/vfio here", command);
+    machine.remove("sys/module/vfio_pci");
+    let command = "modprobe -a vfio-pci vfio_iommu_type1";
+    assert_fault(&machine, "vfio", "not loaded: vfio-pci", command);
+}
+
+#[test]
 fn too_little_memory_to_lock() {
     let machine = well();
     lockable(&machine, "65536");
