@@ -14,7 +14,7 @@ use sumac_linux::domains::{
 use sumac_linux::grant::GrantedDevice;
 use sumac_linux::open::OpenPort;
 use sumac_rref::{PacketPool, SharedHeap};
-use sumac_runtime::load::TrustedKeys;
+use sumac_runtime::load::Verified;
 use sumac_runtime::{Domain, Phase, Quota, SharedReclaim};
 
 use crate::cli::Options;
@@ -55,8 +55,7 @@ pub enum DomainError {
 
 /// This process as a host of drivers.
 pub struct DomainHost {
-    file: Arc<[u8]>,
-    trust: TrustedKeys,
+    file: Verified,
     offer: Offer,
     heap: &'static SharedHeap,
 }
@@ -68,7 +67,7 @@ impl DomainHost {
     /// [`DomainError`].
     pub fn new(options: &Options) -> Result<Self, DomainError> {
         let files = Files::of(options);
-        let (offer, (file, trust)) = match options.crash_every {
+        let (offer, file) = match options.crash_every {
             None => (Offer::Net, files.read::<dyn CreateNet>(DRIVER)?),
             Some(_) => {
                 let file = files.read::<dyn CreateFragileNet>(CRASHY_DRIVER)?;
@@ -77,8 +76,7 @@ impl DomainHost {
         };
         domains::install().map_err(DomainError::Host)?;
         Ok(Self {
-            file: file.into(),
-            trust,
+            file,
             offer,
             heap: SharedHeap::create_for(domains::hooks()),
         })
@@ -125,7 +123,6 @@ impl Drivers {
         PortService {
             name: format!("{DRIVER} of {}", backing.name),
             file: self.host.file.clone(),
-            trust: self.host.trust.clone(),
             offer: self.host.offer,
             quota: QUOTA,
             shared: self.shared.clone(),

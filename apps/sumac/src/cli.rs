@@ -8,7 +8,7 @@ use sumac_runtime::load::Key;
 use crate::serve::ServeOptions;
 use crate::{bind, devices, doctor, hugepages};
 
-/// Sets up devices for Sumac's applications, serves software ones, and looks at what their hosts load.
+/// Sets up devices for Sumac's applications, serves software devices, and looks at what hosts load.
 #[derive(Debug, Parser)]
 #[command(
     name = "sumac",

@@ -1,4 +1,4 @@
-//! `sumac`: sets up devices for applications, serves software ones, looks at domain files.
+//! `sumac`: sets up devices for applications, serves software devices, looks at domain files.
 #![forbid(unsafe_code)]
 
 mod bind;
@@ -55,21 +55,22 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Bind(options) => bind::bind(&options, &tree, &caller),
         Command::Unbind(options) => bind::unbind(&options, &tree),
         Command::Hugepages(options) => hugepages::run(&options, &tree, &caller),
-        Command::Serve(ServeCommand::Ixgbe(options)) => {
-            return match serve::serve(&options) {
-                Ok(true) => Ok(ExitCode::SUCCESS),
-                Ok(false) => Ok(ExitCode::FAILURE),
-                Err(error) => Err(Trouble::Input(error.to_string())),
-            };
-        }
         Command::Domain(DomainCommand::Verify { files, trust }) => {
             domain::verify(&files, &trust).map_err(Trouble::Input)
         }
         Command::Domain(DomainCommand::Inspect { file, json }) => {
             domain::inspect(&file, json).map_err(Trouble::Input)
         }
+        Command::Serve(ServeCommand::Ixgbe(options)) => return serve(&options),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn serve(options: &serve::ServeOptions) -> Result<ExitCode, Trouble> {
+    match serve::serve(options).map_err(|error| Trouble::Input(error.to_string()))? {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
 }
 
 /// One line, and the exit code: 2 for input that is wrong, 1 for a machine that is.

@@ -141,7 +141,15 @@ impl Core {
         let place = r::decode(offset);
         match place {
             Place::Receive(queue, register) => {
-                self.check_queue_write(place, self.receive[queue].enabled, value);
+                let free = match register {
+                    // Software may change its mind on what is dropped.
+                    QueueRegister::Buffers => {
+                        (value ^ self.get(r::receive_offset(queue, register))) & !r::SRRCTL_DROP
+                            == 0
+                    }
+                    _ => false,
+                };
+                self.check_queue_write(place, self.receive[queue].enabled && !free, value);
                 let value = value & r::kept(place);
                 self.store(r::receive_offset(queue, register), value);
                 self.receive_written(queue, register, value);
@@ -233,6 +241,9 @@ impl Core {
         match register {
             QueueRegister::Control => self.control_receive(queue, value),
             QueueRegister::Head => self.receive[queue].restart_at(value),
+            QueueRegister::Buffers => {
+                self.receive[queue].drop_enable = value & r::SRRCTL_DROP != 0;
+            }
             QueueRegister::Tail => {
                 let count = self.receive[queue].count;
                 if self.tail_is_bad(Place::Receive(queue, register), value, count) {
@@ -312,7 +323,7 @@ impl Core {
             0 => 2048,
             kilobytes => kilobytes * 1024,
         };
-        state.drop_enable = buffers >> 28 & 1 != 0;
+        state.drop_enable = buffers & r::SRRCTL_DROP != 0;
         state.restart(head);
         state.enabled = true;
         if usable(length, head) {
@@ -442,13 +453,11 @@ impl Core {
             r::HLREG0 => {
                 self.check_while_receiving("HLREG0", (old ^ value) & r::HLREG0_CRC_STRIP);
             }
-            r::FCTRL => self.check_while_receiving("FCTRL", old ^ value),
             r::RXCTRL => {
                 self.receive_on = value & r::RXCTRL_ENABLE != 0;
                 if self.receive_on && old & r::RXCTRL_ENABLE == 0 {
                     self.check_receive_rings();
                 }
-                self.check_crc_strip(value);
             }
             r::MTQC => self.check_arbiter(old ^ value),
             _ => {}
@@ -477,16 +486,6 @@ impl Core {
                 .record(Violation::ControlWriteWhileReceiving, || {
                     format!("{name}: bits {changed:#x} changed while RXCTRL.RXEN is set")
                 });
-        }
-    }
-
-    fn check_crc_strip(&mut self, rxctrl: u32) {
-        let mac = self.get(r::HLREG0) & r::HLREG0_CRC_STRIP != 0;
-        let dma = self.get(r::RDRXCTL) & r::RDRXCTL_CRC_STRIP != 0;
-        if rxctrl & r::RXCTRL_ENABLE != 0 && mac != dma {
-            self.violations.record(Violation::CrcStripMismatch, || {
-                format!("HLREG0.RXCRCSTRP is {mac}, RDRXCTL.CRCStrip is {dma}")
-            });
         }
     }
 
@@ -575,6 +574,7 @@ impl Core {
         self.receive_on = false;
         self.statistics.reset();
         self.interrupts.reset();
+        self.inside.clear();
         self.load_identity();
         if self.access == Access32::Shared {
             // Nobody can follow lines moved by hand in shared memory: they stay high.

@@ -176,6 +176,10 @@ pub const HLREG0_CRC_STRIP: u32 = 1 << 1;
 pub const HLREG0_JUMBO: u32 = 1 << 2;
 /// HLREG0 bit 10: pad short frames on transmit.
 pub const HLREG0_PAD: u32 = 1 << 10;
+/// HLREG0 bit 15: what is sent is received.
+pub const HLREG0_LOOPBACK: u32 = 1 << 15;
+/// SRRCTL bit 28: a frame without a descriptor is dropped.
+pub const SRRCTL_DROP: u32 = 1 << 28;
 /// RDRXCTL bit 1: strip the frame check sequence.
 pub const RDRXCTL_CRC_STRIP: u32 = 1 << 1;
 /// RDRXCTL bit 3: DMA initialisation done.
@@ -188,6 +192,10 @@ pub const FCTRL_MULTICAST: u32 = 1 << 8;
 pub const FCTRL_UNICAST: u32 = 1 << 9;
 /// FCTRL bit 10: accept broadcast.
 pub const FCTRL_BROADCAST: u32 = 1 << 10;
+/// Bits of FCTRL that mean something. Bits 12 and 13 did in the 82598 (control and pause frames), moved
+/// to MFLCN, and are still set by drivers for both.
+const FCTRL_KNOWN: u32 =
+    FCTRL_STORE_BAD | FCTRL_MULTICAST | FCTRL_UNICAST | FCTRL_BROADCAST | 3 << 12;
 /// VLNCTRL bit 30: filter VLANs.
 pub const VLNCTRL_FILTER: u32 = 1 << 30;
 /// RXCSUM bit 13: the descriptor carries the RSS hash instead of the fragment checksum.
@@ -384,14 +392,15 @@ pub fn reserved(place: Place) -> u32 {
         },
         Place::Other(offset) => match offset {
             CTRL => !(CTRL_GIO_DISABLE | CTRL_LINK_RESET | CTRL_RESET),
-            RXCTRL => !RXCTRL_ENABLE,
-            FCTRL => !(FCTRL_STORE_BAD | FCTRL_MULTICAST | FCTRL_UNICAST | FCTRL_BROADCAST),
+            // Bit 1 was the descriptor monitor's bypass in the 82598.
+            RXCTRL => !(RXCTRL_ENABLE | 1 << 1),
+            FCTRL => !FCTRL_KNOWN,
             VLNCTRL => 0x8FFF_0000,
             DMATXCTL => 0x0000_FFF2,
             RXCSUM => !0x0000_3000,
             MAXFRS => 0x0000_FFFF,
-            // Not EIMC: what it clears cannot have been set.
-            EIMS | EICS => 1 << 31,
+            // Not EIMS and EIMC: what nothing sets, it does not matter who masks.
+            EICS => 1 << 31,
             MCSTCTRL => !0x0000_0007,
             _ => 0,
         },

@@ -67,8 +67,8 @@ violations! {
     FrameTooLong = "frame-too-long",
     /// A frame without IFCS while the MAC adds no frame check sequence, or the reverse.
     FrameCheckSequence = "frame-check-sequence",
-    /// Segmentation offload, which this model does not have.
-    TsoUnsupported = "tso-unsupported",
+    /// Segmentation with header lengths that do not fit the frame, or segments of no bytes.
+    SegmentContext = "segment-context",
     /// Header split, which this model does not have.
     HeaderSplitUnsupported = "header-split-unsupported",
     /// Checksum offload with header lengths that do not fit the frame.

@@ -10,11 +10,13 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use sumac_interface::rpc::{Gate, RpcError, RpcResult};
+use sumac_interface::rpc::{Gate, Interface, RpcError, RpcResult};
 use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 
 use crate::domain::{Domain, DomainControl};
+use crate::held;
 use crate::host::host;
+use crate::quiescence;
 use crate::thread::{Frame, ThreadBlock};
 use crate::trampoline::{self, Arguments, Results};
 
@@ -56,8 +58,7 @@ impl GateTo {
         block
             .top
             .store(ptr::from_ref(frame).cast_mut(), Ordering::Release);
-        // The half of the fence that the compiler needs; whoever reclaims brings the other one.
-        compiler_fence(Ordering::SeqCst);
+        quiescence::frame_is_published();
     }
 
     /// The call is not made: the callee or the caller is dead.
@@ -110,7 +111,7 @@ impl GateTo {
 enum ResultOf {
     /// The callee's: it goes with that.
     Callee,
-    /// The caller's already: it is dropped as such.
+    /// The caller's already: it is dropped as such, and nothing of it has to be accepted.
     Caller,
 }
 
@@ -138,10 +139,41 @@ impl GateTo {
         work: impl FnOnce(A) -> R,
         accept: impl FnOnce(&R, &Mover),
     ) -> RpcResult<R> {
-        let mut block = ThreadBlock::from_gs();
-        if !block.has_headroom() {
-            block = try_again()?;
+        let block = ThreadBlock::from_gs();
+        if block.has_headroom() {
+            self.call_on(block, owner, arguments, work, accept)
+        } else {
+            self.call_once_attached(owner, arguments, work, accept)
         }
+    }
+
+    /// The stack is short, or not that of the block in gs: then the thread was not attached yet.
+    #[cold]
+    #[inline(never)]
+    fn call_once_attached<A: Exchangeable, R>(
+        &self,
+        owner: ResultOf,
+        arguments: A,
+        work: impl FnOnce(A) -> R,
+        accept: impl FnOnce(&R, &Mover),
+    ) -> RpcResult<R> {
+        let block = ThreadBlock::current();
+        if !block.has_headroom() {
+            return Err(RpcError::Stack);
+        }
+        self.call_on(block, owner, arguments, work, accept)
+    }
+
+    /// The call on a thread whose block this is.
+    #[inline(always)]
+    fn call_on<A: Exchangeable, R>(
+        &self,
+        block: &ThreadBlock,
+        owner: ResultOf,
+        arguments: A,
+        work: impl FnOnce(A) -> R,
+        accept: impl FnOnce(&R, &Mover),
+    ) -> RpcResult<R> {
         let caller_frame = block.top();
         if !block.has_frame_above(caller_frame) {
             return Err(RpcError::Nesting);
@@ -165,8 +197,10 @@ impl GateTo {
         if !callee.is_live() || !caller.is_live() {
             return Err(Self::too_late(owner, block, result));
         }
-        // SAFETY: as above, towards the caller, whose frame is there too.
-        accept(&result, &unsafe { Mover::to(caller.domain()) });
+        if owner == ResultOf::Callee {
+            // SAFETY: as above, towards the caller, whose frame is there too.
+            accept(&result, &unsafe { Mover::to(caller.domain()) });
+        }
         close(block, caller);
         Ok(result)
     }
@@ -224,6 +258,15 @@ impl Gate for GateTo {
 
     fn to_callee(&self) -> Self {
         *self
+    }
+
+    fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
+        held::keep(self.id, I::proxy(object, caller.to_callee()))
+    }
+
+    fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
+        let caller = ThreadBlock::from_gs().innermost_frames().0.domain();
+        held::keep(caller, I::proxy(object, self.to_callee()))
     }
 
     fn release<I: ?Sized>(&self, object: Object<I>) {
@@ -284,15 +327,4 @@ fn run_by_registers<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
     };
     // SAFETY: as above.
     unsafe { trampoline::call(frame, take) }
-}
-
-/// The stack is short, or not that of the block in gs: then the thread was not attached yet.
-#[cold]
-fn try_again() -> RpcResult<&'static ThreadBlock> {
-    let block = ThreadBlock::current();
-    if block.has_headroom() {
-        Ok(block)
-    } else {
-        Err(RpcError::Stack)
-    }
 }

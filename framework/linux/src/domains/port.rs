@@ -17,11 +17,11 @@ use sumac_interface::domain::{
 use sumac_interface::net::{Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats};
 use sumac_interface::{Object, Policy, Remake, RpcError, RpcResult, Shadow};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant};
-use sumac_runtime::load::TrustedKeys;
+use sumac_runtime::load::Verified;
 use sumac_runtime::{Cause, Domain, Quota, SharedReclaim};
 
-use super::{Service, StartError, Started, Supervisor, bury, start};
-use crate::grant::GrantedDevice;
+use super::{Service, StartError, Started, Supervisor, bury, start_verified};
+use crate::grant::{DeviceTime, GrantedDevice};
 
 /// Why a driver's domain does not drive its device.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +59,7 @@ pub struct PortService {
     /// For people.
     pub name: String,
     /// The domain's file.
-    pub file: Arc<[u8]>,
-    /// Whose files are loaded.
-    pub trust: TrustedKeys,
+    pub file: Verified,
     /// What it offers.
     pub offer: Offer,
     /// What it may use.
@@ -122,16 +120,16 @@ impl PortLife {
 
 impl PortService {
     fn enter(&self) -> Result<(Domain, RootObject), StartError> {
-        let (name, trust, quota) = (&self.name, &self.trust, self.quota);
+        let (name, quota) = (&self.name, self.quota);
         Ok(match self.offer {
             Offer::Net => {
                 let Started { domain, root } =
-                    start(name, &self.file, trust, quota, &*self.shared)?;
+                    start_verified(name, &self.file, quota, &*self.shared)?;
                 (domain, RootObject::Net(root))
             }
             Offer::FragileNet => {
                 let Started { domain, root } =
-                    start(name, &self.file, trust, quota, &*self.shared)?;
+                    start_verified(name, &self.file, quota, &*self.shared)?;
                 (domain, RootObject::FragileNet(root))
             }
         })
@@ -190,8 +188,8 @@ impl Service for PortService {
         })
     }
 
-    fn device_ns(&self) -> u64 {
-        self.device.waited_ns()
+    fn device_time(&self) -> DeviceTime {
+        self.device.time()
     }
 }
 
