@@ -55,13 +55,6 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Bind(options) => bind::bind(&options, &tree, &caller),
         Command::Unbind(options) => bind::unbind(&options, &tree),
         Command::Hugepages(options) => hugepages::run(&options, &tree, &caller),
-        Command::Serve(ServeCommand::Ixgbe(options)) => {
-            return match serve::serve(&options) {
-                Ok(true) => Ok(ExitCode::SUCCESS),
-                Ok(false) => Ok(ExitCode::FAILURE),
-                Err(error) => Err(Trouble::Input(error.to_string())),
-            };
-        }
         Command::Domain(DomainCommand::Verify { files, trust }) => {
             domain::verify(&files, &trust).map_err(Trouble::Input)
         }

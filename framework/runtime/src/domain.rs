@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use sumac_interface::rpc::Cause;
 use sumac_rref::{DomainId, SharedHeap};
@@ -20,6 +20,7 @@ use sumac_rref::{DomainId, SharedHeap};
 use crate::held;
 use crate::host::{Host, PAGE, host};
 use crate::lock::SpinLock;
+use crate::quiescence;
 use crate::thread::{self, ThreadBlock};
 
 /// The places of the table: two are not for domains.
@@ -556,8 +557,7 @@ impl Domain {
     fn free(self, host: &dyn Host, shared: &dyn SharedReclaim) -> Result<Freed, ReclaimError> {
         // `live` was set to 0 before. After the fence a thread that has no frame yet finds that out
         // before it calls; one that found the domain alive has a frame that is seen here.
-        fence(Ordering::SeqCst);
-        host.fence_all_threads();
+        quiescence::all_frames_are_published(|| host.fence_all_threads());
         let frames = self.frames();
         if frames != 0 {
             return Err(ReclaimError::Frames(frames));

@@ -16,6 +16,7 @@ use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 use crate::domain::{Domain, DomainControl};
 use crate::held;
 use crate::host::host;
+use crate::quiescence;
 use crate::thread::{Frame, ThreadBlock};
 use crate::trampoline::{self, Arguments, Results};
 
@@ -57,8 +58,7 @@ impl GateTo {
         block
             .top
             .store(ptr::from_ref(frame).cast_mut(), Ordering::Release);
-        // The half of the fence that the compiler needs; whoever reclaims brings the other one.
-        compiler_fence(Ordering::SeqCst);
+        quiescence::frame_is_published();
     }
 
     /// The call is not made: the callee or the caller is dead.
@@ -265,7 +265,7 @@ impl Gate for GateTo {
     }
 
     fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
-        let caller = ThreadBlock::from_gs().caller_frame().domain();
+        let caller = ThreadBlock::from_gs().innermost_frames().0.domain();
         held::keep(caller, I::proxy(object, self.to_callee()))
     }
 

@@ -24,6 +24,8 @@
 #![expect(unsafe_code)]
 
 extern crate alloc;
+#[cfg(loom)]
+extern crate std;
 
 pub mod calls;
 pub mod domain;
@@ -33,6 +35,7 @@ mod held;
 pub mod host;
 pub mod load;
 mod lock;
+mod quiescence;
 pub mod thread;
 pub mod trampoline;
 

@@ -162,7 +162,7 @@ fn test_restarts_in_a_row_have_a_limit() {
     let folder = mortal();
     let shadow = ["--isolation", "shadow", "--json", "--mtu"];
     let with_mtu = |mtu, more: &[&str]| {
-        let arguments = [&shadow, &[mtu], more].concat();
+        let arguments = [&shadow[..], &[mtu], more].concat();
         Running::start_from(folder.path(), arguments).finish()
     };
     // It never serves a call.

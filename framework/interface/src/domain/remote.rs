@@ -9,7 +9,7 @@ use sumac_packet::MacAddress;
 use sumac_rref::{PacketBatch, PacketPool};
 
 use super::{DeviceFault, NetDevice, NetLane};
-use crate::net::{Link, Net, NetError, NetQueue, QueueError, QueueStats};
+use crate::net::{Exchanged, Link, Net, NetError, NetQueue, QueueError, QueueStats};
 use crate::{Object, RpcError, RpcResult};
 
 /// A port in a domain of its own.
@@ -136,8 +136,9 @@ impl Net for RemotePort {
 pub struct RemoteQueue {
     lane: Object<dyn NetLane>,
     pool: &'static PacketPool,
-    /// What stands in for a batch while it is away; none at first, and after a death until there is another.
-    spare: Option<PacketBatch>,
+    /// What stands in for batches while they are away; none at first, and after a death until there are
+    /// others.
+    spare: [Option<PacketBatch>; 2],
 }
 
 impl RemoteQueue {
@@ -146,7 +147,7 @@ impl RemoteQueue {
         Self {
             lane,
             pool,
-            spare: None,
+            spare: [None, None],
         }
     }
 
@@ -157,13 +158,19 @@ impl RemoteQueue {
         batch: &mut PacketBatch,
         call: impl FnOnce(&mut dyn NetLane, PacketBatch) -> RpcResult<PacketBatch>,
     ) -> RpcResult<()> {
-        let spare = match self.spare.take() {
-            Some(spare) => spare,
-            None => self.pool.batch().map_err(|_| RpcError::Refused)?,
-        };
-        let back = call(&mut *self.lane, replace(batch, spare))?;
-        self.spare = Some(replace(batch, back));
+        let [spare, _] = &mut self.spare;
+        let stand_in = stand_in(spare, self.pool)?;
+        let back = call(&mut *self.lane, replace(batch, stand_in))?;
+        *spare = Some(replace(batch, back));
         Ok(())
+    }
+}
+
+#[inline(always)]
+fn stand_in(spare: &mut Option<PacketBatch>, pool: &'static PacketPool) -> RpcResult<PacketBatch> {
+    match spare.take() {
+        Some(spare) => Ok(spare),
+        None => pool.batch().map_err(|_| RpcError::Refused),
     }
 }
 
@@ -180,6 +187,35 @@ impl NetQueue for RemoteQueue {
         let before = batch.len();
         self.through(batch, |lane, batch| lane.transmit(batch))?;
         Ok(before.saturating_sub(batch.len()))
+    }
+
+    /// In one call. What a dead domain had of both batches is gone.
+    #[inline]
+    fn exchange(
+        &mut self,
+        send: &mut PacketBatch,
+        receive: &mut PacketBatch,
+        limit: usize,
+    ) -> Result<Exchanged, QueueError> {
+        let mut exchanged = Exchanged::default();
+        if send.is_empty() {
+            exchanged.received = self.receive(receive, limit)?;
+            return Ok(exchanged);
+        }
+        if limit == 0 {
+            exchanged.sent = self.transmit(send)?;
+            return Ok(exchanged);
+        }
+        let (to_send, had) = (send.len(), receive.len());
+        let [first, second] = &mut self.spare;
+        let sending = replace(send, stand_in(first, self.pool)?);
+        let receiving = replace(receive, stand_in(second, self.pool)?);
+        let (left, came) = self.lane.exchange(sending, receiving, limit as u32)?;
+        exchanged.sent = to_send.saturating_sub(left.len());
+        exchanged.received = came.len().saturating_sub(had);
+        *first = Some(replace(send, left));
+        *second = Some(replace(receive, came));
+        Ok(exchanged)
     }
 
     fn set_prefetch(&mut self, on: bool) {
