@@ -14,7 +14,7 @@ use crate::workspace::{cargo, target_dir};
 use crate::{fuzz, lab, soak};
 
 /// Crates with loom models of what crosses threads.
-const LOOM_CRATES: &[&str] = &["sumac-rref"];
+const LOOM_CRATES: &[&str] = &["sumac-rref", "sumac-runtime"];
 
 /// Crates whose folder `tests` is a step of its own.
 const TESTED_APART: &[&str] = &["l2fwd", "sumac-bench", "sumac-lab"];

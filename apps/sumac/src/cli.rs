@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use sumac_runtime::load::Key;
 
+use crate::serve::ServeOptions;
 use crate::{bind, devices, doctor, hugepages};
 
-/// Sets up devices for Sumac's applications, and looks at what their hosts load.
+/// Sets up devices for Sumac's applications, serves software devices, and looks at what hosts load.
 #[derive(Debug, Parser)]
 #[command(
     name = "sumac",
@@ -18,6 +19,7 @@ use crate::{bind, devices, doctor, hugepages};
         sudo sumac bind --user $USER 0000:03:00.0      # from the kernel to an application\n  \
         sudo sumac unbind 0000:03:00.0                 # and back\n  \
         sudo sumac hugepages --for-pool 4096           # memory for packets\n  \
+        sumac serve 82599 --socket /tmp/nic.sock --wire tap=tap0\n  \
         sumac domain verify target/domains/*.domain\n\n\
         Exit status: 0 if all is well, 1 if the machine is at fault, 2 if a file or an argument is."
 )]
@@ -43,6 +45,18 @@ pub enum Command {
     /// Domain files: signed images of drivers and applications, built by `cargo xtask domains`.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Serve a software device to other processes.
+    #[command(subcommand)]
+    Serve(ServeCommand),
+}
+
+/// Which device to serve.
+#[derive(Debug, Subcommand)]
+pub enum ServeCommand {
+    /// An Intel 82599 (10 GbE), over vfio-user: QEMU's `vfio-user-pci` plugs it into a guest, `l2fwd
+    /// vfio-user:SOCKET` takes it as well.
+    #[command(name = "82599")]
+    Ixgbe(ServeOptions),
 }
 
 /// What to do with domain files.

@@ -1,4 +1,4 @@
-//! `sumac`: sets up devices for applications, and looks at domain files.
+//! `sumac`: sets up devices for applications, serves software devices, looks at domain files.
 #![forbid(unsafe_code)]
 
 mod bind;
@@ -11,12 +11,13 @@ mod domain;
 mod huge_pages;
 mod hugepages;
 mod output;
+mod serve;
 
 use std::process::ExitCode;
 
 use caller::Caller;
 use clap::Parser;
-use cli::{Command, DomainCommand, Options};
+use cli::{Command, DomainCommand, Options, ServeCommand};
 use sumac_linux::pci::Tree;
 
 /// Why something was not done, in one line.
@@ -60,8 +61,16 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Domain(DomainCommand::Inspect { file, json }) => {
             domain::inspect(&file, json).map_err(Trouble::Input)
         }
+        Command::Serve(ServeCommand::Ixgbe(options)) => return serve(&options),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn serve(options: &serve::ServeOptions) -> Result<ExitCode, Trouble> {
+    match serve::serve(options).map_err(|error| Trouble::Input(error.to_string()))? {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
 }
 
 /// One line, and the exit code: 2 for input that is wrong, 1 for a machine that is.

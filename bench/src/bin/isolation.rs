@@ -40,12 +40,14 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(process::ECHO) {
-        process::echo();
-        return ExitCode::SUCCESS;
-    }
-    let options = Options::parse();
-    match run(&options) {
+    let mut arguments = std::env::args().skip(1);
+    let done = if arguments.next().as_deref() == Some(process::ECHO) {
+        process::echo(&arguments.next().unwrap_or_default())
+            .map_err(|error| IsolationError::Failed(error.to_string()))
+    } else {
+        run(&Options::parse())
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("isolation: {error}");

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Module;
 use super::device::{Access32, Core, cell};
 use super::faults::FaultKind;
 use super::registers::{self as r, BAR_BYTES, Place, QUEUES, QueueRegister};
@@ -140,7 +141,15 @@ impl Core {
         let place = r::decode(offset);
         match place {
             Place::Receive(queue, register) => {
-                self.check_queue_write(place, self.receive[queue].enabled, value);
+                let free = match register {
+                    // Software may change its mind on what is dropped.
+                    QueueRegister::Buffers => {
+                        (value ^ self.get(r::receive_offset(queue, register))) & !r::SRRCTL_DROP
+                            == 0
+                    }
+                    _ => false,
+                };
+                self.check_queue_write(place, self.receive[queue].enabled && !free, value);
                 let value = value & r::kept(place);
                 self.store(r::receive_offset(queue, register), value);
                 self.receive_written(queue, register, value);
@@ -232,6 +241,9 @@ impl Core {
         match register {
             QueueRegister::Control => self.control_receive(queue, value),
             QueueRegister::Head => self.receive[queue].restart_at(value),
+            QueueRegister::Buffers => {
+                self.receive[queue].drop_enable = value & r::SRRCTL_DROP != 0;
+            }
             QueueRegister::Tail => {
                 let count = self.receive[queue].count;
                 if self.tail_is_bad(Place::Receive(queue, register), value, count) {
@@ -311,7 +323,7 @@ impl Core {
             0 => 2048,
             kilobytes => kilobytes * 1024,
         };
-        state.drop_enable = buffers >> 28 & 1 != 0;
+        state.drop_enable = buffers & r::SRRCTL_DROP != 0;
         state.restart(head);
         state.enabled = true;
         if usable(length, head) {
@@ -413,6 +425,7 @@ impl Core {
             r::EICS | r::EIMC => 0,
             r::EIMS => old | value,
             r::EEC => eeprom_granted(value),
+            r::ESDP => self.pins(value),
             r::STATUS | r::LINKS | r::SECRXSTAT | r::SECTXSTAT | r::FWSM | r::FACTPS => old,
             r::RDRXCTL => value | r::RDRXCTL_DMA_INIT_DONE,
             _ => value,
@@ -440,13 +453,11 @@ impl Core {
             r::HLREG0 => {
                 self.check_while_receiving("HLREG0", (old ^ value) & r::HLREG0_CRC_STRIP);
             }
-            r::FCTRL => self.check_while_receiving("FCTRL", old ^ value),
             r::RXCTRL => {
                 self.receive_on = value & r::RXCTRL_ENABLE != 0;
                 if self.receive_on && old & r::RXCTRL_ENABLE == 0 {
                     self.check_receive_rings();
                 }
-                self.check_crc_strip(value);
             }
             r::MTQC => self.check_arbiter(old ^ value),
             _ => {}
@@ -478,16 +489,6 @@ impl Core {
         }
     }
 
-    fn check_crc_strip(&mut self, rxctrl: u32) {
-        let mac = self.get(r::HLREG0) & r::HLREG0_CRC_STRIP != 0;
-        let dma = self.get(r::RDRXCTL) & r::RDRXCTL_CRC_STRIP != 0;
-        if rxctrl & r::RXCTRL_ENABLE != 0 && mac != dma {
-            self.violations.record(Violation::CrcStripMismatch, || {
-                format!("HLREG0.RXCRCSTRP is {mac}, RDRXCTL.CRCStrip is {dma}")
-            });
-        }
-    }
-
     fn check_arbiter(&mut self, changed: u32) {
         if changed != 0 && self.get(r::RTTDCS) & r::RTTDCS_ARBITER_OFF == 0 {
             self.violations.record(Violation::MtqcWithArbiter, || {
@@ -509,6 +510,14 @@ impl Core {
         let done = u32::from(word) << 16 | address << 2 | r::EERD_DONE;
         self.set(r::EERD, done);
         Some(done)
+    }
+
+    /// ESDP after `value` was written: pins that are inputs have the level the board gives them (section
+    /// 8.2.3.1.4).
+    fn pins(&self, value: u32) -> u32 {
+        let inputs = !(value >> 8) & 0xFF;
+        let full = self.identity.module != Module::Absent;
+        value & !inputs | inputs & if full { r::ESDP_MODULE } else { 0 }
     }
 
     /// MSCA: no PHY answers on MDIO, which reads as all ones. Returns what it holds then.
@@ -565,6 +574,7 @@ impl Core {
         self.receive_on = false;
         self.statistics.reset();
         self.interrupts.reset();
+        self.inside.clear();
         self.load_identity();
         if self.access == Access32::Shared {
             // Nobody can follow lines moved by hand in shared memory: they stay high.
@@ -586,6 +596,7 @@ impl Core {
         let function = u32::from(self.identity.function & 1);
         self.set(r::STATUS, r::STATUS_GIO_MASTER | function << 2);
         self.set(r::FACTPS, 0);
+        self.set(r::ESDP, self.pins(0));
         self.set(r::AUTOC, self.identity.link_mode());
         self.set(r::AUTOC2, 2 << 16);
         self.publish_link();

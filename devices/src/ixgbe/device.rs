@@ -15,6 +15,7 @@ use super::faults::{FaultKind, Faults};
 use super::filters::Filters;
 use super::i2c::I2c;
 use super::interrupts::Interrupts;
+use super::loopback::Loopback;
 use super::receive::ReceiveQueue;
 use super::registers::{self as r, QUEUES, QueueRegister};
 use super::rss::Steering;
@@ -28,6 +29,8 @@ use crate::wire::{MAX_FRAME, Wire};
 
 /// Frames a queue handles before the next gets its turn.
 pub(super) const BATCH: usize = 64;
+/// Between two looks at timers.
+const TIMER_NS: u64 = 2_000;
 /// Longest frame the plain transmit loop sends.
 pub(super) const PLAIN_FRAME: usize = 2048;
 
@@ -106,6 +109,10 @@ pub struct Core {
     /// Where receive buffers were last.
     pub(super) buffers: Stretch,
     pub(super) interrupts: Interrupts,
+    /// When timers are looked at again.
+    timers_due_ns: u64,
+    /// What is sent in loopback and not yet received.
+    pub(super) inside: Loopback,
 }
 
 /// What the hot loops need to know of the registers.
@@ -121,11 +128,15 @@ pub(super) struct Plan {
     /// Longest frame without frame check sequence and without VLAN tag.
     pub max_frame: usize,
     pub strip_crc: bool,
+    /// HLREG0 and RDRXCTL agree on that, or no frame has one (in loopback).
+    pub crc_agrees: bool,
     pub pad: bool,
     /// EtherType of VLAN tags, receive and transmit.
     pub vlan_type: u16,
     pub transmit_vlan_type: u16,
     pub report_hash: bool,
+    /// HLREG0.LPBK.
+    pub loopback: bool,
 }
 
 impl Core {
@@ -165,6 +176,8 @@ impl Core {
             verdicts: Verdicts::new(),
             buffers: Stretch::default(),
             interrupts: Interrupts::new(),
+            timers_due_ns: 0,
+            inside: Loopback::default(),
         };
         core.reset();
         core
@@ -209,6 +222,17 @@ impl Core {
         if !self.flushing.is_empty() {
             self.flush_transmit(access);
         }
+        if now_ns >= self.timers_due_ns {
+            self.timers_due_ns = now_ns + TIMER_NS;
+            self.write_back_by_timer(now_ns);
+        }
+        if self.plan.loopback {
+            // The cable, if there is one, is not connected to anything.
+            let mut inside = std::mem::take(&mut self.inside);
+            let work = self.move_frames(access, &mut inside, now_ns);
+            self.inside = inside;
+            return work;
+        }
         let up = wire.link_up();
         if up != self.link_up {
             self.follow_link(up);
@@ -216,6 +240,11 @@ impl Core {
         if !self.link_up {
             return 0;
         }
+        self.move_frames(access, wire, now_ns)
+    }
+
+    #[inline(always)]
+    fn move_frames<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> usize {
         let mut work = 0;
         if self.plan.transmit {
             for turn in 0..self.transmitting.len() {
@@ -350,6 +379,9 @@ impl Plan {
             1518
         };
         let steering = Steering::snapshot(read(r::MRQC), read, old);
+        let loopback = hlreg0 & r::HLREG0_LOOPBACK != 0;
+        let strip_crc = hlreg0 & r::HLREG0_CRC_STRIP != 0;
+        let dma_strips_crc = read(r::RDRXCTL) & r::RDRXCTL_CRC_STRIP != 0;
         Self {
             receive: read(r::RXCTRL) & r::RXCTRL_ENABLE != 0,
             transmit: read(r::DMATXCTL) & r::DMATXCTL_ENABLE != 0,
@@ -357,11 +389,13 @@ impl Plan {
             spreads: steering.as_ref().is_some_and(Steering::spreads),
             steering,
             max_frame: limit.saturating_sub(4).min(MAX_FRAME),
-            strip_crc: hlreg0 & r::HLREG0_CRC_STRIP != 0,
+            strip_crc,
+            crc_agrees: loopback || strip_crc == dma_strips_crc,
             pad: hlreg0 & r::HLREG0_PAD != 0,
             vlan_type: read(r::VLNCTRL) as u16,
             transmit_vlan_type: (read(r::DMATXCTL) >> 16) as u16,
             report_hash: read(r::RXCSUM) & r::RXCSUM_HASH != 0,
+            loopback,
         }
     }
 }

@@ -152,6 +152,20 @@ impl Core {
         self.interrupts.due() != 0
     }
 
+    /// The EITR interval of what `cause`, of a queue, is told with.
+    pub(super) fn interval_ns(&self, cause: u64) -> u64 {
+        let vector = if self.has_vectors() {
+            cause.trailing_zeros()
+        } else {
+            0
+        };
+        self.vector_interval_ns(vector)
+    }
+
+    fn vector_interval_ns(&self, vector: u32) -> u64 {
+        u64::from(self.get(r::eitr(vector)) >> 3 & 0x1FF) * INTERVAL_UNIT_NS
+    }
+
     /// Whether GPIE.Multiple_MSIX is set.
     pub(super) fn has_vectors(&self) -> bool {
         self.get(r::GPIE) & r::GPIE_MSIX != 0
@@ -228,7 +242,7 @@ impl Core {
     }
 
     fn tell(&mut self, vector: u32) {
-        let interval = self.get(r::eitr(vector)) >> 3 & 0x1FF;
+        let interval_ns = self.vector_interval_ns(vector);
         let state = &mut self.interrupts;
         let bit = 1 << vector;
         let Some(not_before) = state.not_before.get_mut(vector as usize) else {
@@ -238,7 +252,7 @@ impl Core {
             state.waiting |= bit;
             return;
         }
-        *not_before = state.now_ns + u64::from(interval) * INTERVAL_UNIT_NS;
+        *not_before = state.now_ns + interval_ns;
         state.told |= bit;
         if state.set_up.msix() {
             state.sent(vector);

@@ -162,7 +162,7 @@ pub const STATUS_GIO_MASTER: u32 = 1 << 19;
 pub const LINKS_UP: u32 = 1 << 30;
 /// RXDCTL and TXDCTL bit 25: queue enable.
 pub const QUEUE_ENABLE: u32 = 1 << 25;
-/// TXDCTL bit 26: write back what is done; clears itself.
+/// RXDCTL and TXDCTL bit 26: write back what is done; clears itself.
 pub const TXDCTL_FLUSH: u32 = 1 << 26;
 /// RXDCTL bit 30: strip VLAN tags.
 pub const RXDCTL_VLAN_STRIP: u32 = 1 << 30;
@@ -176,6 +176,10 @@ pub const HLREG0_CRC_STRIP: u32 = 1 << 1;
 pub const HLREG0_JUMBO: u32 = 1 << 2;
 /// HLREG0 bit 10: pad short frames on transmit.
 pub const HLREG0_PAD: u32 = 1 << 10;
+/// HLREG0 bit 15: what is sent is received.
+pub const HLREG0_LOOPBACK: u32 = 1 << 15;
+/// SRRCTL bit 28: a frame without a descriptor is dropped.
+pub const SRRCTL_DROP: u32 = 1 << 28;
 /// RDRXCTL bit 1: strip the frame check sequence.
 pub const RDRXCTL_CRC_STRIP: u32 = 1 << 1;
 /// RDRXCTL bit 3: DMA initialisation done.
@@ -188,6 +192,10 @@ pub const FCTRL_MULTICAST: u32 = 1 << 8;
 pub const FCTRL_UNICAST: u32 = 1 << 9;
 /// FCTRL bit 10: accept broadcast.
 pub const FCTRL_BROADCAST: u32 = 1 << 10;
+/// Bits of FCTRL that mean something. Bits 12 and 13 did in the 82598 (control and pause frames), moved
+/// to MFLCN, and are still set by drivers for both.
+const FCTRL_KNOWN: u32 =
+    FCTRL_STORE_BAD | FCTRL_MULTICAST | FCTRL_UNICAST | FCTRL_BROADCAST | 3 << 12;
 /// VLNCTRL bit 30: filter VLANs.
 pub const VLNCTRL_FILTER: u32 = 1 << 30;
 /// RXCSUM bit 13: the descriptor carries the RSS hash instead of the fragment checksum.
@@ -220,6 +228,8 @@ pub const GPIE_EIAME: u32 = 1 << 30;
 pub const EICR_MISSED: u32 = 1 << 17;
 /// EICR bit 20: the link changed.
 pub const EICR_LINK: u32 = 1 << 20;
+/// ESDP bit 2: level of SDP2, which is high while there is a module in the cage.
+pub const ESDP_MODULE: u32 = 1 << 2;
 /// RTTDCS bit 6: the descriptor arbiter is disabled.
 pub const RTTDCS_ARBITER_OFF: u32 = 1 << 6;
 
@@ -368,7 +378,8 @@ pub fn reserved(place: Place) -> u32 {
         Place::Receive(_, register) => match register {
             QueueRegister::Length => 0xFFF0_0000,
             QueueRegister::Head | QueueRegister::Tail => 0xFFFF_0000,
-            QueueRegister::Control => 0xBDFF_FFFF & !0x0000_FFFF,
+            // Bit 26 is SWFLSH to Intel's own drivers, as in TXDCTL.
+            QueueRegister::Control => 0xB9FF_FFFF & !0x0000_FFFF,
             QueueRegister::Buffers => 0xE03F_C0E0,
             _ => 0,
         },
@@ -381,13 +392,15 @@ pub fn reserved(place: Place) -> u32 {
         },
         Place::Other(offset) => match offset {
             CTRL => !(CTRL_GIO_DISABLE | CTRL_LINK_RESET | CTRL_RESET),
-            RXCTRL => !RXCTRL_ENABLE,
-            FCTRL => !(FCTRL_STORE_BAD | FCTRL_MULTICAST | FCTRL_UNICAST | FCTRL_BROADCAST),
+            // Bit 1 was the descriptor monitor's bypass in the 82598.
+            RXCTRL => !(RXCTRL_ENABLE | 1 << 1),
+            FCTRL => !FCTRL_KNOWN,
             VLNCTRL => 0x8FFF_0000,
             DMATXCTL => 0x0000_FFF2,
             RXCSUM => !0x0000_3000,
             MAXFRS => 0x0000_FFFF,
-            EIMC | EIMS | EICS => 1 << 31,
+            // Not EIMS and EIMC: what nothing sets, it does not matter who masks.
+            EICS => 1 << 31,
             MCSTCTRL => !0x0000_0007,
             _ => 0,
         },
@@ -397,11 +410,14 @@ pub fn reserved(place: Place) -> u32 {
 /// Bits of the register at `place` that hold what is written: all others read zero, whatever was
 /// written there, as the datasheet has it of the low bits of a ring's base and length.
 pub fn kept(place: Place) -> u32 {
+    let receives = matches!(place, Place::Receive(..));
     match place {
         Place::Receive(_, register) | Place::Transmit(_, register) => match register {
             QueueRegister::BaseLow => 0xFFFF_FF80,
             QueueRegister::Length => 0x000F_FF80,
             QueueRegister::Head | QueueRegister::Tail => 0x0000_FFFF,
+            // Receive descriptors are written back at once.
+            QueueRegister::Control if receives => !TXDCTL_FLUSH,
             _ => u32::MAX,
         },
         Place::Other(offset) => match offset {

@@ -54,6 +54,8 @@ struct State {
     pin_allowed: bool,
     msi: Line,
     vectors: Vec<Line>,
+    /// Tells of errors on the bus, of which there are none.
+    error: Line,
     /// Tells that the device is wanted back.
     request: Line,
 }
@@ -139,8 +141,7 @@ impl Lines {
             irq::INTX => (1, irq::EVENTFD | irq::MASKABLE | irq::AUTOMASKED),
             irq::MSI => (1, irq::EVENTFD | irq::MASKABLE),
             irq::MSIX => (state.vectors.len() as u32, irq::EVENTFD | irq::MASKABLE),
-            irq::REQUEST => (1, irq::EVENTFD),
-            irq::ERROR => (0, 0),
+            irq::ERROR | irq::REQUEST => (1, irq::EVENTFD | irq::NO_RESIZE),
             _ => return None,
         })
     }
@@ -201,6 +202,7 @@ impl State {
             pin_allowed: true,
             msi: Line::default(),
             vectors: (0..vectors).map(|_| Line::default()).collect(),
+            error: Line::default(),
             request: Line::default(),
         }
     }
@@ -214,7 +216,12 @@ impl State {
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Line> {
-        let others = [&mut self.pin, &mut self.msi, &mut self.request];
+        let others = [
+            &mut self.pin,
+            &mut self.msi,
+            &mut self.error,
+            &mut self.request,
+        ];
         others.into_iter().chain(&mut self.vectors)
     }
 
@@ -223,6 +230,7 @@ impl State {
             irq::INTX => std::slice::from_mut(&mut self.pin),
             irq::MSI => std::slice::from_mut(&mut self.msi),
             irq::MSIX => &mut self.vectors,
+            irq::ERROR => std::slice::from_mut(&mut self.error),
             irq::REQUEST => std::slice::from_mut(&mut self.request),
             _ => &mut [],
         }
@@ -396,7 +404,7 @@ mod tests {
             (request(irq::MSIX, ASSIGN, u32::MAX, 2), vec![], fds(2)),
             (request(irq::MSIX, ASSIGN, 0, 2), vec![], fds(1)),
             (request(irq::MSIX, ASSIGN, 0, 1), vec![], file()),
-            (request(irq::ERROR, ASSIGN, 0, 1), vec![], fds(1)),
+            (request(irq::ERROR, ASSIGN, 1, 1), vec![], fds(1)),
             (request(7, ASSIGN, 0, 1), vec![], fds(1)),
             (
                 request(irq::INTX, irq::DATA_EVENTFD | irq::UNMASK, 0, 1),

@@ -16,6 +16,6 @@ pub mod socket;
 pub use function::{Function, Region};
 pub use lines::Lines;
 pub use listener::{ListenError, Listener};
-pub use served::{ServeError, Served82599, TAILS, TAILS_KIND};
+pub use served::{ServeError, Served82599, TAILS, TAILS_KIND, is_tail};
 pub use session::SessionReport;
 pub use socket::{Received, Socket};

@@ -15,7 +15,7 @@ use super::lines::Lines;
 use super::message::{Area, region};
 use crate::ixgbe::config_space::{self, MSIX_BAR_BYTES, MSIX_PENDING, MSIX_VECTORS};
 use crate::ixgbe::port::{LockedPort, Port};
-use crate::ixgbe::registers::BAR_BYTES;
+use crate::ixgbe::registers::{BAR_BYTES, Place, QueueRegister, decode};
 use crate::ixgbe::{Access32, Cells, Core, Identity, Polled, Totals, VENDOR, Violations};
 use crate::memory::{GuestMemory, WindowError};
 use crate::pci::{CONFIG_BYTES, ConfigSpace, STATUS, STATUS_INTX};
@@ -26,6 +26,14 @@ use crate::wire::{AnyWire, Wire, WireReport};
 pub const TAILS: u32 = region::PCI_COUNT;
 /// Its type: Intel's own.
 pub const TAILS_KIND: (u32, u32) = (1 << 31 | VENDOR as u32, 0x8259_9001);
+/// Whether the register at `offset` is a tail: what a client may store to in [`TAILS`].
+pub fn is_tail(offset: u32) -> bool {
+    matches!(
+        decode(offset),
+        Place::Receive(_, QueueRegister::Tail) | Place::Transmit(_, QueueRegister::Tail)
+    )
+}
+
 /// Bus addresses clients can use: 1 TiB.
 const WINDOW: u64 = 1 << 40;
 /// BAR 0, and the BAR of the MSI-X table.

@@ -40,6 +40,15 @@ pub enum QueueError {
     Domain(#[from] RpcError),
 }
 
+/// How many frames went each way in an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchanged {
+    /// Frames taken for transmit.
+    pub sent: usize,
+    /// Frames received.
+    pub received: usize,
+}
+
 /// What one pair of queues counted. Nothing is dropped without one of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Exchangeable)]
 pub struct QueueStats {
@@ -96,6 +105,28 @@ pub trait NetQueue: Send {
     /// # Errors
     /// [`QueueError`].
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError>;
+
+    /// Transmits what `send` holds, then adds up to `limit` received frames to `receive`: a forwarder's round,
+    /// in one call where a call is what costs. Nothing is asked of the side that has nothing to do.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    #[inline]
+    fn exchange(
+        &mut self,
+        send: &mut PacketBatch,
+        receive: &mut PacketBatch,
+        limit: usize,
+    ) -> Result<Exchanged, QueueError> {
+        let mut exchanged = Exchanged::default();
+        if !send.is_empty() {
+            exchanged.sent = self.transmit(send)?;
+        }
+        if limit > 0 {
+            exchanged.received = self.receive(receive, limit)?;
+        }
+        Ok(exchanged)
+    }
 
     /// Whether the beginnings of frames are fetched while they are received: for those who look into
     /// frames. Off at first.

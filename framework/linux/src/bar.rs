@@ -25,13 +25,38 @@ pub(crate) trait Calls: Send + Sync {
 pub(crate) struct MappedBar<C> {
     len: u32,
     areas: Vec<Area>,
+    /// Cells of which some may be stored to, and which.
+    doorbells: Option<(Area, fn(u32) -> bool)>,
     rest: C,
 }
 
 impl<C> MappedBar<C> {
     /// A BAR of `len` bytes with these areas mapped.
     pub fn new(len: u32, areas: Vec<Area>, rest: C) -> Self {
-        Self { len, areas, rest }
+        Self {
+            len,
+            areas,
+            doorbells: None,
+            rest,
+        }
+    }
+
+    /// As well stores to the registers for which `is_doorbell` holds, in `cells`; reads of them are calls.
+    pub fn with_doorbells(self, cells: Area, is_doorbell: fn(u32) -> bool) -> Self {
+        Self {
+            doorbells: Some((cells, is_doorbell)),
+            ..self
+        }
+    }
+
+    /// The cell that a store at `offset` may go to.
+    #[inline]
+    fn target(&self, offset: u32) -> Option<NonNull<u32>> {
+        let doorbell = || {
+            let (cells, is_doorbell) = self.doorbells.as_ref()?;
+            cells.cell(offset).filter(|_| is_doorbell(offset))
+        };
+        self.cell(offset).or_else(doorbell)
     }
 
     /// The cell at `offset`, if it is mapped.
@@ -68,7 +93,7 @@ unsafe impl<C: Calls> RegisterIo for MappedBar<C> {
         if !self.has(offset) {
             return;
         }
-        match self.cell(offset) {
+        match self.target(offset) {
             // SAFETY: an aligned register within a mapped area.
             Some(cell) => unsafe { cell.as_ptr().write_volatile(value) },
             None => self.rest.write32(offset, value),
@@ -76,7 +101,7 @@ unsafe impl<C: Calls> RegisterIo for MappedBar<C> {
     }
 
     fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
-        self.cell(offset)
+        self.target(offset)
             .filter(|_| self.has(offset))
             .map(NonNull::cast)
     }

@@ -12,13 +12,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use sumac_interface::rpc::Cause;
 use sumac_rref::{DomainId, SharedHeap};
 
+use crate::held;
 use crate::host::{Host, PAGE, host};
 use crate::lock::SpinLock;
+use crate::quiescence;
 use crate::thread::{self, ThreadBlock};
 
 /// The places of the table: two are not for domains.
@@ -134,6 +136,8 @@ pub struct Freed {
     pub pages: usize,
     /// Grants revoked.
     pub grants: usize,
+    /// Interface objects of others that it held, dropped.
+    pub proxies: usize,
 }
 
 #[derive(Debug)]
@@ -553,8 +557,7 @@ impl Domain {
     fn free(self, host: &dyn Host, shared: &dyn SharedReclaim) -> Result<Freed, ReclaimError> {
         // `live` was set to 0 before. After the fence a thread that has no frame yet finds that out
         // before it calls; one that found the domain alive has a frame that is seen here.
-        fence(Ordering::SeqCst);
-        host.fence_all_threads();
+        quiescence::all_frames_are_published(|| host.fence_all_threads());
         let frames = self.frames();
         if frames != 0 {
             return Err(ReclaimError::Frames(frames));
@@ -566,10 +569,13 @@ impl Domain {
         let mut freed = Freed {
             pages: 0,
             grants: grants.len(),
+            proxies: 0,
         };
         for mut grant in grants {
             grant.revoke();
         }
+        // SAFETY: no thread has a frame, and none gets one.
+        freed.proxies += unsafe { held::drop_all(self.id) };
         // SAFETY: no thread has a frame, none gets one, and the grants are revoked.
         let borrowed = unsafe { shared.reclaim(self.id) };
         if borrowed != 0 {

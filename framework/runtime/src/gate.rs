@@ -10,40 +10,21 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use sumac_interface::rpc::{Gate, RpcError, RpcResult};
+use sumac_interface::rpc::{Gate, Interface, RpcError, RpcResult};
 use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 
 use crate::domain::{Domain, DomainControl};
+use crate::held;
 use crate::host::host;
+use crate::quiescence;
 use crate::thread::{Frame, ThreadBlock};
-use crate::trampoline::{self, Words};
+use crate::trampoline::{self, Arguments, Results};
 
 /// The gate into one domain. Small and freely copied; it keeps nothing alive.
 #[derive(Clone, Copy, Debug)]
 pub struct GateTo {
     control: &'static DomainControl,
     id: DomainId,
-}
-
-/// A call with its arguments, on the caller's stack; its result too, where that does not fit registers.
-struct Call<A, F, R> {
-    work: ManuallyDrop<(A, F)>,
-    result: MaybeUninit<R>,
-}
-
-/// Runs the [`Call`] at `data`: the callee's side of the trampoline.
-///
-/// # Safety
-/// `data` points to a `Call` of these types whose `work` was not taken.
-unsafe extern "sysv64" fn run<A, F: FnOnce(A) -> R, R>(data: *mut u8) -> Words {
-    // SAFETY: the caller's promise; nobody else uses the call meanwhile.
-    let call = unsafe { &mut *data.cast::<Call<A, F, R>>() };
-    // SAFETY: taken once, here.
-    let (arguments, work) = unsafe { ManuallyDrop::take(&mut call.work) };
-    Words::of(work(arguments)).unwrap_or_else(|result| {
-        call.result.write(result);
-        Words::none()
-    })
 }
 
 impl GateTo {
@@ -77,53 +58,50 @@ impl GateTo {
         block
             .top
             .store(ptr::from_ref(frame).cast_mut(), Ordering::Release);
-        // The half of the fence that the compiler needs; whoever reclaims brings the other one.
-        compiler_fence(Ordering::SeqCst);
+        quiescence::frame_is_published();
     }
 
-    /// Whose death a call not made failed of.
+    /// The call is not made: the callee or the caller is dead.
     #[cold]
-    fn dead(&self, caller: &Frame) -> RpcError {
-        if is_live(caller) {
-            RpcError::Dead(self.control.cause(self.id))
-        } else {
-            RpcError::CallerDead
-        }
+    fn not_called(block: &ThreadBlock) -> RpcError {
+        let (caller, callee) = block.innermost_frames();
+        let error = whose_death(caller, callee);
+        close(block, caller);
+        error
     }
 
     /// The callee was left at its continuation.
     #[cold]
-    fn failed(&self, block: &ThreadBlock, caller_frame: *mut Frame) -> RpcError {
+    fn failed() -> RpcError {
+        let block = ThreadBlock::from_gs();
         if block.reserve_open.swap(false, Ordering::Relaxed)
             && let Some(host) = host()
         {
             host.close_reserve();
         }
-        block.top.store(caller_frame, Ordering::Release);
-        RpcError::Dead(self.control.cause(self.id))
+        let (caller, callee) = block.innermost_frames();
+        let error = RpcError::Dead(callee.cause());
+        close(block, caller);
+        error
     }
 
     /// The call returned, but the callee or the caller died meanwhile.
     #[cold]
-    fn too_late<R>(
-        &self,
-        owner: ResultOf,
-        block: &ThreadBlock,
-        frame: &Frame,
-        result: R,
-    ) -> RpcError {
-        let error = self.dead(block.caller_frame());
-        let caller_frame = block.top().wrapping_sub(1);
-        match owner {
-            // The result is dropped where it came from.
-            ResultOf::Callee if self.is_live() => _ = run_inside(frame, (), move |()| drop(result)),
-            ResultOf::Callee => core::mem::forget(result),
-            ResultOf::Caller => {
-                block.top.store(caller_frame, Ordering::Release);
-                drop(result);
+    fn too_late<R>(owner: ResultOf, block: &ThreadBlock, result: R) -> RpcError {
+        let (caller, callee) = block.innermost_frames();
+        let error = whose_death(caller, callee);
+        let mut result = Some(result);
+        if owner == ResultOf::Callee {
+            let result = result.take();
+            if callee.is_live() {
+                // It is dropped where it came from.
+                _ = run_inside(callee, move || drop(result));
+            } else {
+                core::mem::forget(result);
             }
         }
-        block.top.store(caller_frame, Ordering::Release);
+        close(block, caller);
+        drop(result);
         error
     }
 }
@@ -133,7 +111,7 @@ impl GateTo {
 enum ResultOf {
     /// The callee's: it goes with that.
     Callee,
-    /// The caller's already: it is dropped as such.
+    /// The caller's already: it is dropped as such, and nothing of it has to be accepted.
     Caller,
 }
 
@@ -161,37 +139,69 @@ impl GateTo {
         work: impl FnOnce(A) -> R,
         accept: impl FnOnce(&R, &Mover),
     ) -> RpcResult<R> {
-        let mut block = ThreadBlock::from_gs();
-        if !block.has_headroom() {
-            block = try_again()?;
+        let block = ThreadBlock::from_gs();
+        if block.has_headroom() {
+            self.call_on(block, owner, arguments, work, accept)
+        } else {
+            self.call_once_attached(owner, arguments, work, accept)
         }
+    }
+
+    /// The stack is short, or not that of the block in gs: then the thread was not attached yet.
+    #[cold]
+    #[inline(never)]
+    fn call_once_attached<A: Exchangeable, R>(
+        &self,
+        owner: ResultOf,
+        arguments: A,
+        work: impl FnOnce(A) -> R,
+        accept: impl FnOnce(&R, &Mover),
+    ) -> RpcResult<R> {
+        let block = ThreadBlock::current();
+        if !block.has_headroom() {
+            return Err(RpcError::Stack);
+        }
+        self.call_on(block, owner, arguments, work, accept)
+    }
+
+    /// The call on a thread whose block this is.
+    #[inline(always)]
+    fn call_on<A: Exchangeable, R>(
+        &self,
+        block: &ThreadBlock,
+        owner: ResultOf,
+        arguments: A,
+        work: impl FnOnce(A) -> R,
+        accept: impl FnOnce(&R, &Mover),
+    ) -> RpcResult<R> {
         let caller_frame = block.top();
-        // SAFETY: `top` always is one of the block's frames.
-        let caller = unsafe { &*caller_frame };
         if !block.has_frame_above(caller_frame) {
             return Err(RpcError::Nesting);
         }
         // SAFETY: there is a frame above, as was just seen.
         let frame = unsafe { &*caller_frame.add(1) };
         self.publish(block, frame);
-        if !self.is_live() || !is_live(caller) {
-            compiler_fence(Ordering::SeqCst);
-            block.top.store(caller_frame, Ordering::Release);
-            return Err(self.dead(caller));
+        // SAFETY: `top` always is one of the block's frames.
+        let caller = unsafe { &*caller_frame };
+        if !self.is_live() || !caller.is_live() {
+            return Err(Self::not_called(block));
         }
         // SAFETY: this is a gate; the callee lives and cannot be swept while its frame is there.
         arguments.move_to(&unsafe { Mover::to(self.id) });
-        let result = match run_inside(frame, arguments, work) {
-            Some(result) => result,
-            None => return Err(self.failed(block, caller_frame)),
+        let Some(result) = run_inside(frame, move || work(arguments)) else {
+            return Err(Self::failed());
         };
-        if !self.is_live() || !is_live(caller) {
-            return Err(self.too_late(owner, block, frame, result));
+        // The innermost frame is this call's again. Nothing is carried over the call that is found there.
+        let block = ThreadBlock::from_gs();
+        let (caller, callee) = block.innermost_frames();
+        if !callee.is_live() || !caller.is_live() {
+            return Err(Self::too_late(owner, block, result));
         }
-        // SAFETY: as above, towards the caller, whose frame is there too.
-        accept(&result, &unsafe { Mover::to(caller.domain()) });
-        compiler_fence(Ordering::SeqCst);
-        block.top.store(caller_frame, Ordering::Release);
+        if owner == ResultOf::Callee {
+            // SAFETY: as above, towards the caller, whose frame is there too.
+            accept(&result, &unsafe { Mover::to(caller.domain()) });
+        }
+        close(block, caller);
         Ok(result)
     }
 }
@@ -204,18 +214,22 @@ impl Gate for GateTo {
 
     #[inline(always)]
     fn give<T: Exchangeable>(&self, value: T) -> T {
-        // SAFETY: this is a gate; the callee cannot be swept while its frame is there, as it is inside
-        // `cross`.
-        value.move_to(&unsafe { Mover::to(self.id) });
+        if T::ROOTS {
+            // SAFETY: this is a gate; the callee cannot be swept while its frame is there, as it is
+            // inside `cross`.
+            value.move_to(&unsafe { Mover::to(self.id) });
+        }
         value
     }
 
     #[inline(always)]
     fn accept<T: Exchangeable>(&self, value: T) -> T {
-        // Inside `cross`, which found the thread attached.
-        let caller = ThreadBlock::from_gs().caller_frame();
-        // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
-        value.move_to(&unsafe { Mover::to(caller.domain()) });
+        if T::ROOTS {
+            // Inside `cross`, which found the thread attached.
+            let (caller, _) = ThreadBlock::from_gs().innermost_frames();
+            // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
+            value.move_to(&unsafe { Mover::to(caller.domain()) });
+        }
         value
     }
 
@@ -246,6 +260,15 @@ impl Gate for GateTo {
         *self
     }
 
+    fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
+        held::keep(self.id, I::proxy(object, caller.to_callee()))
+    }
+
+    fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
+        let caller = ThreadBlock::from_gs().innermost_frames().0.domain();
+        held::keep(caller, I::proxy(object, self.to_callee()))
+    }
+
     fn release<I: ?Sized>(&self, object: Object<I>) {
         let object = ManuallyDrop::new(object);
         // Where this fails the object is forgotten; its memory goes with its domain.
@@ -253,37 +276,55 @@ impl Gate for GateTo {
     }
 }
 
+/// Takes the innermost frame away: the one above `caller`.
 #[inline(always)]
-fn is_live(frame: &Frame) -> bool {
-    frame.control().is_live(frame.domain())
+fn close(block: &ThreadBlock, caller: &Frame) {
+    compiler_fence(Ordering::SeqCst);
+    block
+        .top
+        .store(ptr::from_ref(caller).cast_mut(), Ordering::Release);
 }
 
-/// Runs `work` with `frame` as its continuation; none: it failed, and all it had been given with it.
-#[inline(always)]
-fn run_inside<A, F: FnOnce(A) -> R, R>(frame: &Frame, arguments: A, work: F) -> Option<R> {
-    let mut call = Call {
-        work: ManuallyDrop::new((arguments, work)),
-        result: MaybeUninit::uninit(),
-    };
-    let data = (&raw mut call).cast::<u8>();
-    // SAFETY: `run` is of the type of `call`, whose work nobody took; being `extern` it ends the
-    // process rather than unwind. The frame is this thread's own.
-    let words = unsafe { trampoline::call(data, run::<A, F, R>, frame.saved.as_ptr()) }?;
-    if Words::fit::<R>() {
-        // SAFETY: `run` came to its end and returned the result's words.
-        return Some(unsafe { words.value() });
-    }
-    // SAFETY: `run` came to its end and wrote the result, which is moved once.
-    Some(unsafe { call.result.assume_init() })
-}
-
-/// The stack is short, or not that of the block in gs: then the thread was not attached yet.
-#[cold]
-fn try_again() -> RpcResult<&'static ThreadBlock> {
-    let block = ThreadBlock::current();
-    if block.has_headroom() {
-        Ok(block)
+/// Whose death the innermost call failed of.
+fn whose_death(caller: &Frame, callee: &Frame) -> RpcError {
+    if caller.is_live() {
+        RpcError::Dead(callee.cause())
     } else {
-        Err(RpcError::Stack)
+        RpcError::CallerDead
     }
+}
+
+/// Runs `work` with `frame`, the innermost, as its continuation; none: it failed, and all it had been given
+/// with it.
+#[inline(always)]
+fn run_inside<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
+    if Results::fit::<R>() {
+        return run_by_registers(frame, work);
+    }
+    let mut result = MaybeUninit::uninit();
+    let place = &raw mut result;
+    run_by_registers(frame, move || {
+        let result = work();
+        // SAFETY: the place outlives the call, in which nobody else uses it.
+        unsafe { (*place).write(result) };
+    })?;
+    // SAFETY: the call came to its end and wrote the result, which is moved once.
+    Some(unsafe { result.assume_init() })
+}
+
+/// As [`run_inside`], for results that fit registers. Where `work` does not, its address does.
+#[inline(always)]
+fn run_by_registers<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
+    if Arguments::fit::<F>() {
+        // SAFETY: the frame is this thread's innermost.
+        return unsafe { trampoline::call(frame, work) };
+    }
+    let mut work = ManuallyDrop::new(work);
+    let place = &raw mut work;
+    let take = move || {
+        // SAFETY: the place outlives the call, which takes what is there once.
+        unsafe { ManuallyDrop::take(&mut *place)() }
+    };
+    // SAFETY: as above.
+    unsafe { trampoline::call(frame, take) }
 }

@@ -4,93 +4,121 @@
 //! with none when [`resume_failed`] was entered instead. It is part of the function that crosses: the registers
 //! that the System V ABI has callees preserve are declared as overwritten, so that the compiler keeps on
 //! the stack what it needs of them and no more; nothing else of the callee's state is of use after a
-//! failure. The frames of the failed code are skipped without running destructors, which is why only
+//! failure. Arguments and results cross in registers. The frames of the failed code are skipped without running destructors, which is why only
 //! a domain's code may ever be skipped: what it owned is found and freed by the registry.
 
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
+use core::ptr;
 
-use crate::thread::{FPU_CONTROL_OFFSET, MXCSR_OFFSET};
+use crate::thread::{
+    FPU_CONTROL_OFFSET, Frame, MXCSR_OFFSET, RESUME_OFFSET, SAVED_OFFSET, TOP_OFFSET,
+};
 
-/// What a callee returns in the two registers for it: a result of up to two words, whatever it is made of.
-#[repr(C)]
+type Word = MaybeUninit<*mut u8>;
+
+/// A value as `N` words, whatever it is made of: how arguments and results cross in registers.
+#[repr(transparent)]
 #[derive(Clone, Copy)]
-pub struct Words(MaybeUninit<*mut u8>, MaybeUninit<*mut u8>);
+pub struct Words<const N: usize>([Word; N]);
 
-impl Words {
+/// The words that a callee returns in registers.
+pub type Results = Words<2>;
+/// The words that it takes in registers.
+pub type Arguments = Words<6>;
+
+impl<const N: usize> Words<N> {
     /// Whether a value of this type fits.
-    pub const fn fit<R>() -> bool {
-        size_of::<R>() <= size_of::<Self>()
-    }
-
-    /// Nothing.
-    pub const fn none() -> Self {
-        Self(MaybeUninit::uninit(), MaybeUninit::uninit())
+    pub const fn fit<T>() -> bool {
+        size_of::<T>() <= size_of::<Self>()
     }
 
     /// The words of a value.
     ///
-    /// # Errors
-    /// The value, where it does not fit.
+    /// # Panics
+    /// If it does not [`fit`](Self::fit).
     #[inline(always)]
-    pub fn of<R>(value: R) -> Result<Self, R> {
-        if !Self::fit::<R>() {
-            return Err(value);
-        }
-        let mut words = Self::none();
+    pub fn of<T>(value: T) -> Self {
+        assert!(Self::fit::<T>());
+        let mut words = Self([MaybeUninit::uninit(); N]);
         // SAFETY: it fits, and the words may hold anything.
-        unsafe { (&raw mut words).cast::<R>().write_unaligned(value) };
-        Ok(words)
+        unsafe { (&raw mut words).cast::<T>().write_unaligned(value) };
+        words
     }
 
     /// The value.
     ///
     /// # Safety
-    /// These are the words of an `R`, used once.
+    /// These are the words of a `T`, used once.
     #[inline(always)]
-    pub unsafe fn value<R>(self) -> R {
+    pub unsafe fn value<T>(self) -> T {
         // SAFETY: the caller's promise, so it fits.
-        unsafe { (&raw const self).cast::<R>().read_unaligned() }
+        unsafe { (&raw const self).cast::<T>().read_unaligned() }
     }
 }
 
-/// Calls `run(data)` with a continuation stored in `saved`. None: it failed.
+/// [`Results`] as the ABI returns them in registers: in a struct.
+#[repr(C)]
+struct Returned(Word, Word);
+
+/// The callee's side: takes `F` from registers and runs it.
 ///
 /// # Safety
-/// `run(data)` must be a valid call, `saved` valid for a write, and this thread's gs must be its block.
-/// `run` must not unwind.
+/// The words are of an `F`, used once.
+unsafe extern "sysv64" fn run<F: FnOnce() -> R, R>(
+    a: Word,
+    b: Word,
+    c: Word,
+    d: Word,
+    e: Word,
+    f: Word,
+) -> Returned {
+    // SAFETY: the caller's promise.
+    let work: F = unsafe { Words([a, b, c, d, e, f]).value() };
+    let Words([first, second]) = Words::of(work());
+    Returned(first, second)
+}
+
+/// Runs `work` with a continuation stored in `frame`. None: it failed, and all it had been given with it.
+///
+/// # Safety
+/// This thread's gs must be its block, and `frame` its innermost one.
+///
+/// # Panics
+/// If `work` does not fit [`Arguments`], or what it returns, [`Results`].
 #[inline(always)]
-pub unsafe fn call(
-    data: *mut u8,
-    run: unsafe extern "sysv64" fn(*mut u8) -> Words,
-    saved: *mut usize,
-) -> Option<Words> {
-    let mut words = Words::none();
+pub unsafe fn call<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
+    let Words([a, b, c, d, e, f]) = Arguments::of(work);
+    let (first, second): (Word, Word);
     let failed: u32;
-    // SAFETY: a call by the ABI's rules, by the caller's promise a valid one; the stack is aligned for it
-    // at the beginning, so after four pushes too. At `2`, where both ways meet, the stack pointer is the
-    // one saved: what was pushed is there.
+    // SAFETY: a call by the ABI's rules, with the words of an `F` that nobody else uses; being `extern`,
+    // `run` ends the process rather than unwind. The stack is aligned for a call at the beginning, so after
+    // two pushes too. At `2`, where both ways meet, the stack pointer is the one saved: what was pushed is
+    // there.
     unsafe {
         asm!(
             // The two that cannot be declared.
             "push rbp",
             "push rbx",
-            // Where to go on after a failure, and once more for alignment.
-            "lea rcx, [rip + 2f]",
-            "push rcx",
-            "push rcx",
-            "mov [rdx], rsp",
-            "call rsi",
-            "xor ecx, ecx",
+            "lea r10, [rip + 2f]",
+            "mov [rax + {resume}], r10",
+            "mov [rax + {saved}], rsp",
+            "call {run}",
+            "xor r10d, r10d",
             "2:",
-            "add rsp, 16",
             "pop rbx",
             "pop rbp",
-            in("rdi") data,
-            in("rsi") run,
-            inout("rdx") saved => words.1,
-            lateout("rax") words.0,
-            lateout("rcx") failed,
+            run = sym run::<F, R>,
+            saved = const SAVED_OFFSET,
+            resume = const RESUME_OFFSET,
+            in("rdi") a,
+            in("rsi") b,
+            inlateout("rdx") c => second,
+            in("rcx") d,
+            in("r8") e,
+            in("r9") f,
+            inlateout("rax") ptr::from_ref(frame) => first,
+            out("r10") failed,
             out("r12") _,
             out("r13") _,
             out("r14") _,
@@ -98,13 +126,14 @@ pub unsafe fn call(
             clobber_abi("sysv64"),
         );
     }
-    (failed == 0).then_some(words)
+    // SAFETY: it came to its end, and returned the words of an `R`.
+    (failed == 0).then(|| unsafe { Words([first, second]).value() })
 }
 
-/// Goes on at the continuation stored as `saved`: the [`call`] that stored it returns none.
+/// Goes on at the continuation of the innermost frame: its [`call`] returns none.
 ///
 /// # Safety
-/// `saved` must come from a [`call`] of this thread that has not returned, and all code above it on the
+/// `saved` must be the innermost frame's, whose [`call`] has not returned, and all code above it on the
 /// stack must be of the domain called, which nothing waits for. This thread's gs must be its block.
 #[unsafe(naked)]
 pub unsafe extern "sysv64" fn resume_failed(saved: usize) -> ! {
@@ -116,10 +145,12 @@ pub unsafe extern "sysv64" fn resume_failed(saved: usize) -> ! {
         "fninit",
         "fldcw gs:[{fpu}]",
         "ldmxcsr gs:[{mxcsr}]",
-        "mov ecx, 1",
-        // `call` left it there.
-        "jmp [rsp]",
+        "mov rdx, gs:[{top}]",
+        "mov r10d, 1",
+        "jmp [rdx + {resume}]",
         fpu = const FPU_CONTROL_OFFSET,
         mxcsr = const MXCSR_OFFSET,
+        top = const TOP_OFFSET,
+        resume = const RESUME_OFFSET,
     )
 }

@@ -1,9 +1,11 @@
 //! One device: whether it is there, who has it, who may use it, and how it is connected.
 
+use std::io;
 use std::path::PathBuf;
 
+use sumac_ixgbe::Module;
 use sumac_linux::pci::in_use::{self, Need};
-use sumac_linux::pci::{IommuGroup, PciDevice};
+use sumac_linux::pci::{Interface, IommuGroup, PciDevice, Transceiver};
 use sumac_linux::spec::PciAddress;
 
 use super::finding::Finding;
@@ -77,16 +79,17 @@ fn driver(patient: &Patient<'_>, device: &PciDevice) -> Finding {
 /// Everything in its group goes to the same process, or stays away from drivers that do DMA.
 fn group(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
     const CHECK: &str = "group";
-    let Some(number) = device.group else {
+    let group = device
+        .group
+        .map(|number| IommuGroup::read(patient.tree, number));
+    let Some(group) = group.filter(|group| !group.is_noiommu) else {
         // Where nothing is in a group the IOMMU is what was found at fault.
         return iommu::is_on(patient.tree).then(|| {
-            Finding::fault(
-                CHECK,
-                "in none: no IOMMU translates for it; another slot may have one",
-            )
+            let what = "in none: no IOMMU translates for it; another slot may have one";
+            Finding::fault(CHECK, what)
         });
     };
-    let group = IommuGroup::read(patient.tree, number);
+    let number = group.number;
     let in_the_way: Vec<String> = group
         .in_the_way(device.address)
         .map(|member| {
@@ -111,13 +114,9 @@ fn group(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
         .others(device.address)
         .map(|member| member.name.as_str())
         .collect();
-    Some(match (group.is_noiommu, others.is_empty()) {
-        (true, _) => Finding::warning(
-            CHECK,
-            format!("{number}, without an IOMMU: the device can reach all memory"),
-        ),
-        (false, true) => Finding::ok(CHECK, format!("{number}, alone")),
-        (false, false) => Finding::ok(CHECK, format!("{number}, with {}", others.join(", "))),
+    Some(match others.is_empty() {
+        true => Finding::ok(CHECK, format!("{number}, alone")),
+        false => Finding::ok(CHECK, format!("{number}, with {}", others.join(", "))),
     })
 }
 
@@ -167,29 +166,63 @@ fn near_pages(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
     Some(Finding::warning("node", what).mended_by(patient.caller.sumac_as_root(&command)))
 }
 
-/// The cable, as far as the kernel's driver knows it.
+/// Module and cable, as far as the kernel's driver knows them.
 fn interfaces(patient: &Patient<'_>, device: &PciDevice) -> Vec<Finding> {
-    const CHECK: &str = "cable";
-    let finding = |interface: &sumac_linux::pci::Interface| {
-        let what = crate::devices::interface(interface);
-        match (interface.is_up, interface.carrier) {
-            (true, Some(true)) => Finding::ok(CHECK, what),
-            (true, _) => Finding::warning(
-                CHECK,
-                format!("{what}: look at cable, module and the other end"),
-            ),
-            (false, _) => Finding::warning(
-                CHECK,
-                format!("{what}: switch it on to see whether there is a link"),
-            )
-            .mended_by(
-                patient
-                    .caller
-                    .as_root(&format!("ip link set {} up", interface.name)),
-            ),
-        }
-    };
+    let finding = |interface| cable(patient, interface);
     device.interfaces.iter().map(finding).collect()
+}
+
+fn cable(patient: &Patient<'_>, interface: &Interface) -> Finding {
+    const CHECK: &str = "cable";
+    let mut what = crate::devices::interface(interface);
+    let mut has_module = true;
+    match (patient.cage)(&interface.name) {
+        Ok(module) => what += &format!(", {}", module_name(&module)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(_) => {
+            what += ", no module answers";
+            has_module = false;
+        }
+    }
+    match (interface.is_up, interface.carrier) {
+        (true, Some(true)) => Finding::ok(CHECK, what),
+        (true, _) => Finding::warning(
+            CHECK,
+            format!("{what}: look at module, cable and the other end"),
+        ),
+        (false, _) if !has_module => {
+            Finding::warning(CHECK, format!("{what}: put one into the cage"))
+        }
+        (false, _) => Finding::warning(
+            CHECK,
+            format!("{what}: switch it on to see whether there is a link"),
+        )
+        .mended_by(
+            patient
+                .caller
+                .as_root(&format!("ip link set {} up", interface.name)),
+        ),
+    }
+}
+
+/// What kind it is, and what its maker calls it.
+fn module_name(transceiver: &Transceiver) -> String {
+    // SFF-8472, table 4-1.
+    let bytes = transceiver.bytes();
+    let module = Module {
+        identifier: bytes[0],
+        ethernet_10g: bytes[3],
+        ethernet_1g: bytes[6],
+        cable: bytes[8],
+    };
+    let words = [
+        module.name().to_owned(),
+        transceiver.vendor(),
+        transceiver.part(),
+    ];
+    let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    words.join(" ")
 }
 
 fn link(device: &PciDevice) -> Option<Finding> {

@@ -10,20 +10,21 @@ const CHECK: &str = "iommu";
 /// Looks at the IOMMU.
 pub(super) fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     let tree = patient.tree;
-    if !is_on(tree) {
-        return vec![off(patient)];
+    let mut findings = Vec::new();
+    if is_on(tree) {
+        let groups = IommuGroup::all(tree).len();
+        let units = tree.names("sys/class/iommu").join(", ");
+        findings.push(Finding::ok(CHECK, format!("{units}: {groups} groups")));
+        findings.extend(remapping(patient));
+    } else {
+        findings.push(off(patient));
     }
-    let groups = IommuGroup::all(tree).len();
-    let units = tree.names("sys/class/iommu").join(", ");
-    let mut findings = vec![Finding::ok(CHECK, format!("{units}: {groups} groups"))];
-    findings.extend(remapping(patient));
     if binding::is_noiommu_allowed(tree) {
-        let what = "vfio also hands out devices that no IOMMU keeps in bounds";
-        let command = patient.caller.write(
-            "N",
-            "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
-        );
-        findings.push(Finding::warning("no-iommu", what).mended_by(command));
+        let what =
+            "vfio also hands out devices that no IOMMU keeps in bounds; Sumac takes none of them";
+        let file = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+        findings
+            .push(Finding::warning("no-iommu", what).mended_by(patient.caller.write("N", file)));
     }
     findings
 }
@@ -36,10 +37,6 @@ pub(super) fn is_on(tree: &Tree) -> bool {
 /// No device is in a group: why?
 fn off(patient: &Patient<'_>) -> Finding {
     let (tree, caller) = (patient.tree, patient.caller);
-    if binding::is_noiommu_allowed(tree) {
-        let what = "none, and vfio does without: a device can reach all memory; applications take --unsafe-noiommu";
-        return Finding::warning(CHECK, what);
-    }
     let line = tree.text("proc/cmdline").unwrap_or_default();
     let switched = line.split_whitespace().find(|word| OFF.contains(word));
     if let Some(word) = switched {

@@ -13,11 +13,12 @@ mod machine;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use sumac_linux::pci::{self, PciDevice, Tree};
+use sumac_linux::pci::{self, PciDevice, Transceiver, Tree};
 use sumac_linux::spec::PciAddress;
 
 use crate::caller::Caller;
@@ -48,6 +49,8 @@ struct Patient<'a> {
     tree: &'a Tree,
     caller: &'a Caller,
     pool: u32,
+    /// Asks for the module in the cage of an interface.
+    cage: fn(&str) -> io::Result<Transceiver>,
 }
 
 /// Looks at the machine and its devices, and says what was found; success if nothing is in the way.
@@ -59,6 +62,7 @@ pub fn run(options: &Options, tree: &Tree, caller: &Caller) -> Result<ExitCode, 
         tree,
         caller,
         pool: options.pool,
+        cage: Transceiver::of_interface,
     };
     let report = Report::new(examine(&patient, &options.devices));
     if options.json {

@@ -10,7 +10,7 @@ use super::{
     AbortOnUnwind, BufferAddresses, BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER,
     NO_POOL, RingSize, give_frame,
 };
-use crate::{DmaError, DmaSpace, Doorbell, Iova};
+use crate::{DmaError, DmaSpace, Doorbell, Iova, Whole};
 
 /// Refilled slots are told to the device in groups of at least this many: eight cache lines.
 const DOORBELL_GROUP: u32 = 32;
@@ -200,12 +200,15 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// How many buffers the pool lacked; then none is posted. All of them, where buffers of another
     /// pool are still posted: they stay, [`drain`](Self::drain) them into their own pool.
     pub fn fill<P: BufferPool>(&mut self, pool: &mut P) -> Result<(), u32> {
+        // SAFETY: bounded by the ring, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         self.drain(pool);
         if self.pool != NO_POOL {
             return Err(self.size());
         }
         for slot in 0..self.size() {
-            let Some(id) = pool.take() else {
+            // SAFETY: the slot below knows it, or it is given back.
+            let Some(id) = (unsafe { pool.take() }) else {
                 let (taken, _) = self.slots.posted().split_at_mut(slot as usize);
                 // SAFETY: they were just taken from this pool, and the table forgets them next.
                 unsafe { pool.give(taken) };
@@ -217,7 +220,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             write(descriptor, [address_of(pool, id), 0]);
         }
         self.pool = pool.key();
-        pool.account(self.size(), 0);
+        // SAFETY: so many were posted just now.
+        unsafe { pool.account(self.size(), 0) };
         Ok(())
     }
 
@@ -234,6 +238,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     ///
     /// Returns how many buffers came back: none where `pool` is not the one they are of.
     pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
+        // SAFETY: bounded by the ring, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         if self.pool != pool.key() {
             return 0;
         }
@@ -249,7 +255,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         unsafe { pool.give(self.slots.posted()) };
         self.slots.posted().fill(NO_BUFFER);
         self.pool = NO_POOL;
-        pool.account(0, self.size());
+        // SAFETY: so many came back just now.
+        unsafe { pool.account(0, self.size()) };
         self.next = 0;
         self.announced = 0;
         returned + self.size()
@@ -273,6 +280,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         if sink.pool_key() != key || self.pool != key {
             return self.unfilled(sink.pool_key() == key);
         }
+        // SAFETY: bounded by a lap of the ring, and nothing in it fails; a driver's format is trusted.
+        let _whole = unsafe { Whole::begin() };
         let limit = limit.min(sink.room());
         let first = self.next;
         let frames = if limit < 4 {
@@ -471,7 +480,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         if !done::<F>(status) {
             return Step::Nothing;
         }
-        let Some(fresh) = pool.take() else {
+        // SAFETY: the table knows it from here on.
+        let Some(fresh) = (unsafe { pool.take() }) else {
             return self.starve(pool);
         };
         let annotation = F::annotate(descriptor[0].load(Ordering::Relaxed), status);
@@ -537,7 +547,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         *self.slots.apart() = match &self.partial {
             Some(Partial::Assembling { head, last, .. }) => {
                 // So that whoever finds the head there finds the whole of it, and no more.
-                pool.end(*last);
+                // SAFETY: it was posted, so this ring's.
+                unsafe { pool.end(*last) };
                 head.id()
             }
             Some(Partial::Skipping) | None => NO_BUFFER,

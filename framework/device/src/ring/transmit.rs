@@ -11,7 +11,7 @@ use super::{
     AbortOnUnwind, BufferId, BufferPool, Entry, EntrySource, ForeignPool, NO_BUFFER, NO_POOL,
     RingSize, give_frame,
 };
-use crate::{DmaError, DmaSpace, Doorbell, Iova};
+use crate::{DmaError, DmaSpace, Doorbell, Iova, Whole};
 
 /// Descriptors are asked for this far ahead of being written: the device was done with them a lap
 /// ago, so their lines only wait to be fetched.
@@ -195,6 +195,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
         if source.pool_key() != pool.key() {
             return Err(ForeignPool);
         }
+        // SAFETY: bounded by the ring and the batch, and nothing in it fails; a driver's format is trusted.
+        let _whole = unsafe { Whole::begin() };
         if self.pool != pool.key() {
             self.bind(pool.key())?;
         }
@@ -414,13 +416,16 @@ impl<F: TransmitFormat> TransmitRing<F> {
             *report = last;
         }
         self.next_report = self.next_report.wrapping_add(1);
-        pool.account(buffers, 0);
+        // SAFETY: so many were posted just now.
+        unsafe { pool.account(buffers, 0) };
         self.doorbell.ring(self.next & mask);
     }
 
     /// Gives back every buffer the device reported done. For idle moments: while frames are posted,
     /// [`post`](Self::post) does it by itself. Nothing comes back to a pool the buffers are not of.
     pub fn reclaim<P: BufferPool>(&mut self, pool: &mut P) {
+        // SAFETY: bounded by the ring, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         if self.pool == pool.key() {
             self.reclaim_down_to(pool, 0);
         }
@@ -501,7 +506,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
             slots.fill(NO_BUFFER);
         }
         let buffers = count - (contexts - self.contexts);
-        pool.account(0, buffers);
+        // SAFETY: so many came back just now.
+        unsafe { pool.account(0, buffers) };
         self.counters.reclaimed += u64::from(buffers);
         self.oldest = end;
     }
@@ -510,6 +516,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
     ///
     /// Returns how many came back: none where `pool` is not the one they are of.
     pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
+        // SAFETY: bounded by the ring, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         if self.outstanding() != 0 && self.pool != pool.key() {
             return 0;
         }

@@ -12,8 +12,9 @@ mod tests;
 
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
 use sumac_devices::memory::{CHUNK, DmaFacts, Freed, GuestMemory, PAGE, Places, WindowError};
@@ -72,6 +73,7 @@ struct Shared {
     places: Mutex<Places<Region>>,
     reaches: Vec<Arc<dyn Reach>>,
     ordinary_pages: AtomicBool,
+    mapping_ns: AtomicU64,
 }
 
 impl LinuxDma {
@@ -86,6 +88,7 @@ impl LinuxDma {
                 places: Mutex::new(Places::new(high.into_iter().chain(low))),
                 reaches,
                 ordinary_pages: AtomicBool::new(false),
+                mapping_ns: AtomicU64::new(0),
             }),
         }
     }
@@ -96,6 +99,11 @@ impl LinuxDma {
             huge_pages: !self.shared.ordinary_pages.load(Ordering::Relaxed),
             locked: true,
         }
+    }
+
+    /// How long it took so far to make memory reachable, without getting it from Linux.
+    pub fn mapping_time(&self) -> Duration {
+        Duration::from_nanos(self.shared.mapping_ns.load(Ordering::Relaxed))
     }
 }
 
@@ -178,6 +186,7 @@ impl Shared {
         })?;
         let region = Region::new(bytes)
             .map_err(|error| no_memory(format!("{error}; use fewer or smaller buffers")))?;
+        let start = Instant::now();
         for (index, reach) in self.reaches.iter().enumerate() {
             if let Err(reason) = reach.map(&region, iova) {
                 let undone = self.unmap(&self.reaches[..index], iova, bytes as u64);
@@ -187,6 +196,8 @@ impl Shared {
                 return Err(no_memory(reason));
             }
         }
+        let mapping_ns = start.elapsed().as_nanos() as u64;
+        self.mapping_ns.fetch_add(mapping_ns, Ordering::Relaxed);
         if !region.huge_pages() {
             self.ordinary_pages.store(true, Ordering::Relaxed);
         }

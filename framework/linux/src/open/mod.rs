@@ -5,9 +5,10 @@
 //! What a spec asks for is opened whole or not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sumac_device::{DeviceBacking, DeviceControl, DmaSpace};
-use sumac_devices::ixgbe::{DeviceThread, Sim82599};
+use sumac_devices::ixgbe::{DEVICE_SFP, DeviceThread, Identity, Module, Sim82599};
 use sumac_devices::memory::{DmaFacts, SimDma, WindowError};
 use sumac_devices::wire::{AnyWire, WireError, WireReport};
 use sumac_packet::MacAddress;
@@ -174,6 +175,14 @@ impl OpenPorts {
         }
     }
 
+    /// How long it took so far to make drivers' memory reachable for devices outside this process.
+    pub fn mapping_time(&self) -> Duration {
+        match &self.memory {
+            Memory::Window(_) => Duration::ZERO,
+            Memory::Shared(dma) => dma.mapping_time(),
+        }
+    }
+
     /// Stops the software devices and flushes what is plugged into them; once drivers have stopped.
     /// What goes wrong is in [`WireReport::failure`].
     pub fn finish(&mut self) {
@@ -290,14 +299,22 @@ fn pci(specs: &[DeviceSpec]) -> Vec<PciAddress> {
 /// [`OpenError`]; nothing stays open and no output file is left behind.
 pub fn wires(specs: &[DeviceSpec]) -> Result<Vec<AnyWire>, OpenError> {
     check_together(specs)?;
-    if let Some(other) = specs
-        .iter()
-        .find(|spec| !matches!(spec, DeviceSpec::Sim(_)))
-    {
-        return Err(OpenError::SoftwareOnly {
-            spec: other.to_string(),
-        });
+    software::plug(&software::only(specs)?, |_| MacAddress::BROADCAST)
+}
+
+/// Who each software port is and what is plugged into it, in the order of the specs, for devices that
+/// are served to other processes. In the cage of an SFP+ port is a short-range module.
+///
+/// # Errors
+/// [`OpenError`]; nothing stays open and no output file is left behind.
+pub fn sockets(specs: &[DeviceSpec]) -> Result<Vec<(Identity, AnyWire)>, OpenError> {
+    check_together(specs)?;
+    let mut sims = software::only(specs)?;
+    for sim in &mut sims {
+        if sim.identity.device_id == DEVICE_SFP {
+            sim.identity.module = Module::ShortRange;
+        }
     }
-    let sims = software::sims(specs)?;
-    software::plug(&sims, |_| MacAddress::BROADCAST)
+    let wires = software::plug(&sims, |sim| MacAddress(sim.identity.mac))?;
+    Ok((sims.iter().map(|sim| sim.identity)).zip(wires).collect())
 }

@@ -44,6 +44,17 @@ pub(super) fn sims(specs: &[DeviceSpec]) -> Result<Vec<Sim<'_>>, OpenError> {
     sims.enumerate().map(sim).collect()
 }
 
+/// As [`sims`], where there may be nothing else.
+pub(super) fn only(specs: &[DeviceSpec]) -> Result<Vec<Sim<'_>>, OpenError> {
+    let other = |spec: &&DeviceSpec| !matches!(spec, DeviceSpec::Sim(_));
+    match specs.iter().find(other) {
+        Some(other) => Err(OpenError::SoftwareOnly {
+            spec: other.to_string(),
+        }),
+        None => sims(specs),
+    }
+}
+
 /// What is plugged into each, in their order; `mac` is where a generator sends to.
 pub(super) fn plug(
     sims: &[Sim<'_>],

@@ -5,7 +5,9 @@
 //! - [`binding`]: from the kernel's driver to vfio-pci and back.
 //! - [`in_use`]: what the machine would miss: its default route, its disks, a process at work.
 //!
-//! Opening a device is not here: this only reads and writes small files. Nothing read is trusted: a file that
+//! - [`Transceiver`]: the module in its cage.
+//!
+//! Opening a device is not here: this reads and writes small files, and asks the kernel's drivers. Nothing read is trusted: a file that
 //! is missing or makes no sense is a fact that is not known.
 
 pub mod binding;
@@ -13,6 +15,7 @@ mod device;
 mod group;
 pub mod in_use;
 mod interface;
+mod transceiver;
 mod tree;
 
 #[cfg(test)]
@@ -21,6 +24,7 @@ mod tests;
 pub use device::{LinkRate, PciDevice, PcieLink, Region, RegionKind, devices};
 pub use group::{GroupMember, IommuGroup};
 pub use interface::Interface;
+pub use transceiver::Transceiver;
 pub use tree::Tree;
 
 use std::io;

@@ -29,6 +29,8 @@ pub(crate) struct RegionInfo {
     pub offset: u64,
     /// Parts that can be mapped, in whole pages, in order and apart.
     pub areas: Vec<Range<u64>>,
+    /// What it is, if it is no BAR: type and number within the type.
+    pub kind: Option<(u32, u32)>,
 }
 
 impl RegionInfo {
@@ -40,12 +42,15 @@ impl RegionInfo {
             size: double(bytes, 16)?,
             offset: double(bytes, 24)?,
             areas: Vec::new(),
+            kind: None,
         };
+        let first = match flags & vfio::VFIO_REGION_INFO_FLAG_CAPS {
+            0 => 0,
+            _ => word(bytes, 12)?,
+        };
+        let kind = capability(bytes, first, vfio::VFIO_REGION_INFO_CAP_TYPE);
+        info.kind = kind.and_then(|at| Some((word(bytes, at + 8)?, word(bytes, at + 12)?)));
         if flags & vfio::VFIO_REGION_INFO_FLAG_MMAP != 0 {
-            let first = match flags & vfio::VFIO_REGION_INFO_FLAG_CAPS {
-                0 => 0,
-                _ => word(bytes, 12)?,
-            };
             let sparse = capability(bytes, first, vfio::VFIO_REGION_INFO_CAP_SPARSE_MMAP);
             let areas = match sparse {
                 Some(at) => sparse_areas(bytes, at),

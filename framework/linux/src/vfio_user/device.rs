@@ -14,6 +14,7 @@ use sumac_devices::vfio_user::message::{
     Capabilities, Command, DeviceInfo, DmaMap, DmaUnmap, IrqInfo, RegionAccess,
     RegionInfo as RegionQuestion, SetIrqs, VERSION, Version, device, dma, irq, region,
 };
+use sumac_devices::vfio_user::{TAILS_KIND, is_tail};
 
 use super::VfioUserError;
 use super::connection::{Connection, Unanswered};
@@ -26,6 +27,8 @@ use crate::vfio::region::RegionInfo;
 
 /// The register BAR.
 const REGISTERS: u32 = 0;
+/// Regions that are looked at.
+const MOST_REGIONS: u32 = 32;
 /// Bytes of an answer about a region: hundreds of areas.
 const REGION_ANSWER: u32 = 8192;
 /// Bus addresses used, of those the protocol has: as many as the narrowest IOMMU's.
@@ -93,8 +96,12 @@ impl ServedDevice {
             return Err(unfit("its BAR 0 holds no registers"));
         }
         let areas = fd.map_or_else(Vec::new, |fd| map(&File::from(fd), &registers));
-        let registers =
+        let mut registers =
             MappedBar::new(registers.size as u32, areas, Registers(Arc::clone(&server)));
+        let tails = (server.tails(info.regions)).map_err(failed("asking about its regions"))?;
+        if let Some(cells) = tails {
+            registers = registers.with_doorbells(cells, is_tail);
+        }
         let broken = |what| move |error| failed(what)(Unanswered::Broken(error));
         let opened = Self {
             socket: socket.to_owned(),
@@ -219,6 +226,17 @@ impl Server {
                 (RegionQuestion::parse(answer)?.index == index).then_some(())?;
                 Some((RegionInfo::parse(answer)?, fds.into_iter().next()))
             })
+    }
+
+    /// The cells of a software 82599 of ours, whose tails need no messages.
+    fn tails(&self, regions: u32) -> Result<Option<Area>, Unanswered> {
+        for index in region::PCI_COUNT..regions.min(MOST_REGIONS) {
+            let (region, fd) = self.region_info(index)?;
+            if let Some(fd) = fd.filter(|_| region.kind == Some(TAILS_KIND)) {
+                return Ok(map(&File::from(fd), &region).pop());
+            }
+        }
+        Ok(None)
     }
 
     /// Reads from a region.

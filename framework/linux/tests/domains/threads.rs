@@ -9,7 +9,7 @@ use sumac_interface::rpc::{Cause, Gate, RpcError};
 use sumac_linux::domains;
 use sumac_rref::SharedHeap;
 
-use crate::crashy::{Kind, gate, reclaim, spawn, spin, spin_until};
+use crate::crashy::{Kind, begin_whole, end_whole, gate, reclaim, spawn, spin, spin_until};
 
 #[test]
 fn a_spinning_domain_is_ended_from_another_thread() {
@@ -114,12 +114,11 @@ fn a_thread_in_trusted_code_is_left_there() {
     static ENDED: AtomicU32 = AtomicU32::new(0);
     let thread = thread::spawn(move || {
         gate(domain).cross(|| {
-            let hooks = domains::hooks();
-            (hooks.enter)();
+            begin_whole();
             INSIDE.store(1, Ordering::Relaxed);
             spin_until(GO_ON.as_ptr());
             ENDED.store(1, Ordering::Relaxed);
-            (hooks.leave)();
+            end_whole();
             spin();
         })
     });
