@@ -163,8 +163,9 @@ impl Drivers {
         options: &Options,
     ) -> Result<SupervisedPort, DomainError> {
         let service = self.service(port, options);
-        let supervisor = Supervisor::start(service, self.shared.clone())?;
-        let supervised = SupervisedPort::new(supervisor.clone(), self.pool, Policy::default());
+        let policy = Policy::default();
+        let supervisor = Supervisor::start(service, self.shared.clone(), policy.limit)?;
+        let supervised = SupervisedPort::new(supervisor.clone(), self.pool, policy);
         let losses = supervised.as_ref().map(SupervisedPort::losses);
         let losses = losses.unwrap_or_default();
         self.running.push(Driver::Supervised(supervisor, losses));
