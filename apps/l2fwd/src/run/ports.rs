@@ -23,6 +23,8 @@ pub struct OpenPort<N> {
     pub port: N,
     pub software: Option<SoftwareDevice>,
     interrupts: Option<Arc<dyn Interrupts>>,
+    /// The device is gone: it was pulled out, or whoever served it ended.
+    pub lost: bool,
 }
 
 pub fn port_config(options: &Options) -> PortConfig {
@@ -50,6 +52,7 @@ pub fn open_ports<N: Net>(
             port,
             software: opened.software,
             interrupts: opened.interrupts,
+            lost: false,
         });
     }
     for open in &mut ports {
