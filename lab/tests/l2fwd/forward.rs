@@ -15,7 +15,9 @@ fn l2fwd_forwards_byte_for_byte() {
     let back = mixed();
     let cards = Cards::with([&forth, &back]);
     let total = forth.len() + back.len();
-    let script = format!("l2fwd $A $B --no-mac-updating --json --frames {total} --cores 0");
+    let script = format!(
+        "l2fwd $A $B --isolation driver --no-mac-updating --json --frames {total} --cores 0"
+    );
     let guest = cards.boot(&lab, &script);
     let outcome = cards.finish(guest);
     assert_same(&outcome.sent[1], &forth);
