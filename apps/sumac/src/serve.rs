@@ -204,12 +204,22 @@ fn line_of(line: &mut String, number: usize, port: &Port) {
 /// A client has left.
 fn say_end(port: &Port, report: SessionReport, end: io::Result<()>) {
     let path = port.listener.path().display();
-    let SessionReport { messages, refused } = report;
+    let SessionReport {
+        messages,
+        refused,
+        unsealed,
+    } = report;
     let how = match end {
         Ok(()) => String::new(),
         Err(error) => format!(", {error}"),
     };
     println!("{path}: client left after {messages} messages, {refused} refused{how}");
+    if unsealed > 0 {
+        println!(
+            "{path}: the client's memory could become shorter under the device and was refused; with QEMU, \
+             take memory-backend-memfd, which seals it"
+        );
+    }
 }
 
 /// The account of every port; `false` if something was not as it should be.
