@@ -4,7 +4,7 @@ use sumac_lab::Lab;
 
 use crate::frames::mixed;
 use crate::session::{Session, count};
-use crate::traffic::{damaged, swapped, udp};
+use crate::traffic::{damaged, swapped, to_all, udp};
 
 /// The longest frame of an IP packet of 1,500 bytes, without check sequence.
 const SHORT: usize = 1514;
@@ -38,7 +38,7 @@ fn testpmd_forwards_byte_for_byte() {
     let Some(lab) = Lab::open("testpmd_forwards_byte_for_byte") else {
         return;
     };
-    let short: Vec<_> = mixed()
+    let short: Vec<_> = to_all(mixed())
         .into_iter()
         .filter(|frame| frame.len() <= SHORT)
         .collect();
@@ -53,7 +53,7 @@ fn testpmd_forwards_jumbo_frames() {
     let Some(lab) = Lab::open("testpmd_forwards_jumbo_frames") else {
         return;
     };
-    let frames = mixed();
+    let frames = to_all(mixed());
     let options = "--forward-mode=io --max-pkt-len=9022 --tx-offloads=0x8000 --rx-offloads=0x2000";
     let [back, forth] = forward(&lab, [&frames, &[]], options);
     assert_same(&forth, &frames);
