@@ -4,7 +4,7 @@
 //! Each guest runs its script with [`SHELL`] before it. Commands that doctor prints are run as they are printed.
 
 use serde_json::json;
-use sumac_lab::{Image, Lab, Machine, Program, Slot};
+use sumac_lab::{Image, Lab, Machine, Program, Served, Slot};
 
 /// What the scripts are made of.
 const SHELL: &str = include_str!("doctor.sh");
@@ -276,4 +276,77 @@ refused 'more than nine tenths' sumac hugepages 1000
 sumac hugepages 0 | grep -q '^0 .* 2M .* 0 .* 0 ' || fail
 grep 'HugePages_Total: *0' /proc/meminfo || fail
 echo bound and unbound
+"#;
+
+/// What `sumac doctor` says of a card that l2fwd drives is what l2fwd finds, for an ordinary user.
+#[test]
+fn doctor_and_l2fwd_agree() {
+    let Some(lab) = Lab::open("doctor_and_l2fwd_agree") else {
+        return;
+    };
+    let served = Served::cards(&["id=10fb,gen,rate=1000pps"]);
+    let mut machine = Machine::new();
+    machine.iommu(48);
+    let slot = machine.vfio_user(&served.socket(0));
+    let mut image = image(&lab, &format!("card={}\n{AGREE}", slot.address));
+    image.modules(&["ixgbe"]);
+    image.program(&Program::built("l2fwd"));
+    let ended = machine.boot(&lab, &image).finish();
+    ended.assert_code(0);
+    assert!(ended.text.contains("agreed"), "{}", ended.text);
+}
+
+const AGREE: &str = r#"
+load_modules_on_demand
+ip link set eth0 up
+seconds=0
+until ask; grep -q '^ok       cable       eth0 (10000 Mbit/s), 10GBASE-SR' /tmp/doctor; do
+  sleep 1
+  seconds=$((seconds + 1))
+  [ $seconds -lt 20 ] || fail
+done
+grep -q '^ok       device      82599 SFP+ (X520) (8086:10fb)' /tmp/doctor || fail
+sumac devices
+mends_warning hugepages
+
+who='su user -c'
+ulimit -l unlimited
+forwards() {
+  $who "l2fwd $card --isolation driver --duration 300ms --json" > /tmp/l2fwd 2>&1
+  forwarded=$?
+  grep -v '^[ {}]' /tmp/l2fwd
+  return $forwarded
+}
+# Before it is mended l2fwd refuses the card, and then it takes it.
+agree() {
+  forwards
+  [ $forwarded = 2 ] || fail
+  mends "$@"
+  grep -q '^all is well' /tmp/doctor || fail
+  forwards || { cat /tmp/l2fwd; fail; }
+}
+
+broken 'as found: no modules, the driver of the kernel'
+agree vfio driver
+
+broken 'a group that is not for the user'
+chown root /dev/vfio/$(group $card)
+agree permission
+
+broken 'a container that is not for the user'
+chmod 600 /dev/vfio/vfio
+agree vfio
+
+broken 'too little memory to lock'
+ulimit -l 64
+agree memlock
+
+broken 'a device in use'
+$who "exec l2fwd $card --isolation driver --duration 1h" > /dev/null 2>&1 &
+until ls -l /proc/[0-9]*/fd 2> /dev/null | grep -q /dev/vfio/$(group $card); do sleep 1; done
+agree 'in use'
+
+sumac unbind $card || fail
+[ $(driver $card) = ixgbe ] || fail
+echo agreed
 "#;

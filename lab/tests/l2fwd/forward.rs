@@ -103,7 +103,7 @@ fn l2fwd_goes_on_over_drivers_that_die() {
     let Some(lab) = Lab::open("l2fwd_goes_on_over_drivers_that_die") else {
         return;
     };
-    let cards = Cards::under_load("20kpps");
+    let cards = Cards::under_load("20000pps");
     let script = "l2fwd $A $B --domains /domains --isolation shadow --crash-every 100ms --duration 6s --json";
     let guest = cards.boot(&lab, script);
     let (ended, carried) = cards.finish_load(guest);
