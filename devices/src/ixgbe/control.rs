@@ -110,6 +110,8 @@ impl Core {
                         (value ^ self.get(r::receive_offset(queue, register))) & !r::SRRCTL_DROP
                             == 0
                     }
+                    // A head may be set until the receiver is started (section 8.2.3.8.4).
+                    QueueRegister::Head => !self.receive_on,
                     _ => false,
                 };
                 self.check_queue_write(place, self.receive[queue].enabled && !free, value);
