@@ -111,6 +111,18 @@ pub const NULLNET: Sheet = Sheet {
     peers: false,
 };
 
+/// Of drivers that are started again.
+pub const RESTART: Sheet = Sheet {
+    title: "Microseconds until frames pass again, less is better",
+    about: "medians",
+    panels: &[(
+        "",
+        "a driver that died is started again, and the whole program is started",
+    )],
+    notes: ["x0.02: by the time that starting the program takes.", ""],
+    peers: true,
+};
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 

@@ -11,6 +11,7 @@ mod check;
 mod counts;
 mod domains;
 mod fuzz;
+mod lab;
 mod mutants;
 mod packages;
 mod process;
@@ -56,6 +57,9 @@ enum Command {
     Mutants(mutants::Options),
     /// Fuzz one target, or each in turn, for a bounded time, on stable Rust.
     Fuzz(fuzz::Options),
+    /// QEMU guests: fetch what they are made of, list and run their tests, look around in one.
+    #[command(subcommand)]
+    Lab(lab::What),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::Domains(options) => domains::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Lab(what) => lab::run(&what),
     };
     if passed {
         ExitCode::SUCCESS

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use sumac_interface::Interface;
 use sumac_linux::trust::{TrustError, trusted_keys};
-use sumac_runtime::load::{Expected, LoadError, TrustedKeys, check};
+use sumac_runtime::load::{LoadError, Verified};
 
 use crate::cli::Options;
 
@@ -91,10 +91,7 @@ impl Files {
     ///
     /// # Errors
     /// [`FileError`].
-    pub fn read<I: Interface + ?Sized>(
-        &self,
-        name: &str,
-    ) -> Result<(Vec<u8>, TrustedKeys), FileError> {
+    pub fn read<I: Interface + ?Sized>(&self, name: &str) -> Result<Verified, FileError> {
         let found = self.find::<I>(name);
         match (&self.checkout, &found) {
             (Some((sources, target)), Err(why)) => {
@@ -106,20 +103,22 @@ impl Files {
         }
     }
 
-    fn find<I: Interface + ?Sized>(&self, name: &str) -> Result<(Vec<u8>, TrustedKeys), FileError> {
+    fn find<I: Interface + ?Sized>(&self, name: &str) -> Result<Verified, FileError> {
         let file = self.folder.join(format!("{name}.domain"));
         let contents = match fs::read(&file) {
             Ok(contents) => contents,
             Err(source) => return Err(FileError::Missing { file, source }),
         };
         let trust = trusted_keys()?;
-        match check(&contents, &trust, &Expected::root::<I>(&I::describe())) {
-            Ok(_) => Ok((contents, trust)),
-            Err(source) => Err(FileError::Unfit {
-                file,
-                source: Box::new(source),
-            }),
-        }
+        let fits = || {
+            let file = Verified::new(contents, &trust)?;
+            file.check::<I>()?;
+            Ok(file)
+        };
+        fits().map_err(|source| FileError::Unfit {
+            file,
+            source: Box::new(source),
+        })
     }
 
     /// Has the trusted build make a domain, unless somebody else just did.

@@ -22,9 +22,11 @@ pub struct Report {
     pub restarts: u64,
     /// From noticing a driver's death until its port was ready again, in microseconds.
     pub restart_latency_us: Option<Times>,
-    /// The part of that in which the device was waited for: its reset, and what must settle after.
+    /// The part of that in which the device stopped, was reset and settled.
     pub device_reset_us: Option<Times>,
     /// The rest of it.
+    pub restart_less_reset_us: Option<Times>,
+    /// That rest without the time the device took to answer register accesses and to be shown memory.
     pub restart_own_us: Option<Times>,
     /// Frames lost with drivers that died.
     pub lost_in_restart: u64,

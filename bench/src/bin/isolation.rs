@@ -6,9 +6,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use sumac_bench::figure;
-use sumac_bench::isolation::{self, IsolationError, calls, nullnet, process};
+use sumac_bench::isolation::{self, IsolationError, calls, nullnet, process, restart};
 use sumac_bench::report::Report;
 use sumac_linux::cores::pin_current_thread;
+
+/// A round of restarts takes as long as this many windows.
+const WINDOWS_A_ROUND: usize = 100;
 
 /// Which benchmark.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -18,6 +21,8 @@ enum What {
     Calls,
     /// Packets through a port that does nothing: without a boundary, over one, through a shadow.
     Nullnet,
+    /// Restarts of a driver under traffic, beside starting the program; in microseconds.
+    Restart,
 }
 
 /// What isolation costs, in ticks of the time stamp counter. Domains are those that `cargo xtask domains`
@@ -59,12 +64,18 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), IsolationError> {
-    // A core that is not there: the kernel places the thread.
-    let _ = pin_current_thread(options.core);
+    if !matches!(options.what, What::Restart) {
+        // A core that is not there: the kernel places the thread.
+        let _ = pin_current_thread(options.core);
+    }
     let (domains, windows) = (&options.domains, options.windows);
     let (name, sheet, report) = match options.what {
         What::Calls => ("calls", figure::CALLS, calls::run(domains, windows)?),
         What::Nullnet => ("nullnet", figure::NULLNET, nullnet::run(domains, windows)?),
+        What::Restart => {
+            let rounds = (windows / WINDOWS_A_ROUND).max(1);
+            ("restart", figure::RESTART, restart::run(domains, rounds)?)
+        }
     };
     let json = options.output.join(format!("{name}.json"));
     let svg = json.with_extension("svg");

@@ -19,6 +19,7 @@ use crate::report::{self, Machine, Report, Row};
 pub mod calls;
 pub mod nullnet;
 pub mod process;
+pub mod restart;
 
 /// Why a benchmark of isolation did not run.
 #[derive(Debug, thiserror::Error)]
@@ -186,7 +187,7 @@ pub fn machine(counter: &TickCounter) -> Machine {
 /// The rows for people.
 pub fn table(report: &Report) -> String {
     report::lines(
-        "ticks",
+        report.rows.first().map_or("", |row| row.unit),
         &report.rows,
         &[
             ("median", |row| report::number(Some(row.ours))),

@@ -9,7 +9,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use sumac_fragile::fail;
-use sumac_interface::domain::{Block, Crashy, Failure};
+use sumac_interface::domain::{Block, Crashy, CreateCrashy, Failure};
 use sumac_interface::{Object, RpcError, RpcResult};
 use sumac_rref::RRef;
 
@@ -27,6 +27,7 @@ struct Fragile {
     kept: VecDeque<RRef<Block>>,
     memory: Vec<Vec<u8>>,
     met: Option<Object<dyn Crashy>>,
+    maker: Option<Object<dyn CreateCrashy>>,
 }
 
 impl Crashy for Fragile {
@@ -86,6 +87,27 @@ impl Crashy for Fragile {
     fn meet(&mut self, other: Option<Object<dyn Crashy>>) -> RpcResult<()> {
         self.met = other;
         Ok(())
+    }
+
+    fn found(&mut self, maker: Option<Object<dyn CreateCrashy>>) -> RpcResult<()> {
+        self.maker = maker;
+        Ok(())
+    }
+
+    fn spawn(&mut self, rounds: u32, how: Option<Failure>) -> RpcResult<u32> {
+        let maker = self.maker.as_mut().ok_or(RpcError::Refused)?;
+        let mut good = 0;
+        for round in 0..rounds {
+            let (number, mut child) = maker.create()?;
+            let value = u64::from(round);
+            let lives = child.echo(value) == Ok(value);
+            let failed = how.is_none_or(|how| matches!(child.fail(how), Err(RpcError::Dead(_))));
+            let dead = how.is_none() || child.echo(value).is_err();
+            drop(child);
+            let ended = maker.end(number)?;
+            good += u32::from(lives && failed && dead && ended);
+        }
+        Ok(good)
     }
 
     fn call_back(&mut self, depth: u32, how: Option<Failure>) -> RpcResult<u32> {

@@ -111,8 +111,9 @@ pub trait Gate: Sized + Send + Sync + 'static {
     fn to_callee(&self) -> Self;
 
     /// Puts a proxy before an interface object that is an argument, for the callee to hold; `caller` is the
-    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A proxy is
-    /// the host's memory: a gate that drops those which a domain held when it died keeps account here.
+    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A
+    /// gate keeps account of it: a proxy is the host's memory, and dropped when the domain that holds it
+    /// dies.
     fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
         I::proxy(object, caller.to_callee())
     }
@@ -134,7 +135,7 @@ pub trait Gate: Sized + Send + Sync + 'static {
     label = "not an interface",
     note = "an object that crosses between domains is of a trait with `#[interface]`"
 )]
-pub trait Interface {
+pub trait Interface: Send + 'static {
     /// The trait's name.
     const NAME: &'static str;
     /// What it looks like in every detail that a caller depends on, as a number: the hash of

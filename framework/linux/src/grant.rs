@@ -18,8 +18,8 @@ pub struct GrantedDevice {
     backing: DeviceBacking,
     control: Arc<dyn DeviceControl>,
     taken: Mutex<Taken>,
-    /// Time spent waiting for the device.
-    waited_ns: AtomicU64,
+    reset_ns: AtomicU64,
+    answer_ns: AtomicU64,
 }
 
 /// What the driver took.
@@ -52,6 +52,15 @@ impl Drop for LentTable {
     }
 }
 
+/// Nanoseconds that went by waiting for a device; sums that only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceTime {
+    /// To stop, to reset and to settle: what its drivers asked to let pass, and stopping it.
+    pub reset_ns: u64,
+    /// To answer accesses to its registers, and to be shown memory or have it hidden.
+    pub answer_ns: u64,
+}
+
 /// What came back when a grant ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
@@ -68,22 +77,26 @@ impl GrantedDevice {
             backing,
             control,
             taken: Mutex::default(),
-            waited_ns: AtomicU64::new(0),
+            reset_ns: AtomicU64::new(0),
+            answer_ns: AtomicU64::new(0),
         }
     }
 
-    /// Nanoseconds spent waiting for the device so far: by its drivers, who ask for time to pass while it
-    /// resets and settles, and in stopping it.
-    pub fn waited_ns(&self) -> u64 {
-        self.waited_ns.load(Ordering::Relaxed)
+    /// What went by so far waiting for the device.
+    pub fn time(&self) -> DeviceTime {
+        DeviceTime {
+            reset_ns: self.reset_ns.load(Ordering::Relaxed),
+            answer_ns: self.answer_ns.load(Ordering::Relaxed),
+        }
     }
 
-    /// Does something whose time is the device's.
-    fn waiting(&self, wait: impl FnOnce()) {
+    /// Does something whose time is the device's, for `sum`.
+    fn timed<R>(&self, sum: &AtomicU64, wait: impl FnOnce() -> R) -> R {
         let start = self.backing.clock.now_ns();
-        wait();
+        let result = wait();
         let waited = self.backing.clock.now_ns().saturating_sub(start);
-        self.waited_ns.fetch_add(waited, Ordering::Relaxed);
+        sum.fetch_add(waited, Ordering::Relaxed);
+        result
     }
 
     /// The device's registers.
@@ -133,7 +146,7 @@ impl GrantedDevice {
     /// Ends the device's DMA, at once. The first thing to do when its driver died: only then may anything
     /// that the device could reach be freed.
     pub fn stop(&self) {
-        self.waiting(|| self.control.stop());
+        self.timed(&self.reset_ns, || self.control.stop());
     }
 
     /// Takes everything back that the driver had: its packet buffers, rings and DMA memory.
@@ -150,9 +163,11 @@ impl GrantedDevice {
         let posted = tables.values().map(|table| unsafe { table.0.as_ref() });
         // SAFETY: the caller's promise; the tables are those of the domain's rings.
         let buffers = unsafe { pool.recover(domain, posted) };
+        let count = memories.len();
+        self.timed(&self.answer_ns, || drop(memories));
         Ended {
             buffers,
-            memories: memories.len(),
+            memories: count,
         }
     }
 }
@@ -188,11 +203,13 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn read32(&self, offset: u32) -> u32 {
-        self.io().read32(offset)
+        let read = || self.io().read32(offset);
+        self.timed(&self.answer_ns, read)
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        self.io().write32(offset, value);
+        let write = || self.io().write32(offset, value);
+        self.timed(&self.answer_ns, write);
     }
 
     fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
@@ -200,7 +217,8 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn allocate(&self, len: usize, align: usize) -> Option<RawDma> {
-        let memory = self.backing.dma.allocate(len, align).ok()?;
+        let allocate = || self.backing.dma.allocate(len, align).ok();
+        let memory = self.timed(&self.answer_ns, allocate)?;
         let raw = RawDma {
             base: memory.base(),
             len: memory.len(),
@@ -235,6 +253,7 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        self.waiting(|| self.backing.clock.sleep_ns(ns));
+        let sleep = || self.backing.clock.sleep_ns(ns);
+        self.timed(&self.reset_ns, sleep);
     }
 }

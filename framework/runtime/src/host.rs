@@ -32,8 +32,8 @@ pub unsafe trait Host: Sync {
     fn attach(&self);
 
     /// Makes the thread of this handle look at [`fault::on_trap`](crate::fault::on_trap) with
-    /// [`Interrupt`](crate::fault::TrapKind::Interrupt) soon, or once asked so again: a thread that leaves by
-    /// itself leaves nothing half done. Called in trap handlers too. A thread that is gone is not an error.
+    /// [`Interrupt`](crate::fault::TrapKind::Interrupt) soon. Called in trap handlers too. A thread that is
+    /// gone is not an error.
     fn interrupt(&self, handle: u64);
 
     /// Closes the reserve of the calling thread's stack again, see

@@ -118,9 +118,6 @@ pub struct ThreadBlock {
     pub(crate) steps: AtomicU32,
     used: AtomicBool,
     handle: AtomicU64,
-    /// The call that outlived its callee, as it was first found, and the thread's processor time then.
-    outliving: AtomicU64,
-    outliving_since: AtomicU64,
     stack_low: AtomicUsize,
     stack_high: AtomicUsize,
     next: AtomicPtr<ThreadBlock>,
@@ -176,8 +173,6 @@ impl ThreadBlock {
             steps: AtomicU32::new(0),
             used: AtomicBool::new(true),
             handle: AtomicU64::new(0),
-            outliving: AtomicU64::new(0),
-            outliving_since: AtomicU64::new(0),
             stack_low: AtomicUsize::new(0),
             stack_high: AtomicUsize::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
@@ -297,19 +292,6 @@ impl ThreadBlock {
     /// The frames open now, the outermost first, as far as a look from another thread can tell.
     pub(crate) fn open_frames(&self) -> &[Frame] {
         &self.frames[OUTERMOST + 1..=OUTERMOST + self.depth()]
-    }
-
-    /// How much processor time the thread has spent in its innermost call since this was first asked of that
-    /// call, as of `now`, a reading of its processor time: for hosts that let a thread leave a dead domain by
-    /// itself before they interrupt it. Fit for trap handlers.
-    pub fn spent_since_first_asked(&self, now: u64) -> u64 {
-        let depth = self.depth();
-        let turn = self.frames[depth].turn.load(Ordering::Relaxed);
-        let call = (depth as u64 + 1) << 32 | u64::from(turn);
-        if self.outliving.swap(call, Ordering::Relaxed) != call {
-            self.outliving_since.store(now, Ordering::Relaxed);
-        }
-        now.saturating_sub(self.outliving_since.load(Ordering::Relaxed))
     }
 
     /// The innermost call: how deep, into which domain, and which call at that depth it is; none while

@@ -155,7 +155,7 @@ fn try_one(mutant: &Mutant, tree: &Tree) -> Result<Found, String> {
 }
 
 fn build(suite: &Suite, tree: &Tree) -> Result<(), String> {
-    let mut build = tree.command(cargo(["test", "--quiet", "--no-run"]));
+    let mut build = tree.command(cargo(["test", "--quiet", "--no-run"]), suite.is_loom());
     build.args(suite.arguments());
     let mut said = Vec::new();
     process::listen(&mut build, BUILD_LIMIT, |line| said.push(line.to_owned()))
@@ -164,7 +164,7 @@ fn build(suite: &Suite, tree: &Tree) -> Result<(), String> {
 
 /// Runs tests by their whole names, all of which must be there.
 fn test(suite: &Suite, names: &[&str], tree: &Tree, limit: Duration) -> Result<Found, String> {
-    let mut test = tree.command(cargo(["test"]));
+    let mut test = tree.command(cargo(["test"]), suite.is_loom());
     test.args(suite.arguments()).arg("--").arg("--exact");
     test.args(names);
     let (mut begun, mut failed, mut said) = (0, false, Vec::new());

@@ -10,7 +10,7 @@
 //!   + if false {
 //! ```
 //!
-//! The row is that of docs/isolation.md. `fails` names package, target (`lib` for its unit tests) and test;
+//! The row is that of docs/isolation.md. `fails` names package, target (`lib` and `bin` for unit tests, `loom`) and test;
 //! `limit SECONDS` may say how long a test may take that takes longer, or ends never. Lines with `-` are the
 //! text, which is in the file once, lines with `+` what takes its place.
 
@@ -29,16 +29,21 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Suite {
     package: String,
-    /// `lib`, or a file or folder of `tests`.
+    /// `lib`, `bin`, `loom` (of the library, as loom needs it), or a file or folder of `tests`.
     target: String,
 }
 
 impl Suite {
+    /// Whether it is built with loom's atomics.
+    pub fn is_loom(&self) -> bool {
+        self.target == "loom"
+    }
+
     /// What cargo needs to know.
     pub fn arguments(&self) -> Vec<&str> {
         let mut arguments = vec!["--package", &self.package];
         match self.target.as_str() {
-            "lib" => arguments.push("--lib"),
+            "lib" | "loom" => arguments.push("--lib"),
             "bin" => arguments.push("--bins"),
             test => arguments.extend(["--test", test]),
         }

@@ -56,13 +56,20 @@ impl Tree {
         Ok(before)
     }
 
-    /// A cargo command in the copy. Nobody debugs what is built there.
-    pub fn command(&self, mut command: Command) -> Command {
+    /// A cargo command in the copy, for loom or not. Nobody debugs what is built there.
+    pub fn command(&self, mut command: Command, loom: bool) -> Command {
         command
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.build)
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .env("RUST_BACKTRACE", "0");
+        if loom {
+            // Another build of everything; its search is slow without optimisation.
+            command
+                .env("CARGO_TARGET_DIR", self.build.join("loom"))
+                .env("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
+                .env("RUSTFLAGS", "--cfg loom");
+        }
         command
     }
 

@@ -137,7 +137,8 @@ impl<'a> Supervision<'a> {
         }
         report.restarts = all.count;
         report.restart_latency_us = times(&mut all.latency);
-        report.device_reset_us = times(&mut all.device);
+        report.device_reset_us = times(&mut all.reset);
+        report.restart_less_reset_us = times(&mut all.less_reset);
         report.restart_own_us = times(&mut all.own);
         report.last_death = all.last_death;
         let lost = |port: &PortReport| port.lost_received + port.lost_transmit;

@@ -11,7 +11,7 @@ mod remote;
 mod text;
 
 pub use adapt::{DeviceOf, LaneOf};
-pub use crashy::{Block, Crashy, Failure};
+pub use crashy::{Block, Crashy, CreateCrashy, Failure};
 pub use fragile::{CreateFragileNet, Moment};
 pub use host::{Clock, Log};
 pub use net::{Counters, CreateLane, CreateNet, DeviceFault, NetDevice, NetLane, PortSettings};

@@ -33,13 +33,9 @@ pub use pages::mapped_pages;
 pub use port::{
     DriverError, Losses, Offer, PortLife, PortService, Progress, SupervisedPort, SupervisedQueue,
 };
-pub use start::{Shared, StartError, Started, bury, start};
+pub use start::{Shared, StartError, Started, bury, start, start_verified};
 pub use supervisor::{Restarts, Service, Supervisor, obituary};
 pub use threads::attach;
-
-/// The processor time that a call into a domain may go on for after the domain died: a hundred times what a
-/// batch of packets takes.
-const GRACE_NS: u64 = 300_000;
 
 /// Linux under domains.
 #[derive(Debug)]
@@ -67,16 +63,8 @@ unsafe impl Host for Linux {
         }
     }
 
-    /// Most calls are over in a moment, and one cut short may lose what it had in hand: packets on their way
-    /// from a batch to a ring are in neither. So a thread is cut short only where its call goes on.
     fn interrupt(&self, handle: u64) {
-        let block = thread::threads().find(|block| block.handle() == handle);
-        let (Some(block), Some(now)) = (block, threads::processor_ns(handle)) else {
-            return;
-        };
-        if block.spent_since_first_asked(now) >= GRACE_NS {
-            traps::interrupt(threads::id_of(handle));
-        }
+        traps::interrupt(threads::id_of(handle));
     }
 
     fn close_reserve(&self) {

@@ -14,14 +14,16 @@ use sumac_interface::domain::{
     CreateFragileNet, CreateNet, DeviceFault, Failure, Moment, NetDevice, NetLane, PortSettings,
     RemotePort, RemoteQueue,
 };
-use sumac_interface::net::{Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{
+    Exchanged, Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats,
+};
 use sumac_interface::{Object, Policy, Remake, RpcError, RpcResult, Shadow};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant};
-use sumac_runtime::load::TrustedKeys;
+use sumac_runtime::load::Verified;
 use sumac_runtime::{Cause, Domain, Quota, SharedReclaim};
 
-use super::{Service, StartError, Started, Supervisor, bury, start};
-use crate::grant::GrantedDevice;
+use super::{Service, StartError, Started, Supervisor, bury, start_verified};
+use crate::grant::{DeviceTime, GrantedDevice};
 
 /// Why a driver's domain does not drive its device.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +61,7 @@ pub struct PortService {
     /// For people.
     pub name: String,
     /// The domain's file.
-    pub file: Arc<[u8]>,
-    /// Whose files are loaded.
-    pub trust: TrustedKeys,
+    pub file: Verified,
     /// What it offers.
     pub offer: Offer,
     /// What it may use.
@@ -122,16 +122,16 @@ impl PortLife {
 
 impl PortService {
     fn enter(&self) -> Result<(Domain, RootObject), StartError> {
-        let (name, trust, quota) = (&self.name, &self.trust, self.quota);
+        let (name, quota) = (&self.name, self.quota);
         Ok(match self.offer {
             Offer::Net => {
                 let Started { domain, root } =
-                    start(name, &self.file, trust, quota, &*self.shared)?;
+                    start_verified(name, &self.file, quota, &*self.shared)?;
                 (domain, RootObject::Net(root))
             }
             Offer::FragileNet => {
                 let Started { domain, root } =
-                    start(name, &self.file, trust, quota, &*self.shared)?;
+                    start_verified(name, &self.file, quota, &*self.shared)?;
                 (domain, RootObject::FragileNet(root))
             }
         })
@@ -190,8 +190,8 @@ impl Service for PortService {
         })
     }
 
-    fn device_ns(&self) -> u64 {
-        self.device.waited_ns()
+    fn device_time(&self) -> DeviceTime {
+        self.device.time()
     }
 }
 
@@ -389,15 +389,60 @@ impl SupervisedQueue {
 
     /// What became of a call: one whose driver died, and another came, did nothing.
     #[inline]
-    fn settle(
+    fn settle<T>(
         &self,
-        result: Result<usize, QueueError>,
+        result: Result<T, QueueError>,
         renewals: u64,
-    ) -> Result<Option<usize>, QueueError> {
+    ) -> Result<Option<T>, QueueError> {
         match result {
-            Ok(count) => Ok(Some(count)),
+            Ok(done) => Ok(Some(done)),
             Err(QueueError::Domain(RpcError::Dead(_))) if self.renewals() != renewals => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    #[inline]
+    fn count_received(&mut self, frames: usize, before: InHand, now: &PacketBatch) {
+        self.passed.rx_packets += frames as u64;
+        self.passed.rx_bytes += now.frame_bytes().saturating_sub(before.bytes);
+    }
+
+    #[inline]
+    fn count_sent(&mut self, frames: usize, before: InHand, now: &PacketBatch) {
+        self.passed.tx_packets += frames as u64;
+        self.passed.tx_bytes += before.bytes.saturating_sub(now.frame_bytes());
+    }
+
+    /// What lay in a batch to receive into went with the driver: it is as if it had not been received.
+    #[cold]
+    fn uncount_received(&mut self, before: InHand, now: &PacketBatch) {
+        let now = InHand::of(now);
+        self.passed.rx_packets -= before.frames.saturating_sub(now.frames);
+        self.passed.rx_bytes -= before.bytes.saturating_sub(now.bytes);
+    }
+
+    /// What was to be transmitted went with the driver.
+    #[cold]
+    fn count_lost(&mut self, before: InHand, now: &PacketBatch) {
+        let lost = before.frames.saturating_sub(InHand::of(now).frames);
+        let transmitting = &self.losses.transmitting;
+        transmitting.fetch_add(lost, Ordering::Relaxed);
+    }
+}
+
+/// What a batch holds.
+#[derive(Clone, Copy)]
+struct InHand {
+    frames: u64,
+    bytes: u64,
+}
+
+impl InHand {
+    #[inline]
+    fn of(batch: &PacketBatch) -> Self {
+        Self {
+            frames: batch.len() as u64,
+            bytes: batch.frame_bytes(),
         }
     }
 }
@@ -405,18 +450,15 @@ impl SupervisedQueue {
 impl NetQueue for SupervisedQueue {
     #[inline]
     fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, QueueError> {
-        let (frames, bytes, renewals) = (batch.len(), batch.frame_bytes(), self.renewals());
+        let (before, renewals) = (InHand::of(batch), self.renewals());
         let result = self.queue.receive(batch, limit);
         match self.settle(result, renewals)? {
             Some(received) => {
-                self.passed.rx_packets += received as u64;
-                self.passed.rx_bytes += batch.frame_bytes().saturating_sub(bytes);
+                self.count_received(received, before, batch);
                 Ok(received)
             }
             None => {
-                // What lay in the batch is as if it had not been received.
-                self.passed.rx_packets -= frames as u64;
-                self.passed.rx_bytes -= bytes;
+                self.uncount_received(before, batch);
                 Ok(0)
             }
         }
@@ -424,18 +466,40 @@ impl NetQueue for SupervisedQueue {
 
     #[inline]
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError> {
-        let (frames, bytes, renewals) = (batch.len(), batch.frame_bytes(), self.renewals());
+        let (before, renewals) = (InHand::of(batch), self.renewals());
         let result = self.queue.transmit(batch);
         match self.settle(result, renewals)? {
             Some(taken) => {
-                self.passed.tx_packets += taken as u64;
-                self.passed.tx_bytes += bytes.saturating_sub(batch.frame_bytes());
+                self.count_sent(taken, before, batch);
                 Ok(taken)
             }
             None => {
-                let lost = &self.losses.transmitting;
-                lost.fetch_add(frames as u64, Ordering::Relaxed);
+                self.count_lost(before, batch);
                 Ok(0)
+            }
+        }
+    }
+
+    #[inline]
+    fn exchange(
+        &mut self,
+        send: &mut PacketBatch,
+        receive: &mut PacketBatch,
+        limit: usize,
+    ) -> Result<Exchanged, QueueError> {
+        let (sending, had) = (InHand::of(send), InHand::of(receive));
+        let renewals = self.renewals();
+        let result = self.queue.exchange(send, receive, limit);
+        match self.settle(result, renewals)? {
+            Some(exchanged) => {
+                self.count_sent(exchanged.sent, sending, send);
+                self.count_received(exchanged.received, had, receive);
+                Ok(exchanged)
+            }
+            None => {
+                self.count_lost(sending, send);
+                self.uncount_received(had, receive);
+                Ok(Exchanged::default())
             }
         }
     }

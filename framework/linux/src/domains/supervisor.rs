@@ -13,6 +13,7 @@ use sumac_interface::{Cause, RpcError, RpcResult};
 use sumac_runtime::{Domain, SharedReclaim};
 
 use super::bury;
+use crate::grant::DeviceTime;
 
 /// What a supervisor keeps running.
 pub trait Service: Send {
@@ -27,10 +28,9 @@ pub trait Service: Send {
     /// Nothing of the domain is left then.
     fn start(&mut self) -> Result<(Domain, Self::Life), Self::Error>;
 
-    /// Nanoseconds of [`start`](Self::start), and of burying, that went by waiting for a device; a count that
-    /// only grows.
-    fn device_ns(&self) -> u64 {
-        0
+    /// What of [`start`](Self::start), and of burying, went by waiting for a device: sums that only grow.
+    fn device_time(&self) -> DeviceTime {
+        DeviceTime::default()
     }
 }
 
@@ -58,9 +58,11 @@ pub struct Restarts {
     pub count: u64,
     /// From noticing the death until it served again, in nanoseconds.
     pub latency: Histogram<u64>,
-    /// The part of that in which a device was waited for.
-    pub device: Histogram<u64>,
+    /// The part of that in which the device stopped, was reset and settled.
+    pub reset: Histogram<u64>,
     /// The rest of it.
+    pub less_reset: Histogram<u64>,
+    /// That rest without what the device took to answer.
     pub own: Histogram<u64>,
     /// How it died last: its name, the cause, and its last words.
     pub last_death: Option<String>,
@@ -90,7 +92,8 @@ impl Default for Restarts {
         Self {
             count: 0,
             latency: times(),
-            device: times(),
+            reset: times(),
+            less_reset: times(),
             own: times(),
             last_death: None,
             last_failure: None,
@@ -99,12 +102,16 @@ impl Default for Restarts {
 }
 
 impl Restarts {
-    fn add(&mut self, latency_ns: u64, device_ns: u64) {
+    fn add(&mut self, latency_ns: u64, before: DeviceTime, after: DeviceTime) {
+        let reset = after.reset_ns.saturating_sub(before.reset_ns);
+        let answers = after.answer_ns.saturating_sub(before.answer_ns);
+        let less_reset = latency_ns.saturating_sub(reset);
         self.count += 1;
         self.latency.saturating_record(latency_ns);
-        self.device.saturating_record(device_ns);
+        self.reset.saturating_record(reset);
+        self.less_reset.saturating_record(less_reset);
         self.own
-            .saturating_record(latency_ns.saturating_sub(device_ns));
+            .saturating_record(less_reset.saturating_sub(answers));
     }
 }
 
@@ -113,7 +120,8 @@ impl std::ops::AddAssign<&Restarts> for Restarts {
         self.count += other.count;
         // Of the same bounds, so that nothing is out of range.
         self.latency += &other.latency;
-        self.device += &other.device;
+        self.reset += &other.reset;
+        self.less_reset += &other.less_reset;
         self.own += &other.own;
         self.last_death = other.last_death.clone().or(self.last_death.take());
         self.last_failure = other.last_failure.clone().or(self.last_failure.take());
@@ -205,7 +213,7 @@ impl<S: Service> State<S> {
         if self.closed {
             return Err(RpcError::Refused);
         }
-        let device_ns = self.service.device_ns();
+        let before = self.service.device_time();
         let started = match self.bury(shared) {
             Ok(()) => self.service.start().map_err(|error| error.to_string()),
             Err(failure) => Err(failure),
@@ -220,8 +228,8 @@ impl<S: Service> State<S> {
         }
         self.life += 1;
         let latency = noticed.elapsed().as_nanos() as u64;
-        self.record
-            .add(latency, self.service.device_ns() - device_ns);
+        let after = self.service.device_time();
+        self.record.add(latency, before, after);
         Ok(())
     }
 

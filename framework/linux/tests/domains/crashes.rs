@@ -69,8 +69,10 @@ fn many_short_calls_are_no_long_one() {
     let domain = spawn_with("short", 5_000_000);
     let gate = gate(domain);
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(60) {
-        assert_eq!(gate.cross(|| 1), Ok(1));
+    while start.elapsed() < Duration::from_millis(100) {
+        let call = Instant::now();
+        let busy = || while call.elapsed() < Duration::from_micros(200) {};
+        assert_eq!(gate.cross(busy), Ok(()));
     }
     reclaim(domain);
 }
