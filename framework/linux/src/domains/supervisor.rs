@@ -176,6 +176,11 @@ impl<S: Service> Supervisor<S> {
         self.served.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it did.
+    pub fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
+    }
+
     /// How many restarts in a row served nobody.
     pub fn in_a_row(&self) -> u32 {
         self.state().in_a_row
