@@ -118,13 +118,11 @@ pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
             .collect();
         watch(&ports, &thread, stop, options.quiet);
         ports.iter().for_each(|port| port.listener.stop());
-        (threads.into_iter())
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(io::Error::other("it has panicked")))
-            })
-            .collect::<io::Result<()>>()
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("it has panicked")))
+        })
     });
     let polled = thread.is_alive();
     drop(thread);

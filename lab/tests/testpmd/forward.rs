@@ -2,9 +2,10 @@
 
 use sumac_lab::Lab;
 
+use crate::altered::{damaged, swapped, to_all};
 use crate::frames::mixed;
 use crate::session::{Session, count};
-use crate::traffic::{damaged, swapped, to_all, udp};
+use crate::traffic::udp;
 
 /// The longest frame of an IP packet of 1,500 bytes, without check sequence.
 const SHORT: usize = 1514;

@@ -6,16 +6,7 @@ use etherparse::PacketBuilder;
 const FLOWS: u16 = 251;
 
 /// Whom frames are for: everybody. They may come before testpmd asks for those for others.
-const TO: [u8; 6] = [0xff; 6];
-
-/// The frames, sent to everybody.
-pub fn to_all(frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    let to_all = |mut frame: Vec<u8>| {
-        frame[..6].copy_from_slice(&TO);
-        frame
-    };
-    frames.into_iter().map(to_all).collect()
-}
+pub const TO: [u8; 6] = [0xff; 6];
 
 /// `count` frames of UDP over IPv4 in many flows, with payloads of many lengths.
 pub fn udp(count: u16) -> Vec<Vec<u8>> {
@@ -33,17 +24,4 @@ fn frame(number: u16) -> Vec<u8> {
         .write(&mut frame, &payload)
         .expect("a vector takes all");
     frame
-}
-
-/// The frame with wrong checksums of IPv4 and UDP.
-pub fn damaged(frame: &[u8]) -> Vec<u8> {
-    let mut frame = frame.to_vec();
-    frame[24] ^= 0x55;
-    frame[40] ^= 0x55;
-    frame
-}
-
-/// The frame with its two addresses exchanged.
-pub fn swapped(frame: &[u8]) -> Vec<u8> {
-    [&frame[6..12], &frame[..6], &frame[12..]].concat()
 }
