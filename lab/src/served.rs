@@ -1,6 +1,7 @@
 //! Software 82599s that a guest plugs in, served by `sumac serve` beside it.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use tempfile::TempDir;
 
@@ -9,7 +10,8 @@ use crate::program::Program;
 
 /// Cards that wait for a guest. A broken rule of the datasheet fails the test: see [`Served::finish`].
 pub struct Served {
-    process: Process,
+    /// Taken by [`finish`](Self::finish).
+    process: Option<Process>,
     ports: usize,
     folder: TempDir,
 }
@@ -37,15 +39,16 @@ impl Served {
         for wire in wires {
             command.args(["--wire", wire]);
         }
+        let mut process = Process::start(&mut command);
         let mut served = Self {
-            process: Process::start(&mut command),
+            process: None,
             ports: wires.len(),
             folder,
         };
         for port in 0..wires.len() {
-            let socket = served.socket(port);
-            served.process.wait_for_file(&socket);
+            process.wait_for_file(&served.socket(port));
         }
+        served.process = Some(process);
         served
     }
 
@@ -68,15 +71,29 @@ impl Served {
     /// # Panics
     /// When a driver broke a rule of the datasheet, or a wire failed.
     #[track_caller]
-    pub fn finish(self) -> Vec<Carried> {
+    pub fn finish(mut self) -> Vec<Carried> {
         let ports = self.ports;
-        self.process.terminate();
-        let (status, text) = self.process.finish();
+        let process = self.process.take().expect("taken here only");
+        process.terminate();
+        let (status, text) = process.finish();
         assert!(status.success(), "sumac serve: {status}\n{text}");
         let lines = (0..ports).map(|port| account(&text, port));
         lines
             .map(|found| found.unwrap_or_else(|| panic!("no account of every port:\n{text}")))
             .collect()
+    }
+}
+
+impl Drop for Served {
+    /// A test that fails shows what the cards say of it.
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take()
+            && thread::panicking()
+        {
+            process.terminate();
+            let (status, text) = process.finish();
+            println!("sumac serve: {status}\n{text}");
+        }
     }
 }
 

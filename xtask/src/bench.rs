@@ -28,15 +28,22 @@ pub enum What {
         arguments: Vec<String>,
     },
     /// What a call into a domain costs, beside a plain one, a system call and another process; writes
-    /// target/bench/calls.json.
+    /// target/bench/calls.json and an SVG.
     Calls {
         /// Passed on to the benchmark; `cargo xtask bench calls -- --help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// Packets through a port that does nothing, without a boundary, over one and through a shadow; writes
-    /// target/bench/nullnet.json.
+    /// target/bench/nullnet.json and an SVG.
     Nullnet {
+        /// Passed on to the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// How long a driver that crashes under traffic takes to serve again, beside starting the whole program;
+    /// writes target/bench/restart.json.
+    Restart {
         /// Passed on to the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -63,6 +70,13 @@ pub fn run(what: &What) -> bool {
         What::Nullnet { arguments } => {
             report.step("nullnet", "what a boundary costs packets", || {
                 isolation("nullnet", arguments)
+            });
+        }
+        What::Restart { arguments } => {
+            report.step("restart", "what restarts of a driver take", || {
+                let mut l2fwd = cargo(["build", "--release", "-p", "l2fwd"]);
+                let built = report::command(&mut l2fwd, LIMIT);
+                built.and(isolation("restart", arguments))
             });
         }
     }

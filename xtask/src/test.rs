@@ -101,7 +101,7 @@ const STEPS: [Step; 8] = [
     Step {
         name: "soak",
         about: "random treatment of ports and random runs of l2fwd for a short while",
-        run: |options| soak::soak(options.soak_seconds, None),
+        run: |options| soak::soak(options.soak_seconds, None, None),
     },
 ];
 

@@ -52,6 +52,11 @@ pub struct Options {
     #[arg(long, value_name = "TIME[,HOW]", value_parser = parse_crashes)]
     pub crash_every: Option<Crashes>,
 
+    /// Sleep while nothing comes, and be woken by interrupts, instead of polling all the time. Under load it
+    /// polls all the same. Takes --isolation driver.
+    #[arg(long)]
+    pub interrupt: bool,
+
     /// Folder with the domain files that `cargo xtask domains` built; by default `domains` beside the
     /// folder of this program, where they are built if cargo built this program.
     #[arg(long, value_name = "FOLDER")]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sumac_interface::net::{Exchanged, NetQueue, QueueError, QueueStats};
+use sumac_linux::Bell;
 use sumac_linux::time::ticks;
 use sumac_rref::PacketBatch;
 
@@ -19,6 +20,9 @@ use crate::rewrite::Rewrite;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Rounds between two looks at what the main thread wants and what it is shown.
 const ROUNDS_BETWEEN_REPORTS: u32 = 256;
+
+/// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
+const NAP: Duration = Duration::from_secs(1);
 
 /// What the main thread asks of all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,15 +180,19 @@ pub struct Worker<Q> {
     batch: usize,
     shared: Arc<Shared>,
     dump: Option<Arc<Dump>>,
+    /// What the vectors of its queues ring; none polls all the time.
+    bell: Option<Arc<Bell>>,
 }
 
 impl<Q: NetQueue> Worker<Q> {
-    /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once.
+    /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once, and sleeps on
+    /// `bell` while there are none.
     pub fn new(
         mut lanes: Vec<Lane<Q>>,
         batch: usize,
         shared: Arc<Shared>,
         dump: Option<Arc<Dump>>,
+        bell: Option<Arc<Bell>>,
     ) -> Self {
         for lane in &mut lanes {
             lane.queue.set_prefetch(lane.rewrite.is_some());
@@ -198,6 +206,7 @@ impl<Q: NetQueue> Worker<Q> {
             batch,
             shared,
             dump,
+            bell,
         }
     }
 
@@ -228,11 +237,17 @@ impl<Q: NetQueue> Worker<Q> {
         let mut round = 0u32;
         let mut begun = false;
         while !self.shared.draining() {
+            let mut moved = 0;
             for _ in 0..ROUNDS_BETWEEN_REPORTS {
-                if self.forward_once()? > 0 && !begun {
+                let now = self.forward_once()?;
+                if now > 0 && !begun {
                     begun = true;
                     self.publish();
                 }
+                moved += now;
+            }
+            if moved == 0 {
+                self.sleep();
             }
             round = round.wrapping_add(1);
             if round & 15 == 0 {
@@ -240,6 +255,29 @@ impl<Q: NetQueue> Worker<Q> {
             }
         }
         Ok(())
+    }
+
+    /// Sleeps until a frame comes, if there is a bell and nothing to be done.
+    fn sleep(&mut self) {
+        let Some(bell) = self.bell.clone() else {
+            return;
+        };
+        let idle = |lanes: &mut [Lane<Q>]| {
+            (lanes.iter_mut()).all(|lane| lane.batch.is_empty() && lane.queue.reclaim() == 0)
+        };
+        if !idle(&mut self.lanes) || self.shared.exhausted() {
+            return;
+        }
+        self.publish();
+        // Frames that came before their queue was armed ring no bell: look once more.
+        let mut armed = true;
+        for lane in &mut self.lanes {
+            armed &= lane.queue.arm();
+        }
+        let waiting = self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0);
+        if armed && !waiting && !self.shared.draining() {
+            bell.wait(NAP);
+        }
     }
 
     /// One round over all ports; returns how many frames moved.

@@ -12,6 +12,8 @@ pub mod message;
 mod served;
 pub mod session;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use function::{Function, Region};
 pub use lines::Lines;

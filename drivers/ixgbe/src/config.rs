@@ -41,6 +41,8 @@ pub struct PortConfig {
     pub flow_control: FlowControl,
     /// Refuse a device whose EEPROM has a bad checksum.
     pub check_eeprom: bool,
+    /// Set interrupts up, for whoever sleeps when nothing comes; the host connects their vectors.
+    pub interrupts: bool,
 }
 
 impl Default for PortConfig {
@@ -57,6 +59,7 @@ impl Default for PortConfig {
             vlan_strip: false,
             flow_control: FlowControl::None,
             check_eeprom: true,
+            interrupts: false,
         }
     }
 }

@@ -143,6 +143,13 @@ pub trait NetQueue: Send {
     /// still with the device.
     fn reclaim(&mut self) -> u32;
 
+    /// Lets the queue's interrupt happen once more, if it has one: when the next frame comes, or at once if one
+    /// came since the last. Whoever wants to sleep arms, looks for frames [waiting](Self::waiting) once more, and
+    /// then sleeps. `false` if the queue wakes nobody.
+    fn arm(&mut self) -> bool {
+        false
+    }
+
     /// How many received frames wait, looking at `limit` of them at most.
     fn waiting(&self, limit: u32) -> u32;
 

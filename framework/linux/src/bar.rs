@@ -26,9 +26,12 @@ pub(crate) struct MappedBar<C> {
     len: u32,
     areas: Vec<Area>,
     /// Cells of which some may be stored to, and which.
-    doorbells: Option<(Area, fn(u32) -> bool)>,
+    doorbells: Option<(Area, IsDoorbell)>,
     rest: C,
 }
+
+/// Whether the register at an offset is a doorbell.
+type IsDoorbell = fn(u32) -> bool;
 
 impl<C> MappedBar<C> {
     /// A BAR of `len` bytes with these areas mapped.

@@ -14,6 +14,10 @@
 //! - [`signals`]: a clean stop on SIGINT and SIGTERM.
 // UNSAFETY: reading the tick counter, handling signals and lending memory to domains have no safe form.
 #![expect(unsafe_code)]
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "lists here are of ranges of addresses, some of one range"
+)]
 
 mod bar;
 pub mod cores;

@@ -110,8 +110,15 @@ fn forward(from: &mut Driver, to: &mut Driver, batch: PacketBatch) -> (PacketBat
     (to.lane.transmit(batch).expect("it lives"), came)
 }
 
+/// One test at a time: they count what is left of all domains.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_driver_in_a_domain_forwards_dies_and_is_started_again() {
+    let _alone = alone();
     let host = Host::new(&["sim:rate=max", "sim:rate=max"]);
     let [first, second] = &host.devices[..] else {
         panic!("two devices");
@@ -150,6 +157,7 @@ fn a_driver_in_a_domain_forwards_dies_and_is_started_again() {
 
 #[test]
 fn calls_into_a_dead_driver_are_errors_and_what_they_carried_comes_back() {
+    let _alone = alone();
     let host = Host::new(&["sim"]);
     let mut driver = host.drive(&host.devices[0]);
     driver.domain.kill(Cause::Killed);
@@ -170,6 +178,7 @@ fn deaths() -> u32 {
 
 #[test]
 fn a_driver_killed_at_any_instant_leaves_every_buffer_somewhere() {
+    let _alone = alone();
     let host = Host::new(&["sim:rate=max"]);
     let mut rounds = 0;
     for death in 0..deaths() {
@@ -223,7 +232,7 @@ fn a_device_of_another_kind_is_refused_and_given_back() {
     );
     let pool = PoolGrant::new(host.pool);
     let refused = one.root.create(grant, pool, SETTINGS).expect("it lives");
-    let fault = refused.err().expect("it is no 82599").to_string();
+    let fault = refused.expect_err("it is no 82599").to_string();
     assert!(fault.contains("0953"), "{fault}");
     one.domain.kill(Cause::Killed);
     bury(one.domain, &host.shared).expect("nobody is in it");

@@ -1,9 +1,9 @@
 //! [`GateTo`]: what stands before a domain.
 //!
-//! A call publishes its frame, looks whether the callee and the caller live, moves the arguments, runs the
-//! callee through the trampoline, looks again, moves the result, and takes the frame away. What moves is
-//! moved while the frame is there: a domain is not reclaimed while one of its frames is, so nothing
-//! becomes the property of a domain already swept. Code here and in proxies is trusted: it always runs
+//! A call publishes its frame, looks whether the callee and the caller live, runs the callee through the
+//! trampoline, looks again, and takes the frame away. What moves is moved by the proxy inside the call: a
+//! domain is not reclaimed while one of its frames is there, so nothing becomes the property of a domain
+//! already swept. Code here and in proxies is trusted: it always runs
 //! to its end, also when the callee or the caller dies, so what it counts it counts back.
 
 use core::mem::{ManuallyDrop, MaybeUninit};
@@ -85,95 +85,31 @@ impl GateTo {
         error
     }
 
-    /// The call returned, but the callee or the caller died meanwhile.
+    /// The call returned, but the callee or the caller died meanwhile. The result is the caller's already,
+    /// and dropped as such.
     #[cold]
-    fn too_late<R>(owner: ResultOf, block: &ThreadBlock, result: R) -> RpcError {
+    fn too_late<R>(block: &ThreadBlock, result: R) -> RpcError {
         let (caller, callee) = block.innermost_frames();
         let error = whose_death(caller, callee);
-        let mut result = Some(result);
-        if owner == ResultOf::Callee {
-            let result = result.take();
-            if callee.is_live() {
-                // It is dropped where it came from.
-                _ = run_inside(callee, move || drop(result));
-            } else {
-                core::mem::forget(result);
-            }
-        }
         close(block, caller);
         drop(result);
         error
-    }
-}
-
-/// Whose a result is as `work` returns it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ResultOf {
-    /// The callee's: it goes with that.
-    Callee,
-    /// The caller's already: it is dropped as such, and nothing of it has to be accepted.
-    Caller,
-}
-
-impl GateTo {
-    /// Runs `work` inside the callee. `arguments` become the callee's; `accept` makes what of the result is to
-    /// be the caller's its.
-    ///
-    /// # Errors
-    /// [`RpcError`] where the callee is dead or dies meanwhile, the caller does, or calls nest too deeply.
-    #[inline]
-    pub fn call<A: Exchangeable, R>(
-        &self,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R> {
-        self.call_for(ResultOf::Callee, arguments, work, accept)
-    }
-
-    #[inline(always)]
-    fn call_for<A: Exchangeable, R>(
-        &self,
-        owner: ResultOf,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R> {
-        let block = ThreadBlock::from_gs();
-        if block.has_headroom() {
-            self.call_on(block, owner, arguments, work, accept)
-        } else {
-            self.call_once_attached(owner, arguments, work, accept)
-        }
     }
 
     /// The stack is short, or not that of the block in gs: then the thread was not attached yet.
     #[cold]
     #[inline(never)]
-    fn call_once_attached<A: Exchangeable, R>(
-        &self,
-        owner: ResultOf,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R> {
+    fn cross_once_attached<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
         let block = ThreadBlock::current();
         if !block.has_headroom() {
             return Err(RpcError::Stack);
         }
-        self.call_on(block, owner, arguments, work, accept)
+        self.cross_on(block, work)
     }
 
     /// The call on a thread whose block this is.
     #[inline(always)]
-    fn call_on<A: Exchangeable, R>(
-        &self,
-        block: &ThreadBlock,
-        owner: ResultOf,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R> {
+    fn cross_on<R>(&self, block: &ThreadBlock, work: impl FnOnce() -> R) -> RpcResult<R> {
         let caller_frame = block.top();
         if !block.has_frame_above(caller_frame) {
             return Err(RpcError::Nesting);
@@ -186,20 +122,14 @@ impl GateTo {
         if !self.is_live() || !caller.is_live() {
             return Err(Self::not_called(block));
         }
-        // SAFETY: this is a gate; the callee lives and cannot be swept while its frame is there.
-        arguments.move_to(&unsafe { Mover::to(self.id) });
-        let Some(result) = run_inside(frame, move || work(arguments)) else {
+        let Some(result) = run_inside(frame, work) else {
             return Err(Self::failed());
         };
         // The innermost frame is this call's again. Nothing is carried over the call that is found there.
         let block = ThreadBlock::from_gs();
         let (caller, callee) = block.innermost_frames();
         if !callee.is_live() || !caller.is_live() {
-            return Err(Self::too_late(owner, block, result));
-        }
-        if owner == ResultOf::Callee {
-            // SAFETY: as above, towards the caller, whose frame is there too.
-            accept(&result, &unsafe { Mover::to(caller.domain()) });
+            return Err(Self::too_late(block, result));
         }
         close(block, caller);
         Ok(result)
@@ -209,7 +139,12 @@ impl GateTo {
 impl Gate for GateTo {
     #[inline]
     fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
-        self.call_for(ResultOf::Caller, (), |()| work(), |_, _| ())
+        let block = ThreadBlock::from_gs();
+        if block.has_headroom() {
+            self.cross_on(block, work)
+        } else {
+            self.cross_once_attached(work)
+        }
     }
 
     #[inline(always)]
@@ -265,8 +200,8 @@ impl Gate for GateTo {
     }
 
     fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
-        let caller = ThreadBlock::from_gs().innermost_frames().0.domain();
-        held::keep(caller, I::proxy(object, self.to_callee()))
+        let (caller, _) = ThreadBlock::from_gs().innermost_frames();
+        held::keep(caller.domain(), I::proxy(object, self.to_callee()))
     }
 
     fn release<I: ?Sized>(&self, object: Object<I>) {

@@ -12,11 +12,11 @@ fn l2fwd_refuses_a_device_in_use() {
     };
     let cards = Cards::with([&[], &[]]);
     let script = "
-        l2fwd $A $B --json &
+        l2fwd $A $B --isolation driver --json &
         first=$!
         while ! ls -l /proc/$first/fd | grep -q vfio; do sleep 0.1; done
         set +e
-        l2fwd $A --json 2> /tmp/said
+        l2fwd $A --isolation driver --json 2> /tmp/said
         code=$?
         set -e
         cat /tmp/said

@@ -1,12 +1,18 @@
 //! A guest in which testpmd runs, told what to do line by line.
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sumac_lab::{Carried, Guest, Image, Lab, Machine, Served};
 
 use crate::frames::{read_pcap, write_pcap};
 
 const PLUGINS: &str = "usr/lib/x86_64-linux-gnu/dpdk/pmds-25.0";
+/// Far longer than a few thousand frames take: a bound on hanging, not on speed.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(200);
 const PROMPT: &str = "testpmd> ";
 
 /// testpmd with two ports, and the captures on their wires.
@@ -44,17 +50,20 @@ impl Session {
         image.modules(&["vfio-pci", "vfio_iommu_type1"]);
         image.tools(&["dpdk-testpmd"]);
         image.plugin(&format!("{PLUGINS}/librte_mempool_ring.so.25.0"));
+        // testpmd drops what finds no room to be sent: there is room for all.
         image.script(&format!(
             "set -e
             bind-vfio {first} {second}
             echo 160 > /proc/sys/vm/nr_hugepages
             dpdk-testpmd -l 0-1 -a {first} -a {second} -m 256 --no-telemetry -- \
-              --interactive --no-flush-rx --total-num-mbufs=16384 {options}
+              --interactive --no-flush-rx --total-num-mbufs=16384 --txd=4096 {options}
             ! dmesg | grep 'DMAR:.*fault'"
         ));
         let mut guest = machine.boot(lab, &image);
         guest.wait_for(PROMPT);
-        let read = guest.text().len();
+        let said = guest.text();
+        assert!(!said.contains("No probed ethernet devices"), "{said}");
+        let read = said.len();
         Self {
             guest,
             cards,
@@ -73,9 +82,21 @@ impl Session {
         said
     }
 
-    /// Asks until a port has counted so many, as in `RX-packets:`; the guest's time limit ends a wait in vain.
+    /// Asks until a port has counted so many, as in `RX-packets:`.
+    #[track_caller]
     pub fn wait_for(&mut self, port: usize, counter: &str, at_least: u64) {
-        while count(&self.command(&format!("show port stats {port}")), counter) < at_least {}
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = self.command(&format!("show port stats {port}"));
+            if count(&said, counter) >= at_least {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{at_least} on port {port}: {said}"
+            );
+            thread::sleep(PAUSE);
+        }
     }
 
     /// Ends testpmd and unplugs the cards.

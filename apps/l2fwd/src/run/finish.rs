@@ -27,6 +27,9 @@ pub fn stop_all<N: Net>(
         result = result.and(open.port.stop_receiving().map_err(device));
     }
     shared.order(Order::Drain);
+    for bell in workers.iter().filter_map(|worker| worker.bell.as_ref()) {
+        bell.ring();
+    }
     for worker in workers.iter_mut() {
         match worker.thread.take().map(JoinHandle::join) {
             Some(Ok(outcome)) => {

@@ -64,6 +64,11 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
             "--crash-every: nobody starts a driver again that crashed; add --isolation shadow",
         ));
     }
+    if options.interrupt && options.isolation != Isolation::Driver {
+        return Err(input(
+            "--interrupt: a driver in a domain wakes nobody yet; add --isolation driver",
+        ));
+    }
     let stop = Stop::install().map_err(device)?;
     let cores = Cores::choose(options)?;
     // The domain's file first: a mistake there leaves no output file behind.

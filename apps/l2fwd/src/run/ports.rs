@@ -7,6 +7,7 @@ use sumac_interface::net::Net;
 use sumac_ixgbe::PortConfig;
 use sumac_linux::cores;
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
+use sumac_linux::{Bell, Interrupts};
 use sumac_rref::PacketPool;
 
 use crate::cli::Options;
@@ -21,6 +22,9 @@ pub struct OpenPort<N> {
     pub name: String,
     pub port: N,
     pub software: Option<SoftwareDevice>,
+    interrupts: Option<Arc<dyn Interrupts>>,
+    /// The device is gone: it was pulled out, or whoever served it ended.
+    pub lost: bool,
 }
 
 pub fn port_config(options: &Options) -> PortConfig {
@@ -31,6 +35,7 @@ pub fn port_config(options: &Options) -> PortConfig {
         mtu: options.mtu,
         promiscuous: options.is_promiscuous(),
         all_multicast: options.is_promiscuous(),
+        interrupts: options.interrupt,
         ..PortConfig::default()
     }
 }
@@ -46,6 +51,8 @@ pub fn open_ports<N: Net>(
             name: opened.spec.to_string(),
             port,
             software: opened.software,
+            interrupts: opened.interrupts,
+            lost: false,
         });
     }
     for open in &mut ports {
@@ -66,6 +73,41 @@ pub struct RunningWorker<Q> {
     pub thread: Option<JoinHandle<Outcome<Q>>>,
     pub lanes: Vec<(usize, Arc<LaneFigures>)>,
     pub outcome: Option<Outcome<Q>>,
+    /// What it sleeps on, if it sleeps.
+    pub bell: Option<Arc<Bell>>,
+}
+
+/// A bell for each worker, rung by the vectors of its queues.
+fn connect<N>(
+    options: &Options,
+    ports: &[OpenPort<N>],
+    workers: usize,
+) -> Result<Vec<Option<Arc<Bell>>>, RunError> {
+    if !options.interrupt {
+        return Ok(vec![None; workers]);
+    }
+    let bells = (0..workers).map(|_| Bell::new().map(Arc::new));
+    let bells = bells.collect::<Result<Vec<_>, _>>().map_err(device)?;
+    let of_queues: Vec<_> = (bells.iter().cycle())
+        .take(usize::from(options.queues))
+        .cloned()
+        .collect();
+    for open in ports {
+        let failed = |error: &dyn std::fmt::Display| {
+            let name = &open.name;
+            input(format!(
+                "{name}: no interrupts: {error}; leave --interrupt out"
+            ))
+        };
+        let interrupts = open
+            .interrupts
+            .as_ref()
+            .ok_or_else(|| failed(&"it has none"))?;
+        interrupts
+            .connect(&of_queues)
+            .map_err(|error| failed(&error))?;
+    }
+    Ok(bells.into_iter().map(Some).collect())
 }
 
 pub fn start_workers<N: Net<Queue: 'static>>(
@@ -106,6 +148,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             });
         }
     }
+    let bells = connect(options, ports, workers)?;
     let start = |(index, lanes): (usize, Vec<Lane<N::Queue>>)| {
         let froms: Vec<usize> = lanes.iter().map(|lane| lane.from).collect();
         let worker = Worker::new(
@@ -113,6 +156,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             usize::from(options.batch),
             shared.clone(),
             dump.clone(),
+            bells[index].clone(),
         );
         let figures = froms.into_iter().zip(worker.figures()).collect();
         let core = cores.workers[index];
@@ -121,6 +165,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             thread: Some(thread.map_err(device)?),
             lanes: figures,
             outcome: None,
+            bell: bells[index].clone(),
         })
     };
     lanes.into_iter().enumerate().map(start).collect()

@@ -4,13 +4,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sumac_devices::ixgbe::Totals;
-use sumac_interface::net::{Net, QueueStats};
+use sumac_interface::net::{Net, NetError, QueueStats};
 use sumac_linux::open::OpenPorts;
 
 use crate::forward::Shared;
 use crate::table::{Line, Table};
 
-use super::ports::{OpenPort, RunningWorker};
+use super::ports::{OpenPort, RunningWorker, partner};
 use super::supervision::Supervision;
 use super::{Run, RunError, device};
 
@@ -33,6 +33,45 @@ pub fn watch<N: Net>(
     opened: &OpenPorts,
     shared: &Shared,
     supervision: &Supervision<'_>,
+) -> Result<Option<Duration>, RunError> {
+    let mut lost = None;
+    let first = watch_until(run, ports, workers, opened, shared, supervision, &mut lost);
+    match lost {
+        Some(error) => Err(error),
+        None => first,
+    }
+}
+
+/// Looks after the devices. One that is gone ends the run, unless others can go on; the first is in `lost`.
+fn check<N: Net>(ports: &mut [OpenPort<N>], lost: &mut Option<RunError>) -> Result<(), RunError> {
+    for index in 0..ports.len() {
+        let Some(open) = ports.get_mut(index).filter(|open| !open.lost) else {
+            continue;
+        };
+        match open.port.check() {
+            Ok(()) => continue,
+            Err(error @ NetError::Gone { .. }) => {
+                open.lost = true;
+                lost.get_or_insert(device(error));
+            }
+            Err(error) => return Err(device(error)),
+        }
+        let goes_on = |index: usize| !ports[index].lost && !ports[partner(index, ports.len())].lost;
+        if !(0..ports.len()).any(goes_on) {
+            return Err(device("no ports are left"));
+        }
+    }
+    Ok(())
+}
+
+fn watch_until<N: Net>(
+    run: &Run<'_>,
+    ports: &mut [OpenPort<N>],
+    workers: &[RunningWorker<N::Queue>],
+    opened: &OpenPorts,
+    shared: &Shared,
+    supervision: &Supervision<'_>,
+    lost: &mut Option<RunError>,
 ) -> Result<Option<Duration>, RunError> {
     let options = run.options;
     let mut table = Table::new();
@@ -75,9 +114,7 @@ pub fn watch<N: Net>(
         }
         if checked.elapsed() >= CHECK {
             checked = Instant::now();
-            for open in ports.iter_mut() {
-                open.port.check().map_err(device)?;
-            }
+            check(ports, lost)?;
         }
         if !interval.is_zero() && drawn.elapsed() >= interval {
             let lines = ports

@@ -12,3 +12,4 @@ mod generator;
 mod isolation;
 mod namespaces;
 mod program;
+mod served;

@@ -14,7 +14,9 @@ use sumac_interface::domain::{
     CreateFragileNet, CreateNet, DeviceFault, Failure, Moment, NetDevice, NetLane, PortSettings,
     RemotePort, RemoteQueue,
 };
-use sumac_interface::net::{Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{
+    Exchanged, Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats,
+};
 use sumac_interface::{Object, Policy, Remake, RpcError, RpcResult, Shadow};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant};
 use sumac_runtime::load::Verified;
@@ -198,6 +200,7 @@ struct Renewal<F> {
     supervisor: Arc<Supervisor<PortService>>,
     /// The life the last one was of.
     seen: u64,
+    in_a_row: u32,
     take: F,
 }
 
@@ -209,8 +212,14 @@ where
         if !pause.is_zero() {
             std::thread::sleep(pause);
         }
-        self.supervisor
-            .renew(&mut self.seen, |life| (self.take)(life))
+        let take = |life: &mut PortLife| (self.take)(life);
+        let renewed = self.supervisor.renew(&mut self.seen, take);
+        self.in_a_row = self.supervisor.in_a_row();
+        renewed
+    }
+
+    fn in_a_row(&self) -> Option<u32> {
+        Some(self.in_a_row)
     }
 }
 
@@ -254,6 +263,7 @@ impl SupervisedPort {
         let renewal = Renewal {
             supervisor: Arc::clone(&supervisor),
             seen,
+            in_a_row: 0,
             take,
         };
         let device = Object::from_box(Box::new(Shadow::new(device, renewal, policy)) as _);
@@ -285,12 +295,15 @@ impl SupervisedPort {
         let renewal = Renewal {
             supervisor: Arc::clone(&self.supervisor),
             seen: self.life,
+            in_a_row: 0,
             take,
         };
         let lane = Object::from_box(Box::new(Shadow::new(lane, renewal, self.policy)) as _);
         SupervisedQueue {
             queue: RemoteQueue::new(lane, self.port.pool()),
             side,
+            supervisor: Arc::clone(&self.supervisor),
+            served: None,
             losses: Arc::clone(&self.losses),
             passed: QueueStats::default(),
             gone: Cell::default(),
@@ -372,6 +385,9 @@ struct Side {
 pub struct SupervisedQueue {
     queue: RemoteQueue,
     side: Arc<Side>,
+    supervisor: Arc<Supervisor<PortService>>,
+    /// By renewals, which lane was told of last to have served.
+    served: Option<u64>,
     losses: Arc<Losses>,
     /// Frames and bytes that went through, seen from here.
     passed: QueueStats,
@@ -387,15 +403,66 @@ impl SupervisedQueue {
 
     /// What became of a call: one whose driver died, and another came, did nothing.
     #[inline]
-    fn settle(
-        &self,
-        result: Result<usize, QueueError>,
+    fn settle<T>(
+        &mut self,
+        result: Result<T, QueueError>,
         renewals: u64,
-    ) -> Result<Option<usize>, QueueError> {
+    ) -> Result<Option<T>, QueueError> {
         match result {
-            Ok(count) => Ok(Some(count)),
+            Ok(done) => {
+                if self.served != Some(renewals) {
+                    self.served = Some(renewals);
+                    self.supervisor.served();
+                }
+                Ok(Some(done))
+            }
             Err(QueueError::Domain(RpcError::Dead(_))) if self.renewals() != renewals => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    #[inline]
+    fn count_received(&mut self, frames: usize, before: InHand, now: &PacketBatch) {
+        self.passed.rx_packets += frames as u64;
+        self.passed.rx_bytes += now.frame_bytes().saturating_sub(before.bytes);
+    }
+
+    #[inline]
+    fn count_sent(&mut self, frames: usize, before: InHand, now: &PacketBatch) {
+        self.passed.tx_packets += frames as u64;
+        self.passed.tx_bytes += before.bytes.saturating_sub(now.frame_bytes());
+    }
+
+    /// What lay in a batch to receive into went with the driver: it is as if it had not been received.
+    #[cold]
+    fn uncount_received(&mut self, before: InHand, now: &PacketBatch) {
+        let now = InHand::of(now);
+        self.passed.rx_packets -= before.frames.saturating_sub(now.frames);
+        self.passed.rx_bytes -= before.bytes.saturating_sub(now.bytes);
+    }
+
+    /// What was to be transmitted went with the driver.
+    #[cold]
+    fn count_lost(&mut self, before: InHand, now: &PacketBatch) {
+        let lost = before.frames.saturating_sub(InHand::of(now).frames);
+        let transmitting = &self.losses.transmitting;
+        transmitting.fetch_add(lost, Ordering::Relaxed);
+    }
+}
+
+/// What a batch holds.
+#[derive(Clone, Copy)]
+struct InHand {
+    frames: u64,
+    bytes: u64,
+}
+
+impl InHand {
+    #[inline]
+    fn of(batch: &PacketBatch) -> Self {
+        Self {
+            frames: batch.len() as u64,
+            bytes: batch.frame_bytes(),
         }
     }
 }
@@ -403,18 +470,15 @@ impl SupervisedQueue {
 impl NetQueue for SupervisedQueue {
     #[inline]
     fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, QueueError> {
-        let (frames, bytes, renewals) = (batch.len(), batch.frame_bytes(), self.renewals());
+        let (before, renewals) = (InHand::of(batch), self.renewals());
         let result = self.queue.receive(batch, limit);
         match self.settle(result, renewals)? {
             Some(received) => {
-                self.passed.rx_packets += received as u64;
-                self.passed.rx_bytes += batch.frame_bytes().saturating_sub(bytes);
+                self.count_received(received, before, batch);
                 Ok(received)
             }
             None => {
-                // What lay in the batch is as if it had not been received.
-                self.passed.rx_packets -= frames as u64;
-                self.passed.rx_bytes -= bytes;
+                self.uncount_received(before, batch);
                 Ok(0)
             }
         }
@@ -422,18 +486,40 @@ impl NetQueue for SupervisedQueue {
 
     #[inline]
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError> {
-        let (frames, bytes, renewals) = (batch.len(), batch.frame_bytes(), self.renewals());
+        let (before, renewals) = (InHand::of(batch), self.renewals());
         let result = self.queue.transmit(batch);
         match self.settle(result, renewals)? {
             Some(taken) => {
-                self.passed.tx_packets += taken as u64;
-                self.passed.tx_bytes += bytes.saturating_sub(batch.frame_bytes());
+                self.count_sent(taken, before, batch);
                 Ok(taken)
             }
             None => {
-                let lost = &self.losses.transmitting;
-                lost.fetch_add(frames as u64, Ordering::Relaxed);
+                self.count_lost(before, batch);
                 Ok(0)
+            }
+        }
+    }
+
+    #[inline]
+    fn exchange(
+        &mut self,
+        send: &mut PacketBatch,
+        receive: &mut PacketBatch,
+        limit: usize,
+    ) -> Result<Exchanged, QueueError> {
+        let (sending, had) = (InHand::of(send), InHand::of(receive));
+        let renewals = self.renewals();
+        let result = self.queue.exchange(send, receive, limit);
+        match self.settle(result, renewals)? {
+            Some(exchanged) => {
+                self.count_sent(exchanged.sent, sending, send);
+                self.count_received(exchanged.received, had, receive);
+                Ok(exchanged)
+            }
+            None => {
+                self.count_lost(sending, send);
+                self.uncount_received(had, receive);
+                Ok(Exchanged::default())
             }
         }
     }

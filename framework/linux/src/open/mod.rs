@@ -258,7 +258,7 @@ pub fn open_in(
                     ..software.device.backing()
                 },
                 control: Arc::new(software.device.clone()),
-                interrupts: None,
+                interrupts: Some(Arc::new(software.clone())),
                 software: Some(software.clone()),
             })
         }

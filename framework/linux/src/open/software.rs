@@ -1,14 +1,38 @@
 //! The software devices among the specs: who they are, what is plugged into them, and their thread.
 
+use std::io;
+use std::sync::Arc;
+
 use sumac_devices::ixgbe::{
-    DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Sim82599, Sim82599Config,
+    DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Sim82599, Sim82599Config, VECTORS,
 };
 use sumac_devices::memory::SimDma;
 use sumac_devices::wire::AnyWire;
 use sumac_packet::MacAddress;
 
 use super::{OpenError, SoftwareDevice, plug};
+use crate::interrupts::{Bell, Interrupts};
 use crate::spec::{DeviceSpec, SimSpec};
+
+impl Interrupts for SoftwareDevice {
+    fn vectors(&self) -> io::Result<u32> {
+        Ok(VECTORS as u32)
+    }
+
+    fn connect(&self, bells: &[Arc<Bell>]) -> io::Result<()> {
+        let bells = bells.to_vec();
+        self.device.on_interrupt(Box::new(move |vector| {
+            if let Some(bell) = bells.get(vector as usize) {
+                bell.ring();
+            }
+        }));
+        Ok(())
+    }
+
+    fn on_removal(&self, _bell: &Bell) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 /// The ids the software device can have.
 const KNOWN_IDS: [u16; 3] = [DEVICE_SFP, DEVICE_KX4, DEVICE_KR];

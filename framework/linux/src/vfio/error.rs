@@ -42,7 +42,7 @@ pub enum VfioError {
         lacks: &'static str,
     },
     /// The file belongs to somebody else.
-    #[error("{device}: no permission for {}; run `sudo chown $USER {}`, or run this as root", path.display(), path.display())]
+    #[error("{device}: no permission for {}; run `sudo sumac bind --user $USER {device}`, or run this as root", path.display())]
     Permission {
         /// The device.
         device: PciAddress,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use proptest::prelude::*;
 use sumac_device::registers::{Readable, Writable};
 use sumac_device::{DeviceControl, DmaSpace};
 use sumac_devices::vfio_user::Socket;
@@ -58,6 +59,8 @@ enum Misdeed {
     Nonsense,
     Questions,
     Refusal,
+    /// An answer with this body, whatever was asked.
+    Body,
 }
 
 /// What the server does, and what it saw.
@@ -67,6 +70,7 @@ struct Script {
     version: (u16, u16),
     sealed: bool,
     max_fds: usize,
+    body: Vec<u8>,
 }
 
 impl Default for Script {
@@ -76,6 +80,7 @@ impl Default for Script {
             version: (0, 0),
             sealed: true,
             max_fds: 1,
+            body: Vec::new(),
         }
     }
 }
@@ -169,6 +174,7 @@ impl Server {
                     send(&Header::request(id, Command::DmaRead, 0), &[]);
                 }
             }
+            Misdeed::Body => send(&question.answer(self.script.body.len()), &self.script.body),
             Misdeed::Refusal => send(&question.refusal(16), &[]),
         }
     }
@@ -499,5 +505,24 @@ fn what_cannot_be_connected_to_says_why() {
             error.contains(&format!("speaks version {major}.{minor}")),
             "{error}"
         );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever is in an answer, the device opens, or one line says why not.
+    #[test]
+    fn any_answer_opens_or_is_refused(when in 0_usize..20, body in proptest::collection::vec(any::<u8>(), 0..120)) {
+        let script = Script {
+            misdeed: Some((when, Misdeed::Body)),
+            body,
+            ..Script::default()
+        };
+        let (device, thread, _) = connect(script);
+        if let Err(error) = device.map(drop) {
+            let error = error.to_string();
+            prop_assert!(error.starts_with("vfio-user:x.sock: ") && !error.contains('\n'), "{}", error);
+        }
+        thread.join().unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! The crash storm: failures of all kinds, at all depths, on several threads, in mixed domains; nothing
-//! leaks and nothing is lost. `SUMAC_CRASHES` says how many; a million is the long run's. A program of its
-//! own, so that all pages there are are its own.
+//! leaks and nothing is lost. `SUMAC_CRASHES` says how many, a million in the long runs, and
+//! `SUMAC_SOAK_SEED` which; both are printed. A program of its own, so that all pages there are are its own.
 // UNSAFETY: the tests do on purpose what domains may not: faults, endless loops, stack overflows.
 #![expect(unsafe_code)]
 
@@ -19,7 +19,6 @@ use sumac_runtime::{Domain, GateTo};
 use crate::crashy::{Kind, gate, spawn, spin};
 
 const CRASHES: usize = 50_000;
-const THREADS: usize = 4;
 
 /// Small numbers that look random.
 struct Random(u64);
@@ -154,10 +153,15 @@ fn nothing_leaks_and_nothing_is_lost() {
     let crashes = crashes.map_or(CRASHES, |text| text.parse().expect("a number of crashes"));
     // A heap of its own: nothing of other tests is counted.
     let heap = SharedHeap::create_for(sumac_linux::domains::hooks());
+    let seed = std::env::var("SUMAC_SOAK_SEED").ok();
+    let seed: u64 = seed.map_or(0, |text| text.parse().expect("a seed"));
+    // More threads than processors would wait for locks of those that do not run.
+    let threads = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4));
+    println!("{crashes} crashes on {threads} threads, seed {seed}");
     thread::scope(|scope| {
-        for index in 0..THREADS {
-            let seed = 0x9e37_79b9_7f4a_7c15 ^ index as u64;
-            scope.spawn(move || storm(heap, seed, crashes.div_ceil(THREADS)));
+        for index in 0..threads {
+            let seed = 0x9e37_79b9_7f4a_7c15 ^ seed.rotate_left(32) ^ index as u64;
+            scope.spawn(move || storm(heap, seed, crashes.div_ceil(threads)));
         }
     });
     together(heap, crashes.div_ceil(100));

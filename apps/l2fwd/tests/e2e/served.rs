@@ -1,0 +1,243 @@
+//! Cards that another process serves: `sumac serve`, over vfio-user.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::frames::{mixed, read_pcap, write_pcap};
+use crate::program::{Finished, L2FWD, PATIENCE, Running, run};
+
+/// `sumac`, built as `l2fwd` is.
+fn sumac() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let program = Path::new(L2FWD).with_file_name("sumac");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "sumac"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(build.status().expect("cargo runs").success());
+        program
+    })
+}
+
+/// A server, ended when dropped.
+struct Server {
+    process: Child,
+    folder: TempDir,
+    ports: usize,
+}
+
+impl Server {
+    /// Serves a card for each of these wires; `FOLDER` in them is the server's folder.
+    fn start(folder: TempDir, wires: &[&str]) -> Self {
+        let socket = folder.path().join("card");
+        let mut command = Command::new(sumac());
+        command.args(["serve", "82599", "--strict", "--quiet", "--ports"]);
+        command
+            .arg(wires.len().to_string())
+            .arg("--socket")
+            .arg(&socket);
+        for wire in wires {
+            let wire = wire.replace("FOLDER", &folder.path().display().to_string());
+            command.arg("--wire").arg(wire);
+        }
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let server = Self {
+            process: process.spawn().expect("sumac runs"),
+            folder,
+            ports: wires.len(),
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !(0..server.ports).all(|port| server.socket(port).exists()) {
+            assert!(Instant::now() < deadline, "the sockets do not appear");
+            thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    fn socket(&self, port: usize) -> PathBuf {
+        match self.ports {
+            1 => self.folder.path().join("card"),
+            _ => self.folder.path().join(format!("card.{port}")),
+        }
+    }
+
+    /// The card as l2fwd takes it.
+    fn spec(&self, port: usize) -> String {
+        format!("vfio-user:{}", self.socket(port).display())
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).expect("a process id is an i32");
+        kill(Pid::from_raw(pid), signal).expect("the server runs and is ours");
+    }
+
+    /// Ends it; no rule of the datasheet was broken, or the test fails. Returns what it wrote to this file.
+    #[track_caller]
+    fn finish(mut self, file: &str) -> Vec<Vec<u8>> {
+        self.signal(Signal::SIGTERM);
+        let status = self.process.wait().expect("it ends");
+        let mut said = String::new();
+        for stream in [
+            &mut self.process.stdout.take().expect("piped") as &mut dyn std::io::Read,
+            &mut self.process.stderr.take().expect("piped"),
+        ] {
+            let _ = stream.read_to_string(&mut said);
+        }
+        assert!(status.success(), "{status}: {said}");
+        read_pcap(&self.folder.path().join(file))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Two cards: the first receives these frames, the second writes what it sends into `out`.
+fn pair(frames: &[Vec<u8>]) -> Server {
+    let folder = TempDir::new().expect("a temporary folder");
+    write_pcap(&folder.path().join("in"), frames);
+    Server::start(folder, &["pcap=FOLDER/in", "out=FOLDER/out"])
+}
+
+#[track_caller]
+fn assert_one_line(finished: &Finished, code: i32, named: &[&str]) {
+    let Finished { status, stderr, .. } = finished;
+    assert_eq!(status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
+    for name in named {
+        assert!(stderr.contains(name), "{name} is not named in: {stderr}");
+    }
+}
+
+#[test]
+fn test_served_cards_forward_byte_for_byte() {
+    let frames: Vec<_> = std::iter::repeat_with(mixed).take(10).flatten().collect();
+    for options in [
+        &["--isolation", "driver"][..],
+        &["--isolation", "driver", "--interrupt"],
+        &["--isolation", "domain"],
+    ] {
+        let server = pair(&frames);
+        let (count, devices) = (frames.len().to_string(), [server.spec(0), server.spec(1)]);
+        let usual = [
+            "--json",
+            "--no-mac-updating",
+            "--frames",
+            &count,
+            "--duration",
+            "100s",
+        ];
+        let words = usual.iter().chain(options).map(|word| (*word).to_owned());
+        let report = run(words.chain(devices)).report();
+        report.assert_books_balance();
+        assert!(server.finish("out") == frames, "{options:?}: frames differ");
+    }
+}
+
+#[test]
+fn test_several_queues_of_served_cards() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let wires = ["gen,rate=20000pps,flows=64,frames=2000", "out=FOLDER/out"];
+    let server = Server::start(folder, &wires);
+    let usual = [
+        "--json",
+        "--queues",
+        "4",
+        "--frames",
+        "2000",
+        "--duration",
+        "100s",
+    ];
+    let words = usual.map(str::to_owned).into_iter();
+    let report = run(words.chain([server.spec(0), server.spec(1)])).report();
+    report.assert_books_balance();
+    assert_eq!(server.finish("out").len(), 2000);
+}
+
+#[test]
+fn test_served_and_software_cards_share_a_pool() {
+    let frames = mixed();
+    let server = pair(&frames);
+    let input = format!("sim:pcap={}", server.folder.path().join("in").display());
+    let usual = [
+        "--json",
+        "--no-mac-updating",
+        "--duration",
+        "100s",
+        "--isolation",
+        "driver",
+    ];
+    let words = usual.map(str::to_owned).into_iter();
+    run(words.chain([input, server.spec(1)])).report();
+    assert!(server.finish("out") == frames, "frames differ");
+}
+
+#[test]
+fn test_a_server_killed_in_traffic_ends_the_run_with_one_line() {
+    for isolation in ["driver", "domain"] {
+        let folder = TempDir::new().expect("a temporary folder");
+        let server = Server::start(folder, &["gen", "gen"]);
+        let devices = [server.spec(0), server.spec(1)];
+        let words = ["--json", "--isolation", isolation].map(str::to_owned);
+        let mut running = Running::start(words.into_iter().chain(devices));
+        running.wait_for_handler(Signal::SIGTERM);
+        thread::sleep(Duration::from_millis(500));
+        server.signal(Signal::SIGKILL);
+        let finished = running.finish();
+        assert_one_line(&finished, 1, &[&server.spec(0), "gone"]);
+    }
+}
+
+#[test]
+fn test_served_cards_that_cannot_be_had() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let missing = format!("vfio-user:{}/none", folder.path().display());
+    assert_one_line(&run([&missing]), 2, &[&missing, "sumac serve"]);
+    let text = folder.path().join("text");
+    fs::write(&text, "no socket").expect("a file");
+    let text = format!("vfio-user:{}", text.display());
+    assert_one_line(&run([&text]), 2, &[&text]);
+
+    let server = Server::start(folder, &["null"]);
+    let mut first = Running::start(["--isolation", "driver", "--json", &server.spec(0)]);
+    first.wait_for_handler(Signal::SIGTERM);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let second = run([
+            "--isolation",
+            "driver",
+            "--duration",
+            "10ms",
+            "--json",
+            &server.spec(0),
+        ]);
+        if second.status.code() == Some(2) {
+            assert_one_line(
+                &second,
+                2,
+                &[&server.spec(0), "serves somebody else already"],
+            );
+            break;
+        }
+        assert!(Instant::now() < deadline, "a device is given to two");
+    }
+    first.signal(Signal::SIGTERM);
+    first.finish();
+}
