@@ -62,7 +62,7 @@ impl SimDma {
         let window = GuestMemory::new(FIRST_IOVA + bytes.min(WINDOW))?;
         Ok(Self {
             shared: Arc::new(Shared {
-                places: Mutex::new(Places::new([FIRST_IOVA..window.limit()])),
+                places: Mutex::new(Places::new(std::iter::once(FIRST_IOVA..window.limit()))),
                 window: Arc::new(window),
                 ordinary_pages: AtomicBool::new(false),
                 unlocked: AtomicBool::new(false),

@@ -56,7 +56,7 @@ fn check<N: Net>(ports: &mut [OpenPort<N>], lost: &mut Option<RunError>) -> Resu
             }
             Err(error) => return Err(device(error)),
         }
-        let goes_on = |index| !ports[index].lost && !ports[partner(index, ports.len())].lost;
+        let goes_on = |index: usize| !ports[index].lost && !ports[partner(index, ports.len())].lost;
         if !(0..ports.len()).any(goes_on) {
             return Err(device("no ports are left"));
         }

@@ -398,13 +398,14 @@ impl Calls for Registers {
 
 impl DeviceControl for ServedDevice {
     fn stop(&self) {
-        if let Err(error) = self.halt() {
-            if self.is_alive() {
-                log::error!(
-                    "vfio-user:{}: cannot be stopped: {error}",
-                    self.socket.display()
-                );
-            }
+        // A server that is gone has nothing to stop.
+        if let Err(error) = self.halt()
+            && self.is_alive()
+        {
+            log::error!(
+                "vfio-user:{}: cannot be stopped: {error}",
+                self.socket.display()
+            );
         }
     }
 
