@@ -1,4 +1,4 @@
-//! The figure: a panel for each way of timing, in it two bars a row, ours and the peer's.
+//! The figures: a panel for each kind of row, in it a bar a row, or two, ours and the peer's.
 
 use std::path::Path;
 
@@ -25,75 +25,155 @@ const OTHER: RGBColor = RGBColor(0xa9, 0xae, 0xb6);
 const DEVICE: RGBColor = RGBColor(0x2f, 0x6d, 0x9c);
 const FAINT: RGBColor = RGBColor(0x66, 0x66, 0x66);
 
-/// The panels: the beginning of their rows' names, and their titles. The first that fits counts.
-const PANELS: [(&str, &str); 4] = [
-    (
-        "phase/",
-        "phase: the device stands still, the driver alone is timed",
-    ),
-    (
-        "stepped/",
-        "stepped: driver and device by turns on one core, the driver is timed",
-    ),
-    (
-        "device/",
-        "the device alone: no driver costs less than this while streaming",
-    ),
-    ("", "streaming: driver and device run freely on two cores"),
-];
-/// The order in which panels are drawn.
-const ORDER: [usize; 4] = [3, 0, 1, 2];
+/// What a figure says besides its rows.
+pub struct Sheet {
+    /// Above all.
+    title: &'static str,
+    /// What was measured, after the machine.
+    about: &'static str,
+    /// The panels in the order in which they are drawn: the beginning of their rows' names, and their titles.
+    /// A row is in the one with the longest beginning that fits.
+    panels: &'static [(&'static str, &'static str)],
+    /// Below all.
+    notes: [&'static str; 2],
+    /// Whether a row's peer is a driver of others', with a bar of its own, and not another row.
+    peers: bool,
+}
+
+/// Of drivers on the same software device.
+pub const PEERS: Sheet = Sheet {
+    title: "Ticks a packet on the same software 82599, less is better",
+    about: "64-byte frames; name/packets a turn",
+    panels: &[
+        ("", "streaming: driver and device run freely on two cores"),
+        (
+            "phase/",
+            "phase: the device stands still, the driver alone is timed",
+        ),
+        (
+            "stepped/",
+            "stepped: driver and device by turns on one core, the driver is timed",
+        ),
+        (
+            "device/",
+            "the device alone: no driver costs less than this while streaming",
+        ),
+    ],
+    notes: [
+        "x0.80: ours by the peer's. near, far: how far apart the cores were. Each group has a scale of its own.",
+        "device-limited: the device was never idle and may have set the pace; such a row says little about drivers.",
+    ],
+    peers: true,
+};
+
+/// Of calls.
+pub const CALLS: Sheet = Sheet {
+    title: "Ticks a call, less is better",
+    about: "medians",
+    panels: &[
+        (
+            "",
+            "pipelined: a call may begin before the one before has ended",
+        ),
+        (
+            "serialised/",
+            "serialised: a fence between calls, its own time included",
+        ),
+        (
+            "process",
+            "a round trip to another process on the same core",
+        ),
+        ("serialised/process", "the same, serialised"),
+    ],
+    notes: [
+        "x0.05 of syscall: by the row beside it. paper: cycles that RedLeaf's authors measured, on their machine (OSDI 2020).",
+        "Each group has a scale of its own.",
+    ],
+    peers: false,
+};
+
+/// Of packets through a port that does nothing.
+pub const NULLNET: Sheet = Sheet {
+    title: "Ticks a packet through a port that does nothing, less is better",
+    about: "medians; name/packets a turn",
+    panels: &[
+        ("driver/", "driver: no boundary"),
+        ("domain/", "domain: the port is in a domain of its own"),
+        (
+            "shadow/",
+            "shadow: the same, and would be started again if it died",
+        ),
+    ],
+    notes: [
+        "x0.95 of driver: packets a second by those without a boundary. paper: what RedLeaf's authors measured (OSDI 2020).",
+        "Each group has a scale of its own.",
+    ],
+    peers: false,
+};
+
+/// Of drivers that are started again.
+pub const RESTART: Sheet = Sheet {
+    title: "Microseconds until frames pass again, less is better",
+    about: "medians",
+    panels: &[(
+        "",
+        "a driver that died is started again, and the whole program is started",
+    )],
+    notes: ["x0.02: by the time that starting the program takes.", ""],
+    peers: true,
+};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-fn panel_of(row: &Row) -> Option<usize> {
-    PANELS
-        .iter()
-        .position(|(prefix, _)| row.name.starts_with(prefix))
+impl Sheet {
+    fn panel_of(&self, row: &Row) -> Option<usize> {
+        let fits = |(_, (prefix, _)): &(usize, &(&str, &str))| row.name.starts_with(prefix);
+        let panels = self.panels.iter().enumerate().filter(fits);
+        let longest = panels.max_by_key(|(_, (prefix, _))| prefix.len());
+        longest.map(|(panel, _)| panel)
+    }
 }
 
 /// Draws all rows into an SVG file.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn draw(report: &Report, path: &Path) -> Drawn {
-    let panels = ORDER.map(|panel| {
-        let rows = report.rows.iter();
-        let rows: Vec<&Row> = rows.filter(|row| panel_of(row) == Some(panel)).collect();
-        (panel, rows)
-    });
-    let heights = panels.iter().filter(|(_, rows)| !rows.is_empty());
-    let height: i32 = heights.map(|(_, rows)| height_of(rows)).sum();
+pub fn draw(sheet: &Sheet, report: &Report, path: &Path) -> Drawn {
+    let panels: Vec<(&str, Vec<&Row>)> = sheet
+        .panels
+        .iter()
+        .enumerate()
+        .map(|(panel, (_, title))| {
+            let rows = report.rows.iter();
+            let rows = rows.filter(|row| sheet.panel_of(row) == Some(panel));
+            (*title, rows.collect())
+        })
+        .filter(|(_, rows): &(_, Vec<_>)| !rows.is_empty())
+        .collect();
+    let height: i32 = panels.iter().map(|(_, rows)| height_of(rows)).sum();
     let size = (WIDTH as u32, (TOP + height + FOOT) as u32);
     let root = SVGBackend::new(path, size).into_drawing_area();
     root.fill(&WHITE)?;
-    write(
-        &root,
-        "Ticks a packet on the same software 82599, less is better",
-        (16, 12),
-        19,
-        &BLACK,
-    )?;
+    write(&root, sheet.title, (16, 12), 19, &BLACK)?;
     let machine = &report.machine;
     let machine = format!(
-        "{}, {:.2} GHz time stamp counter, 64-byte frames; name/packets a turn",
+        "{}, {:.2} GHz time stamp counter, {}",
         machine.processor,
-        machine.ticks_per_second / 1e9
+        machine.ticks_per_second / 1e9,
+        sheet.about
     );
     write(&root, &machine, (16, 38), 12, &FAINT)?;
-    legend(&root, report)?;
+    if sheet.peers {
+        legend(&root, report)?;
+    }
     let mut top = TOP;
-    for (panel, rows) in panels.iter().filter(|(_, rows)| !rows.is_empty()) {
-        write(&root, PANELS[*panel].1, (16, top), 14, &BLACK)?;
-        bars(&root, rows, top + TITLE)?;
+    for (title, rows) in &panels {
+        write(&root, title, (16, top), 14, &BLACK)?;
+        bars(sheet, &root, rows, top + TITLE)?;
         top += height_of(rows);
     }
-    let notes = [
-        "x0.80: ours by the peer's. near, far: how far apart the cores were. Each group has a scale of its own.",
-        "device-limited: the device was never idle and may have set the pace; such a row says little about drivers.",
-    ];
-    for (note, y) in notes.into_iter().zip((top + 2..).step_by(18)) {
+    for (note, y) in sheet.notes.into_iter().zip((top + 2..).step_by(18)) {
         write(&root, note, (16, y), 12, &FAINT)?;
     }
     root.present()?;
@@ -110,18 +190,21 @@ fn write(root: &Area, text: &str, at: (i32, i32), size: i32, colour: &RGBColor) 
 }
 
 /// The bars of a panel, on a scale of its own.
-fn bars(root: &Area, rows: &[&Row], top: i32) -> Drawn {
-    let longest = rows.iter().map(|row| row.ours.max(row.peer.unwrap_or(0.0)));
+fn bars(sheet: &Sheet, root: &Area, rows: &[&Row], top: i32) -> Drawn {
+    let peer = |row: &Row| row.peer.filter(|_| sheet.peers);
+    let longest = rows
+        .iter()
+        .map(|row| row.ours.max(peer(row).unwrap_or(0.0)));
     let scale = f64::from(LENGTH) / longest.fold(1.0, f64::max);
     let bottom = top + ROW * rows.len() as i32 - 4;
     root.draw(&PathElement::new([(LEFT, top - 3), (LEFT, bottom)], BLACK))?;
     for (row, y) in rows.iter().zip((top..).step_by(ROW as usize)) {
         write(root, &row.name, (16, y + 5), 13, &BLACK)?;
-        let single = if row.peer.is_some() { 0 } else { BAR / 2 };
+        let single = if peer(row).is_some() { 0 } else { BAR / 2 };
         let own = if row.peer.is_some() { OURS } else { DEVICE };
         let end = bar(root, row.ours, scale, y + single, own)?;
-        write(root, &remark(row), (end + 6, y + single), 12, &FAINT)?;
-        if let Some(peer) = row.peer {
+        write(root, &remark(sheet, row), (end + 6, y + single), 12, &FAINT)?;
+        if let Some(peer) = peer(row) {
             bar(root, peer, scale, y + BAR, colour(row.peer_name.as_deref()))?;
         }
     }
@@ -144,9 +227,10 @@ fn bar(
 }
 
 /// What is to be known of a row besides its figures.
-fn remark(row: &Row) -> String {
+fn remark(sheet: &Sheet, row: &Row) -> String {
     let mut parts = Vec::new();
     match (row.ratio, &row.peer_name) {
+        (Some(ratio), Some(name)) if !sheet.peers => parts.push(format!("x{ratio:.2} of {name}")),
         (Some(ratio), _) => parts.push(format!("x{ratio:.2}")),
         (None, Some(name)) => parts.push(name.clone()),
         (None, None) => {}
@@ -156,6 +240,9 @@ fn remark(row: &Row) -> String {
     }
     if row.class != "same core" {
         parts.push(row.class.to_owned());
+    }
+    if let Some(paper) = row.paper {
+        parts.push(format!("paper {paper}"));
     }
     parts.join(", ")
 }
@@ -219,7 +306,7 @@ mod tests {
             tolerated: Vec::new(),
         };
         let path = std::env::temp_dir().join(format!("sumac-{}.svg", std::process::id()));
-        draw(&report, &path).unwrap();
+        draw(&PEERS, &report, &path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         for part in [

@@ -124,6 +124,51 @@ impl Row {
     }
 }
 
+/// A column of a table: its title, and what it says of a row.
+pub type Column = (&'static str, fn(&Row) -> String);
+
+/// A figure of a table, with two digits; a dash where there is none.
+pub fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+}
+
+/// The quartiles of a row's ratio.
+pub fn spread(row: &Row) -> String {
+    let quartiles = row
+        .spread
+        .map(|[low, high]| format!("{low:.2} - {high:.2}"));
+    quartiles.unwrap_or_else(|| "-".to_owned())
+}
+
+/// Who a row's peer is.
+pub fn peer_name(row: &Row) -> String {
+    row.peer_name.clone().unwrap_or_else(|| "-".to_owned())
+}
+
+/// A table for people: rows' names under `title`, then the columns, each as wide as it has to be.
+pub fn lines(title: &str, rows: &[Row], columns: &[Column]) -> String {
+    let name = |text: &str, width| format!("{text:<width$}");
+    let names = rows.iter().map(|row| row.name.len());
+    let width = names.chain([title.len()]).max().unwrap_or(0);
+    let mut table = vec![name(title, width)];
+    table.extend(rows.iter().map(|row| name(&row.name, width)));
+    for (column, (heading, of)) in columns.iter().enumerate() {
+        let cells: Vec<String> = std::iter::once((*heading).to_owned())
+            .chain(rows.iter().map(of))
+            .collect();
+        let width = cells.iter().map(String::len).max().unwrap_or(0);
+        let last = column + 1 == columns.len();
+        for (line, cell) in table.iter_mut().zip(cells) {
+            // Writing to a string cannot fail.
+            let _ = match last {
+                true => write!(line, "  {cell}"),
+                false => write!(line, "  {cell:>width$}"),
+            };
+        }
+    }
+    table.join("\n") + "\n"
+}
+
 impl Report {
     /// Adds what was counted and not judged.
     pub fn tolerate(&mut self, tolerated: &BTreeMap<(&'static str, &'static str), u64>) {
@@ -140,34 +185,21 @@ impl Report {
 
     /// The table, and what to make of it.
     pub fn table(&self) -> String {
-        let mut text = format!(
-            "{:<22} {:>8} {:>8} {:>6} {:>13} {:>8} {:>9} {:>6}  {:<8} peer\n",
-            "ticks/packet", "ours", "peer", "ratio", "spread", "windows", "class", "idle", "limit"
+        let mut text = lines(
+            "ticks/packet",
+            &self.rows,
+            &[
+                ("ours", |row| number(Some(row.ours))),
+                ("peer", |row| number(row.peer)),
+                ("ratio", |row| number(row.ratio)),
+                ("spread", spread),
+                ("windows", |row| row.windows.to_string()),
+                ("class", |row| row.class.to_owned()),
+                ("idle", |row| number(row.device_idle)),
+                ("limit", |row| row.limited_by.to_owned()),
+                ("peer is", peer_name),
+            ],
         );
-        let number = |value: Option<f64>, digits| match value {
-            Some(value) => format!("{value:.digits$}"),
-            None => "-".to_owned(),
-        };
-        for row in &self.rows {
-            let spread = row
-                .spread
-                .map(|[low, high]| format!("{low:.2} - {high:.2}"));
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "{:<22} {:>8.2} {:>8} {:>6} {:>13} {:>8} {:>9} {:>6}  {:<8} {}",
-                row.name,
-                row.ours,
-                number(row.peer, 2),
-                number(row.ratio, 2),
-                spread.as_deref().unwrap_or("-"),
-                row.windows,
-                row.class,
-                number(row.device_idle, 2),
-                row.limited_by,
-                row.peer_name.as_deref().unwrap_or("-"),
-            );
-        }
         text.push_str(EXPLANATION);
         let device = |row: &&Row| row.device_idle.is_some() && row.limited_by == "device";
         let limited: Vec<_> = self.rows.iter().filter(device).collect();
@@ -219,6 +251,20 @@ mod tests {
         assert_eq!(row("forward/32", 0.01).limited_by, "device");
         assert_eq!(row("forward/32", 0.3).limited_by, "driver");
         assert_eq!(row("phase/forward/32", 0.0).limited_by, "driver");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_they_have_to_be() {
+        let rows = [row("a", 0.3), row("forward/32", 0.3)];
+        let text = lines(
+            "row",
+            &rows,
+            &[("ours", |row| number(Some(row.ours))), ("peer", peer_name)],
+        );
+        let expected = "row          ours  peer\n\
+                        a           12.00  DPDK 22.11 vector\n\
+                        forward/32  12.00  DPDK 22.11 vector\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -22,9 +22,7 @@ pub const UNSEEN: &[Violation] = &[
     Violation::ControlWriteWhileReceiving,
 ];
 
-/// What DPDK's driver is known to do. It is no more than [`UNSEEN`], but for a reason of its own: it does
-/// change the promiscuous bits of FCTRL while the receiver runs, though the datasheet wants it stopped
-/// (section 8.2.3.7.1).
+/// What DPDK's driver is known to do: no more than [`UNSEEN`].
 pub const KNOWN_OF_DPDK: &[Violation] = UNSEEN;
 
 /// What was violated beyond what is known, as text.

@@ -101,6 +101,20 @@ impl<'lab> Image<'lab> {
         self.add(path, permissions, Content::Copy(from.as_ref().to_owned()))
     }
 
+    /// Copies of the files in a folder of this machine and in its folders.
+    pub fn folder(&mut self, path: &str, from: impl AsRef<Path>) -> &mut Self {
+        let from = from.as_ref();
+        let entries = found(fs::read_dir(from).map_err(LabError::file(from)));
+        for entry in entries.flatten() {
+            let inner = format!("{path}/{}", entry.file_name().to_string_lossy());
+            match entry.path() {
+                folder if folder.is_dir() => self.folder(&inner, folder),
+                file => self.copy(&inner, 0o644, file),
+            };
+        }
+        self
+    }
+
     /// A symbolic link.
     pub fn link(&mut self, path: &str, target: &str) -> &mut Self {
         self.add(path, 0o777, Content::Link(target.to_owned()))

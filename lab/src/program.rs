@@ -19,13 +19,17 @@ impl Program {
     /// # Panics
     /// When it does not build.
     pub fn built(name: &str) -> Self {
-        static DONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
-        let mut done = DONE.lock().unwrap_or_else(|broken| broken.into_inner());
-        if !done.iter().any(|known| known == name) {
-            build(name);
-            done.push(name.to_owned());
-        }
+        build(name, "--bin", name);
         Self::at(tools::target().join("release").join(name))
+    }
+
+    /// An example of a package of this workspace, built in release mode.
+    ///
+    /// # Panics
+    /// When it does not build.
+    pub fn example(package: &str, name: &str) -> Self {
+        build(package, "--example", name);
+        Self::at(tools::target().join("release/examples").join(name))
     }
 
     /// Any program.
@@ -52,14 +56,21 @@ impl Program {
     }
 }
 
-fn build(name: &str) {
+/// Builds a program, once in this process.
+fn build(package: &str, kind: &str, name: &str) {
+    static DONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut done = DONE.lock().unwrap_or_else(|broken| broken.into_inner());
+    if done.iter().any(|known| known == name) {
+        return;
+    }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "--package", name])
-        .args(["--bin", name])
+        .args(["build", "--quiet", "--release", "--package", package])
+        .args([kind, name])
         .current_dir(tools::workspace())
         .output()
         .expect("cargo runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "building {name}: {said}");
+    done.push(name.to_owned());
 }

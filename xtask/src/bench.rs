@@ -28,14 +28,14 @@ pub enum What {
         arguments: Vec<String>,
     },
     /// What a call into a domain costs, beside a plain one, a system call and another process; writes
-    /// target/bench/calls.json.
+    /// target/bench/calls.json and an SVG.
     Calls {
         /// Passed on to the benchmark; `cargo xtask bench calls -- --help` lists them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// Packets through a port that does nothing, without a boundary, over one and through a shadow; writes
-    /// target/bench/nullnet.json.
+    /// target/bench/nullnet.json and an SVG.
     Nullnet {
         /// Passed on to the benchmark.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

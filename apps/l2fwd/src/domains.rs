@@ -31,6 +31,12 @@ const QUOTA: Quota = Quota {
     threads: 0,
     call_ns: 100_000_000,
 };
+/// The same on a device outside this process, whose registers are a bus away, or a socket: bring-up takes
+/// thousands of them.
+const QUOTA_OUTSIDE: Quota = Quota {
+    call_ns: 2_000_000_000,
+    ..QUOTA
+};
 
 /// Why a driver's domain does not run. Each is one line with the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +131,10 @@ impl Drivers {
             name: format!("{DRIVER} of {}", backing.name),
             file: self.host.file.clone(),
             offer: self.host.offer,
-            quota: QUOTA,
+            quota: match port.software {
+                Some(_) => QUOTA,
+                None => QUOTA_OUTSIDE,
+            },
             shared: self.shared.clone(),
             device: Arc::new(GrantedDevice::new(backing, control)),
             pool: self.pool,
@@ -163,8 +172,9 @@ impl Drivers {
         options: &Options,
     ) -> Result<SupervisedPort, DomainError> {
         let service = self.service(port, options);
-        let supervisor = Supervisor::start(service, self.shared.clone())?;
-        let supervised = SupervisedPort::new(supervisor.clone(), self.pool, Policy::default());
+        let policy = Policy::default();
+        let supervisor = Supervisor::start(service, self.shared.clone(), policy.limit)?;
+        let supervised = SupervisedPort::new(supervisor.clone(), self.pool, policy);
         let losses = supervised.as_ref().map(SupervisedPort::losses);
         let losses = losses.unwrap_or_default();
         self.running.push(Driver::Supervised(supervisor, losses));

@@ -270,7 +270,10 @@ impl<Q: NetQueue> Worker<Q> {
         }
         self.publish();
         // Frames that came before their queue was armed ring no bell: look once more.
-        let armed = (self.lanes.iter_mut()).fold(true, |all, lane| lane.queue.arm() && all);
+        let mut armed = true;
+        for lane in &mut self.lanes {
+            armed &= lane.queue.arm();
+        }
         let waiting = self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0);
         if armed && !waiting && !self.shared.draining() {
             bell.wait(NAP);

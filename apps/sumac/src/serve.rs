@@ -118,13 +118,11 @@ pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
             .collect();
         watch(&ports, &thread, stop, options.quiet);
         ports.iter().for_each(|port| port.listener.stop());
-        (threads.into_iter())
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(io::Error::other("it has panicked")))
-            })
-            .collect::<io::Result<()>>()
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("it has panicked")))
+        })
     });
     let polled = thread.is_alive();
     drop(thread);
@@ -204,12 +202,22 @@ fn line_of(line: &mut String, number: usize, port: &Port) {
 /// A client has left.
 fn say_end(port: &Port, report: SessionReport, end: io::Result<()>) {
     let path = port.listener.path().display();
-    let SessionReport { messages, refused } = report;
+    let SessionReport {
+        messages,
+        refused,
+        unsealed,
+    } = report;
     let how = match end {
         Ok(()) => String::new(),
         Err(error) => format!(", {error}"),
     };
     println!("{path}: client left after {messages} messages, {refused} refused{how}");
+    if unsealed > 0 {
+        println!(
+            "{path}: the client's memory could become shorter under the device and was refused; with QEMU, \
+             take memory-backend-memfd, which seals it"
+        );
+    }
 }
 
 /// The account of every port; `false` if something was not as it should be.

@@ -1,9 +1,11 @@
 //! `cargo xtask bench calls` and `cargo xtask bench nullnet`: what isolation costs.
 
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use sumac_bench::figure;
 use sumac_bench::isolation::{self, IsolationError, calls, nullnet, process, restart};
 use sumac_bench::report::Report;
 use sumac_linux::cores::pin_current_thread;
@@ -39,7 +41,7 @@ struct Options {
     /// Where the domain files are.
     #[arg(long, default_value = "target/domains")]
     domains: PathBuf,
-    /// Where the JSON file goes.
+    /// Where the JSON and the SVG file go.
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
 }
@@ -66,26 +68,30 @@ fn run(options: &Options) -> Result<(), IsolationError> {
         // A core that is not there: the kernel places the thread.
         let _ = pin_current_thread(options.core);
     }
-    let (name, report) = match options.what {
-        What::Calls => ("calls", calls::run(&options.domains, options.windows)?),
-        What::Nullnet => ("nullnet", nullnet::run(&options.domains, options.windows)?),
+    let (domains, windows) = (&options.domains, options.windows);
+    let (name, sheet, report) = match options.what {
+        What::Calls => ("calls", figure::CALLS, calls::run(domains, windows)?),
+        What::Nullnet => ("nullnet", figure::NULLNET, nullnet::run(domains, windows)?),
         What::Restart => {
-            let rounds = (options.windows / WINDOWS_A_ROUND).max(1);
-            ("restart", restart::run(&options.domains, rounds)?)
+            let rounds = (windows / WINDOWS_A_ROUND).max(1);
+            ("restart", figure::RESTART, restart::run(domains, rounds)?)
         }
     };
-    print!("{}", isolation::table(&report));
-    let path = options.output.join(format!("{name}.json"));
-    let written = write(&report, &path);
-    written.map_err(|source| IsolationError::File {
-        file: path.display().to_string(),
-        source,
-    })?;
-    println!("written: {}", path.display());
+    let json = options.output.join(format!("{name}.json"));
+    let svg = json.with_extension("svg");
+    let failed = |path: &Path, error: &dyn std::fmt::Display| {
+        IsolationError::Failed(format!("{}: {error}", path.display()))
+    };
+    write(&report, &json).map_err(|error| failed(&json, &error))?;
+    figure::draw(&sheet, &report, &svg).map_err(|error| failed(&svg, &error))?;
+    let mut out = io::stdout().lock();
+    let table = isolation::table(&report);
+    // Whoever reads this may have had enough: the files are there.
+    let _ = writeln!(out, "{table}written: {}, {}", json.display(), svg.display());
     Ok(())
 }
 
-fn write(report: &Report, path: &std::path::Path) -> std::io::Result<()> {
+fn write(report: &Report, path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

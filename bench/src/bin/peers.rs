@@ -88,7 +88,7 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let json = options.output.join("peers.json");
     std::fs::write(&json, serde_json::to_string_pretty(&report)?)?;
     let svg = options.output.join("peers.svg");
-    figure::draw(&report, &svg)?;
+    figure::draw(&figure::PEERS, &report, &svg)?;
     print!("{}", report.table());
     println!("written: {}, {}", json.display(), svg.display());
     Ok(())

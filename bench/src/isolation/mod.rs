@@ -3,7 +3,6 @@
 //! Domains come from their signed files, as a host has them. Every row is measured in short windows, in turn
 //! with all others; a turn during which the thread lost its core is dropped.
 
-use std::fmt::Write;
 use std::hint::black_box;
 use std::path::Path;
 
@@ -15,7 +14,7 @@ use sumac_runtime::Quota;
 use sumac_runtime::load::{LoadError, TrustedKeys, inspect};
 
 use crate::processor::{self, involuntary_switches};
-use crate::report::{Machine, Report, Row};
+use crate::report::{self, Machine, Report, Row};
 
 pub mod calls;
 pub mod nullnet;
@@ -187,36 +186,19 @@ pub fn machine(counter: &TickCounter) -> Machine {
 
 /// The rows for people.
 pub fn table(report: &Report) -> String {
-    let mut text = format!(
-        "{:<26} {:>10} {:>10} {:>7} {:>13} {:>8} {:>7}  beside\n",
+    report::lines(
         report.rows.first().map_or("", |row| row.unit),
-        "median",
-        "peer",
-        "ratio",
-        "spread",
-        "windows",
-        "paper"
-    );
-    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-    for row in &report.rows {
-        let spread = row.spread.map_or("-".to_owned(), |[low, high]| {
-            format!("{low:.2} - {high:.2}")
-        });
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{:<26} {:>10.2} {:>10} {:>7} {:>13} {:>8} {:>7}  {}",
-            row.name,
-            row.ours,
-            number(row.peer),
-            number(row.ratio),
-            spread,
-            row.windows,
-            number(row.paper),
-            row.peer_name.as_deref().unwrap_or("-"),
-        );
-    }
-    text
+        &report.rows,
+        &[
+            ("median", |row| report::number(Some(row.ours))),
+            ("peer", |row| report::number(row.peer)),
+            ("ratio", |row| report::number(row.ratio)),
+            ("spread", report::spread),
+            ("windows", |row| row.windows.to_string()),
+            ("paper", |row| report::number(row.paper)),
+            ("beside", report::peer_name),
+        ],
+    )
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Register accesses and their side effects (section 8.2.3).
 //!
 //! A trapped front calls [`Core::read`] and [`Core::write`]; a shared one calls
-//! [`Core::poll_control`], which finds what changed and acts on it the same way.
+//! [`Core::poll_control`] (`watch`), which finds what changed and acts on it the same way. What queues' own
+//! registers do is in `queues`.
 //!
 //! Invariant: every side effect has taken place when the access returns, so a driver's waits end
 //! at once, unless a fault keeps them waiting.
@@ -19,48 +20,10 @@ use super::strict::Violation;
 const LINKS_10G: u32 = r::LINKS_UP | 0x3000_0000 | 0x8000_0000 | 0x0002_0000 | 0x0000_0F00;
 /// No register has an offset beyond (section 8.2.3).
 const REGISTERS_END: u32 = 0x2_0000;
-/// Bytes of the longest ring (section 7.1.9).
-const MAX_RING: u32 = 0x8_0000;
 /// SWSM bit 0: reading it takes it.
 const SWSM_SOFTWARE: u32 = 1 << 0;
 /// SWFW_SYNC bits 9:5: firmware holds the resource.
 const SYNC_FIRMWARE: u32 = 0x1F << 5;
-
-/// Registers a shared front watches for side effects, queues apart.
-const WATCHED: &[u32] = &[
-    r::CTRL,
-    r::EEC,
-    r::EERD,
-    r::MSCA,
-    r::AUTOC,
-    r::RXCTRL,
-    r::DMATXCTL,
-    r::MTQC,
-    r::FCTRL,
-    r::HLREG0,
-    r::RDRXCTL,
-    r::MAXFRS,
-    r::VLNCTRL,
-    r::MRQC,
-    r::RXCSUM,
-    r::MCSTCTRL,
-    r::EIMC,
-    r::EICS,
-];
-
-/// Tables whose contents only change the plan: first offset and number of registers.
-const TABLES: &[(u32, u32)] = &[
-    (r::RETA, 32),
-    (r::RSSRK, 10),
-    (r::MTA, 128),
-    (r::UTA, 128),
-    (r::VFTA, 128),
-    (r::RAL_LOW, 32),
-    (r::RAL, 256),
-    (r::RQSMR, 32),
-    (r::TQSM, 32),
-    (r::IVAR, 64),
-];
 
 impl Core {
     /// A driver reads the register at byte `offset`.
@@ -147,6 +110,8 @@ impl Core {
                         (value ^ self.get(r::receive_offset(queue, register))) & !r::SRRCTL_DROP
                             == 0
                     }
+                    // A head may be set until the receiver is started (section 8.2.3.8.4).
+                    QueueRegister::Head => !self.receive_on,
                     _ => false,
                 };
                 self.check_queue_write(place, self.receive[queue].enabled && !free, value);
@@ -205,7 +170,7 @@ impl Core {
         });
     }
 
-    fn check_reserved(&mut self, place: Place, value: u32) {
+    pub(super) fn check_reserved(&mut self, place: Place, value: u32) {
         let reserved = value & r::reserved(place);
         // The length's low bits have a rule, and a name, of their own.
         if reserved != 0 {
@@ -215,207 +180,8 @@ impl Core {
         }
     }
 
-    fn check_queue_write(&mut self, place: Place, enabled: bool, value: u32) {
-        self.check_reserved(place, value);
-        let (Place::Receive(_, register) | Place::Transmit(_, register)) = place else {
-            return;
-        };
-        match register {
-            QueueRegister::Tail if !enabled && value != 0 => {
-                self.violations.record(Violation::TailWhileDisabled, || {
-                    format!("{place:?} = {value} before the queue is enabled")
-                });
-            }
-            QueueRegister::Control | QueueRegister::Tail => {}
-            _ if enabled => {
-                self.violations
-                    .record(Violation::QueueWriteWhileEnabled, || {
-                        format!("{place:?} = {value:#x} while the queue is enabled")
-                    });
-            }
-            _ => {}
-        }
-    }
-
-    fn receive_written(&mut self, queue: usize, register: QueueRegister, value: u32) {
-        match register {
-            QueueRegister::Control => self.control_receive(queue, value),
-            QueueRegister::Head => self.receive[queue].restart_at(value),
-            QueueRegister::Buffers => {
-                self.receive[queue].drop_enable = value & r::SRRCTL_DROP != 0;
-            }
-            QueueRegister::Tail => {
-                let count = self.receive[queue].count;
-                if self.tail_is_bad(Place::Receive(queue, register), value, count) {
-                    self.receive[queue].bad_tail = true;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn transmit_written(&mut self, queue: usize, register: QueueRegister, value: u32) {
-        match register {
-            QueueRegister::Control => self.control_transmit(queue, value),
-            QueueRegister::Head => self.transmit[queue].restart_at(value),
-            QueueRegister::Tail => {
-                let count = self.transmit[queue].count;
-                if self.tail_is_bad(Place::Transmit(queue, register), value, count) {
-                    self.transmit[queue].bad_tail = true;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn tail_is_bad(&mut self, place: Place, tail: u32, count: u32) -> bool {
-        let bad = count != 0 && tail >= count;
-        if bad {
-            self.violations.record(Violation::TailBeyondRing, || {
-                format!("{place:?} = {tail} in a ring of {count}")
-            });
-        }
-        bad
-    }
-
-    /// RXDCTL: a queue is enabled with the ring its registers describe (section 4.6.7.1).
-    fn control_receive(&mut self, queue: usize, value: u32) {
-        use QueueRegister::{BaseHigh, BaseLow, Buffers, Head, Length, Tail};
-        let enable = value & r::QUEUE_ENABLE != 0;
-        self.receive[queue].strip_vlan = value & r::RXDCTL_VLAN_STRIP != 0;
-        if enable == self.receive[queue].enabled {
-            return;
-        }
-        if !enable && self.faults.hit(FaultKind::QueueNeverDisables) {
-            self.set(
-                r::receive_offset(queue, QueueRegister::Control),
-                value | r::QUEUE_ENABLE,
-            );
-            return;
-        }
-        self.receive[queue].enabled = false;
-        self.receiving.retain(|&other| other != queue);
-        if !enable {
-            let head = self.receive[queue].head;
-            self.set(r::receive_offset(queue, Head), head);
-            return;
-        }
-        let get = |register| self.get(r::receive_offset(queue, register));
-        let (base, length) = (join(get(BaseLow), get(BaseHigh)), get(Length));
-        let (head, tail, buffers) = (get(Head), get(Tail), get(Buffers));
-        self.check_start("receive", queue, head, tail);
-        if self.receive_on {
-            self.check_ring("receive", queue, length);
-        }
-        let kind = buffers >> 25 & 7;
-        if !matches!(kind, 0 | 1) {
-            self.violations
-                .record(Violation::HeaderSplitUnsupported, || {
-                    format!("SRRCTL({queue}) = {buffers:#x}: descriptor type {kind}")
-                });
-        }
-        let state = &mut self.receive[queue];
-        state.base = base & !0x7F;
-        state.count = length / 16;
-        state.advanced = kind != 0;
-        // A size of zero stands for 2 KiB, as legacy descriptors have it.
-        state.buffer_size = match (buffers & 0x1F) as usize {
-            0 => 2048,
-            kilobytes => kilobytes * 1024,
-        };
-        state.drop_enable = buffers & r::SRRCTL_DROP != 0;
-        state.restart(head);
-        state.enabled = true;
-        if usable(length, head) {
-            self.receiving.push(queue);
-        } else {
-            state.count = 0;
-        }
-        self.plan_stale = true;
-    }
-
-    /// TXDCTL: likewise (section 4.6.8.1).
-    fn control_transmit(&mut self, queue: usize, value: u32) {
-        use QueueRegister::{BaseHigh, BaseLow, Head, Length, Tail, WriteBackHigh, WriteBackLow};
-        let enable = value & r::QUEUE_ENABLE != 0;
-        self.write_back_written(queue, value);
-        if enable == self.transmit[queue].enabled {
-            return;
-        }
-        if !enable && self.faults.hit(FaultKind::QueueNeverDisables) {
-            self.set(
-                r::transmit_offset(queue, QueueRegister::Control),
-                value | r::QUEUE_ENABLE,
-            );
-            return;
-        }
-        if !enable {
-            if !self.closes_later(queue) {
-                self.close_transmit(queue);
-            }
-            return;
-        }
-        if self.get(r::DMATXCTL) & r::DMATXCTL_ENABLE == 0 {
-            self.violations.record(Violation::TransmitEnableOrder, || {
-                format!("TXDCTL({queue}).ENABLE before DMATXCTL.TE")
-            });
-        }
-        let get = |register| self.get(r::transmit_offset(queue, register));
-        let (base, length) = (join(get(BaseLow), get(BaseHigh)), get(Length));
-        let (head, tail) = (get(Head), get(Tail));
-        let write_back = join(get(WriteBackLow), get(WriteBackHigh));
-        self.check_start("transmit", queue, head, tail);
-        self.check_ring("transmit", queue, length);
-        if !usable(length, head) {
-            return;
-        }
-        let state = &mut self.transmit[queue];
-        state.base = base & !0x7F;
-        state.count = length / 16;
-        state.head_write_back = (write_back & 1 != 0).then_some(write_back & !3);
-        state.restart(head);
-        state.enabled = true;
-        self.transmitting.push(queue);
-        self.plan_stale = true;
-    }
-
-    /// Takes a transmit queue out of service.
-    pub(super) fn close_transmit(&mut self, queue: usize) {
-        self.transmit[queue].enabled = false;
-        self.transmitting.retain(|&other| other != queue);
-        let head = self.transmit[queue].head;
-        self.set(r::transmit_offset(queue, QueueRegister::Head), head);
-    }
-
-    /// A ring is for use from now on.
-    fn check_ring(&mut self, what: &str, queue: usize, length: u32) {
-        if length == 0 || !length.is_multiple_of(128) || length > MAX_RING {
-            self.violations.record(Violation::RingLength, || {
-                format!("{what} queue {queue} enabled with a ring of {length} bytes")
-            });
-        }
-    }
-
-    fn check_start(&mut self, what: &str, queue: usize, head: u32, tail: u32) {
-        if head != tail {
-            self.violations.record(Violation::TailWhileDisabled, || {
-                format!("{what} queue {queue} enabled with head {head}, tail {tail}")
-            });
-        }
-    }
-
-    /// RXCTRL.RXEN: what queues that are enabled already have is for use from now on.
-    fn check_receive_rings(&mut self) {
-        for queue in 0..QUEUES {
-            if self.receive[queue].enabled {
-                let length = self.get(r::receive_offset(queue, QueueRegister::Length));
-                self.check_ring("receive", queue, length);
-            }
-        }
-    }
-
     /// Returns what the register holds now, if that is not what was written.
-    fn other_written(&mut self, offset: u32, old: u32, value: u32) -> Option<u32> {
+    pub(super) fn other_written(&mut self, offset: u32, old: u32, value: u32) -> Option<u32> {
         self.plan_stale = true;
         let left = match offset {
             r::EERD => return self.eeprom_read(value),
@@ -601,96 +367,6 @@ impl Core {
         self.set(r::AUTOC2, 2 << 16);
         self.publish_link();
     }
-
-    /// Looks for registers a driver has written and acts on them; for shared fronts, to be called
-    /// every few microseconds. `starting` is called before a queue is taken into use, for whoever
-    /// must find out where its ring and buffers are.
-    pub fn poll_control(&mut self, mut starting: impl FnMut()) {
-        // Asked for once: there are a thousand registers to compare within a few microseconds.
-        let cells = Arc::clone(&self.cells);
-        let cells = (*cells).as_ref();
-        let mut seen = std::mem::take(&mut self.seen);
-        for (offset, old) in &mut seen {
-            let cell = cells.get((*offset / 4) as usize);
-            // A queue's other registers, written before its ENABLE, are read after it.
-            let value = cell.map_or(u32::MAX, |cell| cell.load(Ordering::Acquire));
-            if value == *old {
-                continue;
-            }
-            let before = std::mem::replace(old, value);
-            let place = r::decode(*offset);
-            if starts_queue(place, before, value) {
-                self.follow_alias(place);
-                starting();
-            }
-            let left = match place {
-                Place::Receive(queue, register) => {
-                    self.receive_written(queue, register, value);
-                    None
-                }
-                Place::Transmit(queue, register) => {
-                    self.transmit_written(queue, register, value);
-                    None
-                }
-                Place::Other(offset) => self.other_written(offset, before, value),
-            };
-            if !self.seen.is_empty() {
-                // A reset remembered everything anew.
-                return;
-            }
-            // Not what the cell holds by now: the driver may have written again meanwhile.
-            if let Some(left) = left {
-                *old = left;
-            }
-            // A flush that is under way must not hide the next one.
-            *old &= !flush_bit(*offset);
-        }
-        self.seen = seen;
-    }
-
-    /// SRRCTL of queues 0 to 15 has two addresses (section 8.2.3.8.7), of which the older is read here;
-    /// in plain memory what a driver wrote to the other must be carried over.
-    fn follow_alias(&self, place: Place) {
-        let Place::Receive(queue @ 0..16, _) = place else {
-            return;
-        };
-        match self.get(r::SRRCTL + 0x40 * queue as u32) {
-            0 => {}
-            value => self.set(r::receive_offset(queue, QueueRegister::Buffers), value),
-        }
-    }
-
-    /// Takes what the cells hold now as known.
-    fn remember_all(&mut self) {
-        // Heads last: a queue that is seen enabled has the head that was written before, and what a
-        // later look found in that register would move it while it runs.
-        let queues = (0..QUEUES).flat_map(|queue| {
-            [
-                r::receive_offset(queue, QueueRegister::Control),
-                r::receive_offset(queue, QueueRegister::Head),
-                r::transmit_offset(queue, QueueRegister::Control),
-                r::transmit_offset(queue, QueueRegister::Head),
-            ]
-        });
-        let tables = TABLES
-            .iter()
-            .flat_map(|&(base, count)| (0..count).map(move |index| base + 4 * index));
-        let offsets: Vec<u32> = (WATCHED.iter().copied())
-            .chain(queues)
-            .chain(tables)
-            .collect();
-        self.seen = (offsets.into_iter())
-            .map(|offset| (offset, self.get(offset)))
-            .collect();
-    }
-}
-
-/// Whether a write to `place` that made `value` of `before` enables a queue.
-fn starts_queue(place: Place, before: u32, value: u32) -> bool {
-    let (Place::Receive(_, register) | Place::Transmit(_, register)) = place else {
-        return false;
-    };
-    register == QueueRegister::Control && value & !before & r::QUEUE_ENABLE != 0
 }
 
 /// EEC as it reads after `value` was written: software has the EEPROM's pins if it asked for them.
@@ -699,21 +375,4 @@ fn eeprom_granted(value: u32) -> u32 {
     let kept = value & !(r::EEC_GRANT | fixed) | (0x0000_0300 | 4 << 11);
     let asked = value & r::EEC_REQUEST != 0;
     kept | if asked { r::EEC_GRANT } else { 0 }
-}
-
-/// The bit of the register at `offset` that asks for a flush, if it has one.
-fn flush_bit(offset: u32) -> u32 {
-    match r::decode(offset) {
-        Place::Transmit(_, QueueRegister::Control) => r::TXDCTL_FLUSH,
-        _ => 0,
-    }
-}
-
-/// Whether a ring has descriptors at all, and a head among them.
-fn usable(length: u32, head: u32) -> bool {
-    length <= MAX_RING && head < length / 16
-}
-
-fn join(low: u32, high: u32) -> u64 {
-    u64::from(high) << 32 | u64::from(low)
 }

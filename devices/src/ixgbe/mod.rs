@@ -21,6 +21,7 @@ pub mod in_process;
 mod interrupts;
 mod loopback;
 pub(crate) mod port;
+mod queues;
 mod receive;
 mod receive_plain;
 pub mod registers;
@@ -30,6 +31,7 @@ pub mod statistics;
 pub mod strict;
 mod transmit;
 mod verdict;
+mod watch;
 mod write_back;
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ violations! {
     RingLength = "ring-length",
     /// Base, length, head or buffer sizes of a queue written while it is enabled.
     QueueWriteWhileEnabled = "queue-write-while-enabled",
-    /// A receive filter or MAC setting written while the receiver is enabled.
+    /// Whether frame check sequences are stripped, changed while the receiver is enabled.
     ControlWriteWhileReceiving = "control-write-while-receiving",
     /// A tail moved before the queue was enabled.
     TailWhileDisabled = "tail-while-disabled",

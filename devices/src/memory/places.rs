@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_was_freed_is_not_found_at_once_but_in_the_end() {
-        let mut places = Places::new([CHUNK..4 * CHUNK]);
+        let mut places = Places::new(std::iter::once(CHUNK..4 * CHUNK));
         for number in 1..=3 {
             let iova = places.find(CHUNK).unwrap();
             assert_eq!(iova, number * CHUNK);
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_shared_chunk_is_free_when_its_last_page_is() {
-        let mut places = Places::new([CHUNK..2 * CHUNK]);
+        let mut places = Places::new(std::iter::once(CHUNK..2 * CHUNK));
         assert!(places.take_pages(1, 1).is_none());
         let chunk = places.find(1).unwrap();
         places.take_chunk(chunk, "chunk");

@@ -43,8 +43,6 @@ pub struct Listener {
     client: Mutex<Option<UnixStream>>,
     stopping: AtomicBool,
     clients: AtomicU64,
-    refused: AtomicU64,
-    messages: AtomicU64,
 }
 
 impl Listener {
@@ -76,8 +74,6 @@ impl Listener {
             client: Mutex::new(None),
             stopping: AtomicBool::new(false),
             clients: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            messages: AtomicU64::new(0),
         })
     }
 
@@ -89,14 +85,6 @@ impl Listener {
     /// How many clients there have been.
     pub fn clients(&self) -> u64 {
         self.clients.load(Ordering::Relaxed)
-    }
-
-    /// Messages of clients that have left: how many, and how many of them were refused.
-    pub fn messages(&self) -> SessionReport {
-        SessionReport {
-            messages: self.messages.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
-        }
     }
 
     /// Whether there is a client.
@@ -140,8 +128,6 @@ impl Listener {
                 self.clients.fetch_add(1, Ordering::Relaxed);
                 let serve = move || {
                     let (report, end) = session::serve(function, stream);
-                    self.messages.fetch_add(report.messages, Ordering::Relaxed);
-                    self.refused.fetch_add(report.refused, Ordering::Relaxed);
                     *self.lock_client() = None;
                     ended(report, end);
                 };

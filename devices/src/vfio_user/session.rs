@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::fs::{SealFlags, fcntl_get_seals};
 use rustix::io::Errno;
 
 use super::function::{Function, Region};
@@ -32,6 +33,8 @@ pub struct SessionReport {
     pub messages: u64,
     /// Those that were refused.
     pub refused: u64,
+    /// Those refused since the memory they lend is not sealed against becoming shorter.
+    pub unsealed: u64,
 }
 
 /// Serves `function` to the client behind `stream` until it leaves.
@@ -222,6 +225,11 @@ impl<'a> Session<'a> {
             .is_some_and(|(&at, &size)| at + size > map.address)
         {
             return Err(Errno::EXIST);
+        }
+        // A file that becomes shorter under a device at work would end this process.
+        if !fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK)) {
+            self.report.unsealed += 1;
+            return Err(Errno::PERM);
         }
         let file = File::from(fd);
         let whole = file.metadata().map_err(|_| Errno::INVAL)?.len();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
 use super::message::{
@@ -191,7 +191,14 @@ fn write_body(region: u32, offset: u64, data: &[u8]) -> Vec<u8> {
 }
 
 fn memory(bytes: u64) -> OwnedFd {
-    let fd = memfd_create("client", MemfdFlags::CLOEXEC).unwrap();
+    let fd = unsealed(bytes);
+    fcntl_add_seals(&fd, SealFlags::SHRINK).unwrap();
+    fd
+}
+
+fn unsealed(bytes: u64) -> OwnedFd {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("client", flags).unwrap();
     rustix::fs::ftruncate(&fd, bytes).unwrap();
     fd
 }
@@ -347,6 +354,8 @@ fn memory_is_lent_and_taken_back() {
     }
     let pipe = rustix::event::eventfd(0, EventfdFlags::empty()).unwrap();
     assert!(client.map(whole(0x1000, 4096), Some(&pipe)).is_err());
+    let loose = client.map(whole(0x1000, 4096), Some(&unsealed(4096)));
+    assert_eq!(loose, errno(Errno::PERM), "it could become shorter");
     // Memory without a descriptor, such as a ROM, is none.
     client.map(whole(0x1000, 4096), None).unwrap();
     assert!(!reachable(&device, 0x1000));
@@ -618,13 +627,10 @@ fn clients_come_one_after_another() {
     std::thread::scope(|scope| {
         let run = scope.spawn(|| listener.run(&device, &|_, _| {}));
         for _ in 0..3 {
-            let first = connect();
             // The one before may not be gone yet.
-            let mut first_answer = greet(&first);
-            let mut socket = first;
-            while first_answer.is_some() {
-                socket = connect();
-                first_answer = greet(&socket);
+            let mut first = connect();
+            while greet(&first).is_some() {
+                first = connect();
             }
             assert_eq!(
                 greet(&connect()),

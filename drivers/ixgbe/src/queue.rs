@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use sumac_device::DmaSpace;
 use sumac_device::ring::{ReceiveRing, RingSize, Scatter, TransmitRing};
 use sumac_device::{DmaError, Doorbell, Iova};
-use sumac_interface::net::{NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{Exchanged, NetQueue, QueueError, QueueStats};
 use sumac_rref::{PacketBatch, PacketCache};
 
 use crate::interrupts::Arm;
@@ -137,6 +137,27 @@ impl NetQueue for QueuePair {
     #[inline]
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError> {
         Ok(QueuePair::transmit(self, batch)?)
+    }
+
+    /// A pair that has something to transmit is not idle, though nothing came.
+    #[inline]
+    fn exchange(
+        &mut self,
+        send: &mut PacketBatch,
+        receive: &mut PacketBatch,
+        limit: usize,
+    ) -> Result<Exchanged, QueueError> {
+        let mut exchanged = Exchanged::default();
+        if !send.is_empty() {
+            exchanged.sent = QueuePair::transmit(self, send)?;
+        }
+        if limit > 0 {
+            exchanged.received = self.rx.reap(&mut self.cache, receive, limit)?;
+            if exchanged == Exchanged::default() {
+                self.idle();
+            }
+        }
+        Ok(exchanged)
     }
 
     fn set_prefetch(&mut self, on: bool) {

@@ -15,6 +15,12 @@ pub trait Remake<I: ?Sized>: Send {
     /// # Errors
     /// [`RpcError`] if that fails; the shadow tries again within its [`Policy`].
     fn remake(&mut self, pause: Duration) -> RpcResult<Object<I>>;
+
+    /// How many restarts in a row served nobody, where that is known: several shadows may stand before one
+    /// domain, and each sees a part of what it does. Otherwise a shadow counts by itself.
+    fn in_a_row(&self) -> Option<u32> {
+        None
+    }
 }
 
 impl<I: ?Sized, F: FnMut(Duration) -> RpcResult<Object<I>> + Send> Remake<I> for F {
@@ -177,6 +183,9 @@ impl<I: ?Sized, F: Remake<I>> Shadow<I, F> {
             self.failed.set(failed + 1);
             if let Ok(fresh) = remake.remake(self.policy.pause(failed)) {
                 *object = Some(fresh);
+                if let Some(in_a_row) = remake.in_a_row() {
+                    self.failed.set(in_a_row);
+                }
                 self.restarts.set(self.restarts.get() + 1);
                 return true;
             }

@@ -25,16 +25,13 @@ pub(crate) trait Calls: Send + Sync {
 pub(crate) struct MappedBar<C> {
     len: u32,
     areas: Vec<Area>,
-    doorbells: Option<Doorbells>,
+    /// Cells of which some may be stored to, and which.
+    doorbells: Option<(Area, IsDoorbell)>,
     rest: C,
 }
 
-/// Cells of which some may be stored to.
-struct Doorbells {
-    cells: Area,
-    /// Whether the register at an offset is one.
-    is_one: fn(u32) -> bool,
-}
+/// Whether the register at an offset is a doorbell.
+type IsDoorbell = fn(u32) -> bool;
 
 impl<C> MappedBar<C> {
     /// A BAR of `len` bytes with these areas mapped.
@@ -50,10 +47,7 @@ impl<C> MappedBar<C> {
     /// As well stores to the registers for which `is_doorbell` holds, in `cells`; reads of them are calls.
     pub fn with_doorbells(self, cells: Area, is_doorbell: fn(u32) -> bool) -> Self {
         Self {
-            doorbells: Some(Doorbells {
-                cells,
-                is_one: is_doorbell,
-            }),
+            doorbells: Some((cells, is_doorbell)),
             ..self
         }
     }
@@ -62,8 +56,8 @@ impl<C> MappedBar<C> {
     #[inline]
     fn target(&self, offset: u32) -> Option<NonNull<u32>> {
         let doorbell = || {
-            let Doorbells { cells, is_one } = self.doorbells.as_ref()?;
-            cells.cell(offset).filter(|_| is_one(offset))
+            let (cells, is_doorbell) = self.doorbells.as_ref()?;
+            cells.cell(offset).filter(|_| is_doorbell(offset))
         };
         self.cell(offset).or_else(doorbell)
     }

@@ -14,9 +14,9 @@
 //! - [`signals`]: a clean stop on SIGINT and SIGTERM.
 // UNSAFETY: reading the tick counter, handling signals and lending memory to domains have no safe form.
 #![expect(unsafe_code)]
-#![allow(
+#![expect(
     clippy::single_range_in_vec_init,
-    reason = "an IOMMU with one range of addresses has a list of one"
+    reason = "lists here are of ranges of addresses, some of one range"
 )]
 
 mod bar;

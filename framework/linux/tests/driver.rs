@@ -232,7 +232,7 @@ fn a_device_of_another_kind_is_refused_and_given_back() {
     );
     let pool = PoolGrant::new(host.pool);
     let refused = one.root.create(grant, pool, SETTINGS).expect("it lives");
-    let fault = refused.err().expect("it is no 82599").to_string();
+    let fault = refused.expect_err("it is no 82599").to_string();
     assert!(fault.contains("0953"), "{fault}");
     one.domain.kill(Cause::Killed);
     bury(one.domain, &host.shared).expect("nobody is in it");

@@ -375,7 +375,7 @@ fn a_domain_of_another_interface_is_refused_and_the_first_difference_named() {
     let changed = <dyn Crashy>::TEXT.replace("echo(&self, value: u64", "echo(&self, value: u32");
     let mut expected = Expected::root::<dyn Crashy>(&changed);
     expected.root_fingerprint ^= 1;
-    let refused = check(&file, &trust, &expected).err().expect("it differs");
+    let refused = check(&file, &trust, &expected).expect_err("it differs");
     let LoadError::Interface { host, domain, .. } = &refused else {
         panic!("{refused}");
     };

@@ -22,6 +22,9 @@ const QUOTA: Quota = Quota {
     call_ns: 20_000_000,
 };
 
+/// Restarts in a row that serve nobody.
+const LIMIT: u32 = 4;
+
 fn file() -> &'static Verified {
     static FILE: OnceLock<Verified> = OnceLock::new();
     FILE.get_or_init(|| {
@@ -84,7 +87,7 @@ fn supervised() -> (Arc<Supervisor<Fragile>>, Arc<AtomicBool>) {
         pools: Vec::new(),
     };
     (
-        Supervisor::start(service, Arc::new(shared)).expect("it starts"),
+        Supervisor::start(service, Arc::new(shared), LIMIT).expect("it starts"),
         barren,
     )
 }
@@ -144,6 +147,7 @@ fn every_death_is_followed_by_one_restart_and_all_go_on() {
                 "{how:?}"
             );
             assert_eq!(killer.echo(death), Ok(death));
+            supervisor.served();
             let restarts = supervisor.restarts();
             assert_eq!((restarts.count, restarts.own.len()), (death, death));
             let moved = calls.load(Ordering::Relaxed);
@@ -186,4 +190,27 @@ fn what_does_not_start_again_is_told_and_tried_again() {
     supervisor.end().expect("nobody is in it");
     let after = supervisor.renew(&mut seen, |root| root.another());
     assert_eq!(after.err(), Some(RpcError::Refused));
+}
+
+#[test]
+fn what_serves_nobody_is_given_up() {
+    let _alone = alone();
+    let (supervisor, _) = supervised();
+    let mut shadow = shadow(&supervisor);
+    for in_a_row in 1..LIMIT {
+        assert!(shadow.fail(Failure::Panic).is_err());
+        assert_eq!(supervisor.in_a_row(), in_a_row);
+    }
+    supervisor.served();
+    assert!(shadow.fail(Failure::Panic).is_err());
+    assert_eq!(supervisor.in_a_row(), 0);
+    let mut seen = supervisor.life();
+    for _ in 1..LIMIT {
+        let taken = supervisor.renew(&mut seen, |root| root.another());
+        assert!(taken.is_ok());
+    }
+    let refused = supervisor.renew(&mut seen, |root| root.another());
+    assert_eq!(refused.err(), Some(RpcError::Refused));
+    assert_eq!(supervisor.restarts().count, u64::from(2 * LIMIT - 1));
+    supervisor.end().expect("nobody is in it");
 }

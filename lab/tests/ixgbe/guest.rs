@@ -24,6 +24,8 @@ apart() {
   until_true ping -c 1 -W 1 10.0.0.2
 }
 there() { nsenter -t $APART -n "$@"; }
+# The driver has nothing to complain of.
+no_complaints() { ! dmesg | grep ixgbe | grep -i 'hang\|unsupported\|reset adapter\|probe.*failed'; }
 # stat NAME: a statistic of eth0's.
 stat() { ethtool -S eth0 | sed -n "s/^ *$1: //p"; }
 "#;

@@ -18,7 +18,7 @@ const TEST: &str = "
 until_true up eth0
 for card in eth0 eth1; do ethtool -t $card offline; done
 until_true up eth0
-dmesg | grep -i 'hang\\|unsupported\\|error' && exit 1
+no_complaints
 ";
 
 fn assert_passed(ended: &Ended) {
@@ -65,7 +65,8 @@ fn the_drivers_own_test_passes() {
             "RX flow hash indirection table for eth0 with 2 RX ring(s):",
             "",
         ),
-        ("0x042A4: LINKS (Link Status register)", "0x7"),
+        ("Link Status:", "up"),
+        ("Link Speed:", "10G"),
     ] {
         let said = ended.value(key);
         assert!(

@@ -1,14 +1,16 @@
-//! Forwarding: by one queue and by several, in every place the driver can run, as root and as anybody.
+//! Forwarding: wherever the driver runs, by one queue and by several, as root and as anybody.
+
+use std::collections::BTreeMap;
 
 use sumac_lab::Lab;
 
 use crate::frames::mixed;
 use crate::setup::{Cards, assert_same};
+use crate::traffic::udp;
 
-/// Frames of 60 to 9,000 bytes each way, and nothing changed but on request.
-#[test]
-fn l2fwd_forwards_byte_for_byte() {
-    let Some(lab) = Lab::open("l2fwd_forwards_byte_for_byte") else {
+/// Frames of 60 to 9,000 bytes each way, and not a byte of them changed.
+fn forwards(test: &str, isolation: &str) {
+    let Some(lab) = Lab::open(test) else {
         return;
     };
     let forth: Vec<_> = std::iter::repeat_with(mixed).take(20).flatten().collect();
@@ -16,10 +18,99 @@ fn l2fwd_forwards_byte_for_byte() {
     let cards = Cards::with([&forth, &back]);
     let total = forth.len() + back.len();
     let script = format!(
-        "l2fwd $A $B --isolation driver --no-mac-updating --json --frames {total} --cores 0"
+        "l2fwd $A $B --domains /domains --isolation {isolation} --no-mac-updating --json --frames {total}"
     );
     let guest = cards.boot(&lab, &script);
     let outcome = cards.finish(guest);
     assert_same(&outcome.sent[1], &forth);
     assert_same(&outcome.sent[0], &back);
+}
+
+#[test]
+fn l2fwd_forwards_byte_for_byte() {
+    forwards("l2fwd_forwards_byte_for_byte", "driver");
+}
+
+#[test]
+fn l2fwd_forwards_with_the_driver_in_a_domain() {
+    forwards("l2fwd_forwards_with_the_driver_in_a_domain", "domain");
+}
+
+#[test]
+fn l2fwd_forwards_behind_a_shadow() {
+    forwards("l2fwd_forwards_behind_a_shadow", "shadow");
+}
+
+/// The flow of a frame of [`udp`]: its source port.
+fn by_flow(frames: &[Vec<u8>]) -> BTreeMap<[u8; 2], Vec<&[u8]>> {
+    let mut flows: BTreeMap<_, Vec<&[u8]>> = BTreeMap::new();
+    for frame in frames {
+        flows.entry([frame[34], frame[35]]).or_default().push(frame);
+    }
+    flows
+}
+
+/// Four queues of each card on two cores: each flow keeps its order, whatever the others do.
+#[test]
+fn l2fwd_forwards_by_several_queues() {
+    let Some(lab) = Lab::open("l2fwd_forwards_by_several_queues") else {
+        return;
+    };
+    let (forth, back) = (udp(4000), udp(1000));
+    let cards = Cards::with([&forth, &back]);
+    let script = "l2fwd $A $B --isolation driver --queues 4 --cores 0-1 --no-mac-updating --json --frames 5000";
+    let guest = cards.boot(&lab, script);
+    let outcome = cards.finish(guest);
+    for (sent, expected) in [(&outcome.sent[1], &forth), (&outcome.sent[0], &back)] {
+        assert_eq!(sent.len(), expected.len());
+        assert!(by_flow(sent) == by_flow(expected), "a flow's frames differ");
+    }
+}
+
+/// An ordinary user with the groups' files and enough memory to lock forwards as root does.
+#[test]
+fn l2fwd_runs_as_an_ordinary_user() {
+    let Some(lab) = Lab::open("l2fwd_runs_as_an_ordinary_user") else {
+        return;
+    };
+    let frames = mixed();
+    let cards = Cards::with([&frames, &[]]);
+    let script = format!(
+        "for device in $A $B; do
+          chown user /dev/vfio/$(basename $(readlink /sys/bus/pci/devices/$device/iommu_group))
+        done
+        ulimit -l 262144
+        echo l2fwd $A $B --isolation driver --no-mac-updating --json --frames {} > /tmp/run
+        ! su user -c 'cat /proc/1/environ'
+        su user -c 'id; sh /tmp/run'",
+        frames.len()
+    );
+    let guest = cards.boot(&lab, &script);
+    let outcome = cards.finish(guest);
+    assert!(
+        outcome.ended.text.contains("uid=1000"),
+        "{}",
+        outcome.ended.text
+    );
+    assert_same(&outcome.sent[1], &frames);
+}
+
+/// A driver in a domain that dies ten times a second is started again each time, on a card behind the IOMMU.
+#[test]
+fn l2fwd_goes_on_over_drivers_that_die() {
+    let Some(lab) = Lab::open("l2fwd_goes_on_over_drivers_that_die") else {
+        return;
+    };
+    let cards = Cards::under_load("20000pps");
+    let script = "l2fwd $A $B --domains /domains --isolation shadow --crash-every 100ms --duration 6s --json";
+    let guest = cards.boot(&lab, script);
+    let (ended, carried) = cards.finish_load(guest);
+    let restarts = ended
+        .value("\"restarts\":")
+        .map(|value| value.trim_end_matches(','));
+    let restarts: u64 = restarts.and_then(|count| count.parse().ok()).unwrap_or(0);
+    assert!(restarts >= 5, "{restarts} restarts:\n{}", ended.text);
+    for card in carried {
+        assert!(card.from_driver > 0, "{carried:?}", carried = card);
+    }
 }

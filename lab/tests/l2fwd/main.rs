@@ -6,5 +6,8 @@
 mod forward;
 #[path = "../../../apps/l2fwd/tests/e2e/frames.rs"]
 mod frames;
+mod iommu;
 mod refused;
 mod setup;
+#[path = "../testpmd/traffic.rs"]
+mod traffic;

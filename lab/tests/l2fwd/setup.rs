@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use sumac_lab::{Carried, Ended, Guest, Image, Lab, Machine, Program, Served, Slot};
+use sumac_testbed::domains::BuiltDomains;
 
 use crate::frames::{read_pcap, write_pcap};
 
@@ -23,7 +25,6 @@ pub struct Cards {
 /// What a run left behind.
 pub struct Outcome {
     pub ended: Ended,
-    pub carried: Vec<Carried>,
     /// What went out of each card.
     pub sent: [Vec<Vec<u8>>; 2],
 }
@@ -41,6 +42,16 @@ impl Cards {
                 path("out").display()
             )
         });
+        Self::on(wires, files)
+    }
+
+    /// Cards that a generator each sends frames to, so many a second, and takes frames back from.
+    pub fn under_load(rate: &str) -> Self {
+        let files = tempfile::tempdir().expect("a temporary folder");
+        Self::on([0, 1].map(|_| format!("gen,rate={rate}")), files)
+    }
+
+    fn on(wires: [String; 2], files: tempfile::TempDir) -> Self {
         let served = Served::cards(&[&wires[0], &wires[1]]);
         let mut machine = Machine::new();
         machine.iommu(IOMMU_BITS).cores(2).memory_mib(768);
@@ -53,7 +64,8 @@ impl Cards {
         }
     }
 
-    /// Boots a guest that runs a script of [`script`].
+    /// Boots a guest that runs a script, in which `$A` and `$B` are the cards; in `/domains` are the domain
+    /// files, trusted.
     pub fn boot(&self, lab: &Lab, script: &str) -> Guest {
         self.boot_with(lab, script, |_| {})
     }
@@ -63,21 +75,31 @@ impl Cards {
         let mut image = Image::new(lab);
         image.modules(&["vfio-pci", "vfio_iommu_type1"]);
         image.program(&Program::built("l2fwd"));
+        image.folder("domains", domains().folder());
         image.script(&self.whole(script));
         more(&mut image);
         self.machine.boot(lab, &image)
     }
 
     /// The script after all that precedes l2fwd, and before the question that every test ends with: whether
-    /// the IOMMU has reported a fault. In it, `$A` and `$B` are the cards.
+    /// the IOMMU has reported a fault.
     fn whole(&self, script: &str) -> String {
         let [a, b] = [0, 1].map(|port: usize| &self.slots[port].address);
         let mut whole = format!("A={a}\nB={b}\n");
         let _ = writeln!(whole, "set -e\nbind-vfio $A $B");
         let _ = writeln!(whole, "echo {HUGE_PAGES} > /proc/sys/vm/nr_hugepages");
+        whole += "export XDG_CONFIG_HOME=/domains\n";
         let _ = writeln!(whole, "{script}");
         let _ = writeln!(whole, "if dmesg | grep 'DMAR:.*fault'; then exit 99; fi");
         whole
+    }
+
+    /// What went through the cards of a generator each, once the guest has ended well.
+    #[track_caller]
+    pub fn finish_load(self, guest: Guest) -> (Ended, Vec<Carried>) {
+        let ended = guest.finish();
+        ended.assert_code(0);
+        (ended, self.served.finish())
     }
 
     /// What went through the cards, once the guest has ended well.
@@ -85,14 +107,19 @@ impl Cards {
     pub fn finish(self, guest: Guest) -> Outcome {
         let ended = guest.finish();
         ended.assert_code(0);
-        let carried = self.served.finish();
+        self.served.finish();
         let out = |port| -> PathBuf { self.files.path().join(format!("out{port}")) };
         Outcome {
             ended,
-            carried,
             sent: [read_pcap(&out(0)), read_pcap(&out(1))],
         }
     }
+}
+
+/// The domain files that l2fwd starts drivers from, and a configuration that trusts them.
+fn domains() -> &'static BuiltDomains {
+    static BUILT: OnceLock<BuiltDomains> = OnceLock::new();
+    BUILT.get_or_init(|| BuiltDomains::build(&["ixgbe", "ixgbe-crashy"]))
 }
 
 /// Asserts that two lists of frames are the same, without printing megabytes.

@@ -2,6 +2,7 @@
 //! IOMMU. What goes in comes from capture files and what comes out goes to others, so every byte is compared.
 //! The cards are strict: a broken rule of the datasheet fails the test.
 
+mod altered;
 mod forward;
 #[path = "../../../apps/l2fwd/tests/e2e/frames.rs"]
 mod frames;

@@ -50,12 +50,13 @@ impl Session {
         image.modules(&["vfio-pci", "vfio_iommu_type1"]);
         image.tools(&["dpdk-testpmd"]);
         image.plugin(&format!("{PLUGINS}/librte_mempool_ring.so.25.0"));
+        // testpmd drops what finds no room to be sent: there is room for all.
         image.script(&format!(
             "set -e
             bind-vfio {first} {second}
             echo 160 > /proc/sys/vm/nr_hugepages
             dpdk-testpmd -l 0-1 -a {first} -a {second} -m 256 --no-telemetry -- \
-              --interactive --no-flush-rx --total-num-mbufs=16384 {options}
+              --interactive --no-flush-rx --total-num-mbufs=16384 --txd=4096 {options}
             ! dmesg | grep 'DMAR:.*fault'"
         ));
         let mut guest = machine.boot(lab, &image);

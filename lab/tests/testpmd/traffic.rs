@@ -5,6 +5,9 @@ use etherparse::PacketBuilder;
 /// How many flows; each is a port number.
 const FLOWS: u16 = 251;
 
+/// Whom frames are for: everybody. They may come before testpmd asks for those for others.
+pub const TO: [u8; 6] = [0xff; 6];
+
 /// `count` frames of UDP over IPv4 in many flows, with payloads of many lengths.
 pub fn udp(count: u16) -> Vec<Vec<u8>> {
     (0..count).map(frame).collect()
@@ -13,7 +16,7 @@ pub fn udp(count: u16) -> Vec<Vec<u8>> {
 fn frame(number: u16) -> Vec<u8> {
     let [high, low] = number.to_be_bytes();
     let payload: Vec<u8> = (0..18 + number % 1400).map(|at| at as u8 ^ low).collect();
-    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, high, low])
+    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, high, low], TO)
         .ipv4([10, 0, 0, 1], [10, 0, 1, 2], 64)
         .udp(1000 + number % FLOWS, 9);
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
@@ -21,17 +24,4 @@ fn frame(number: u16) -> Vec<u8> {
         .write(&mut frame, &payload)
         .expect("a vector takes all");
     frame
-}
-
-/// The frame with wrong checksums of IPv4 and UDP.
-pub fn damaged(frame: &[u8]) -> Vec<u8> {
-    let mut frame = frame.to_vec();
-    frame[24] ^= 0x55;
-    frame[40] ^= 0x55;
-    frame
-}
-
-/// The frame with its two addresses exchanged.
-pub fn swapped(frame: &[u8]) -> Vec<u8> {
-    [&frame[6..12], &frame[..6], &frame[12..]].concat()
 }

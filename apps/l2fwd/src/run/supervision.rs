@@ -179,6 +179,10 @@ impl Injector {
                     return;
                 };
                 let moment = Moment::ALL[turn / supervisors.len() % Moment::ALL.len()];
+                if !driver.has_served() {
+                    // One that fails before it served anybody would be given up.
+                    continue;
+                }
                 // One that is dead already need not fail.
                 let _ = driver.with(|life| life.fail_next(crashes.how, moment));
             }

@@ -41,6 +41,11 @@ fn register_rules() {
         let _ring = bench.receive_queue(0, 0);
         bench.write(r::SRRCTL_LOW, 1 << 25 | 4);
     });
+    breaks(Violation::QueueWriteWhileEnabled, |bench| {
+        let _ring = bench.receive_queue(0, 0);
+        bench.start_receiver();
+        bench.write(receive_offset(0, QueueRegister::Head), 0);
+    });
     breaks(Violation::TailBeyondRing, |bench| {
         let _ring = bench.receive_queue(0, 0);
         bench.write(receive_offset(0, Tail), RING as u32);

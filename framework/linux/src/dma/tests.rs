@@ -46,7 +46,7 @@ fn every_device_reaches_the_same_memory_at_the_same_address() {
 #[test]
 fn small_allocations_share_a_region_and_are_clean() {
     let window = window();
-    let dma = LinuxDma::new(reaches(&[window.clone()]));
+    let dma = LinuxDma::new(reaches(std::slice::from_ref(&window)));
     let first = dma.allocate(4096, 4096).unwrap();
     for _ in 0..3 {
         let memory = dma.allocate(8192, 8192).unwrap();

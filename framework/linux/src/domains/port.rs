@@ -200,6 +200,7 @@ struct Renewal<F> {
     supervisor: Arc<Supervisor<PortService>>,
     /// The life the last one was of.
     seen: u64,
+    in_a_row: u32,
     take: F,
 }
 
@@ -211,8 +212,14 @@ where
         if !pause.is_zero() {
             std::thread::sleep(pause);
         }
-        self.supervisor
-            .renew(&mut self.seen, |life| (self.take)(life))
+        let take = |life: &mut PortLife| (self.take)(life);
+        let renewed = self.supervisor.renew(&mut self.seen, take);
+        self.in_a_row = self.supervisor.in_a_row();
+        renewed
+    }
+
+    fn in_a_row(&self) -> Option<u32> {
+        Some(self.in_a_row)
     }
 }
 
@@ -256,6 +263,7 @@ impl SupervisedPort {
         let renewal = Renewal {
             supervisor: Arc::clone(&supervisor),
             seen,
+            in_a_row: 0,
             take,
         };
         let device = Object::from_box(Box::new(Shadow::new(device, renewal, policy)) as _);
@@ -287,12 +295,15 @@ impl SupervisedPort {
         let renewal = Renewal {
             supervisor: Arc::clone(&self.supervisor),
             seen: self.life,
+            in_a_row: 0,
             take,
         };
         let lane = Object::from_box(Box::new(Shadow::new(lane, renewal, self.policy)) as _);
         SupervisedQueue {
             queue: RemoteQueue::new(lane, self.port.pool()),
             side,
+            supervisor: Arc::clone(&self.supervisor),
+            served: None,
             losses: Arc::clone(&self.losses),
             passed: QueueStats::default(),
             gone: Cell::default(),
@@ -374,6 +385,9 @@ struct Side {
 pub struct SupervisedQueue {
     queue: RemoteQueue,
     side: Arc<Side>,
+    supervisor: Arc<Supervisor<PortService>>,
+    /// By renewals, which lane was told of last to have served.
+    served: Option<u64>,
     losses: Arc<Losses>,
     /// Frames and bytes that went through, seen from here.
     passed: QueueStats,
@@ -390,12 +404,18 @@ impl SupervisedQueue {
     /// What became of a call: one whose driver died, and another came, did nothing.
     #[inline]
     fn settle<T>(
-        &self,
+        &mut self,
         result: Result<T, QueueError>,
         renewals: u64,
     ) -> Result<Option<T>, QueueError> {
         match result {
-            Ok(done) => Ok(Some(done)),
+            Ok(done) => {
+                if self.served != Some(renewals) {
+                    self.served = Some(renewals);
+                    self.supervisor.served();
+                }
+                Ok(Some(done))
+            }
             Err(QueueError::Domain(RpcError::Dead(_))) if self.renewals() != renewals => Ok(None),
             Err(error) => Err(error),
         }

@@ -5,6 +5,7 @@
 //! finds the domain dead says which life it means: so one death is followed by one restart, whoever
 //! notices it. The others wait at the lock; what is done under it is bounded.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,10 @@ pub trait Service: Send {
 /// Keeps one domain running.
 pub struct Supervisor<S: Service> {
     shared: Arc<dyn SharedReclaim + Send>,
+    /// Restarts in a row that serve nobody before it gives up.
+    limit: u32,
+    /// Whether the life that is running served somebody.
+    served: AtomicBool,
     state: Mutex<State<S>>,
 }
 
@@ -46,6 +51,8 @@ struct State<S: Service> {
     running: Option<(Domain, S::Life)>,
     /// The number of the life.
     life: u64,
+    /// Restarts in a row that served nobody.
+    in_a_row: u32,
     /// Whether there are to be no more.
     closed: bool,
     record: Restarts,
@@ -129,21 +136,26 @@ impl std::ops::AddAssign<&Restarts> for Restarts {
 }
 
 impl<S: Service> Supervisor<S> {
-    /// Starts the service for the first time. `shared` frees what its domains own.
+    /// Starts the service for the first time. `shared` frees what its domains own; after `limit` restarts in a
+    /// row that serve nobody there are no more.
     ///
     /// # Errors
     /// The service's.
     pub fn start(
         mut service: S,
         shared: Arc<dyn SharedReclaim + Send>,
+        limit: u32,
     ) -> Result<Arc<Self>, S::Error> {
         let running = Some(service.start()?);
         Ok(Arc::new(Self {
             shared,
+            limit,
+            served: AtomicBool::new(false),
             state: Mutex::new(State {
                 service,
                 running,
                 life: 1,
+                in_a_row: 0,
                 closed: false,
                 record: Restarts::default(),
             }),
@@ -157,6 +169,21 @@ impl<S: Service> Supervisor<S> {
     /// The number of the life that is running, or ran last.
     pub fn life(&self) -> u64 {
         self.state().life
+    }
+
+    /// The life that is running served somebody: for who calls it to tell once for each life.
+    pub fn served(&self) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it did.
+    pub fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// How many restarts in a row served nobody.
+    pub fn in_a_row(&self) -> u32 {
+        self.state().in_a_row
     }
 
     /// Takes something from the life that is running, or looks at it; none between lives.
@@ -183,6 +210,11 @@ impl<S: Service> Supervisor<S> {
         let noticed = Instant::now();
         let mut state = self.state();
         if state.running.is_none() || state.life == *seen {
+            if state.running.is_some() {
+                let served = self.served.swap(false, Ordering::Relaxed);
+                state.in_a_row = if served { 0 } else { state.in_a_row + 1 };
+                state.closed |= state.in_a_row >= self.limit;
+            }
             state.restart(&*self.shared, noticed)?;
         }
         *seen = state.life;

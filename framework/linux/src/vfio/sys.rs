@@ -95,7 +95,9 @@ pub(super) fn device_info(device: &File) -> io::Result<vfio_device_info> {
 /// What a region is, in bytes for [`RegionInfo`](super::region::RegionInfo).
 pub(super) fn region_info(device: &File, index: u32) -> io::Result<Vec<u8>> {
     whole(super::region::HEADER, |bytes| {
-        bytes[8..12].copy_from_slice(&index.to_ne_bytes());
+        if let Some(place) = bytes.get_mut(8..12) {
+            place.copy_from_slice(&index.to_ne_bytes());
+        }
         // SAFETY: the buffer is as long as it says (`whole`), and the call writes no further.
         unsafe { vfio_device_get_region_info(device.as_raw_fd(), bytes.as_mut_ptr()) }
     })

@@ -398,7 +398,6 @@ impl Calls for Registers {
 
 impl DeviceControl for ServedDevice {
     fn stop(&self) {
-        // A server that is gone has nothing to stop.
         if let Err(error) = self.halt()
             && self.is_alive()
         {

@@ -1,0 +1,149 @@
+//! `sumac serve` as a user runs it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use sumac_devices::vfio_user::Socket;
+use sumac_devices::vfio_user::message::{
+    Capabilities, Command as Ask, Header, RegionAccess, Version,
+};
+
+fn sumac(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sumac"));
+    command.args(["serve", "82599"]).args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A server that has said for each port that it listens.
+fn serve(
+    socket: &Path,
+    ports: usize,
+    more: &[&str],
+) -> (Child, BufReader<std::process::ChildStdout>) {
+    let (socket, count) = (socket.display().to_string(), ports.to_string());
+    let mut arguments = vec!["--socket", &socket, "--ports", &count];
+    arguments.extend(more);
+    let mut child = sumac(&arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    for _ in 0..ports {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert!(line.starts_with("serving an 82599 at "), "{line}");
+    }
+    (child, lines)
+}
+
+fn terminate(mut child: Child, mut lines: impl Read) -> (Option<i32>, String) {
+    let id = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    (child.wait().unwrap().code(), rest)
+}
+
+fn ask(socket: &Socket, command: Ask, body: &[u8]) -> Header {
+    socket
+        .send(&Header::request(1, command, body.len()), body, &[])
+        .unwrap();
+    socket
+        .receive(&mut Vec::new())
+        .unwrap()
+        .expect("an answer")
+        .header
+}
+
+fn greet(path: &Path) -> Socket {
+    let socket = Socket::from(UnixStream::connect(path).unwrap());
+    let mut body = Vec::new();
+    Version { major: 0, minor: 0 }.put(&mut body);
+    Capabilities::OURS.put(&mut body);
+    assert_eq!(ask(&socket, Ask::Version, &body).refused(), None);
+    socket
+}
+
+#[test]
+fn ports_have_a_socket_each_that_goes_with_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let (child, lines) = serve(&folder.path().join("nic"), 2, &["--wire", "peer=a"]);
+    let sockets = ["nic.0", "nic.1"].map(|name| folder.path().join(name));
+    drop(greet(&sockets[0]));
+    let _second = greet(&sockets[1]);
+    let (code, text) = terminate(child, lines);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("port 1: 1 clients; 0 frames to the driver, 0 from it"),
+        "{text}"
+    );
+    assert!(sockets.iter().all(|socket| !socket.exists()));
+}
+
+#[test]
+fn a_broken_rule_is_told_and_counts_when_asked_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nic");
+    for (more, code) in [(&["--strict"][..], 1), (&[], 0)] {
+        let (child, lines) = serve(&path, 1, more);
+        let client = greet(&path);
+        // RXCTRL, of which only the lowest bits mean something.
+        let mut body = Vec::new();
+        RegionAccess {
+            offset: 0x3000,
+            region: 0,
+            count: 4,
+        }
+        .put(&mut body);
+        body.extend_from_slice(&0x100_u32.to_le_bytes());
+        assert_eq!(ask(&client, Ask::RegionWrite, &body).refused(), None);
+        let (ended, text) = terminate(child, lines);
+        assert_eq!(ended, Some(code), "{text}");
+        assert!(
+            text.contains("port 0: 1 violations, reserved-bit 1"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_served_is_one_line_and_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nic");
+    let nic = path.display().to_string();
+    let missing = folder.path().join("no/nic").display().to_string();
+    let (child, lines) = serve(&path, 1, &[]);
+    for (arguments, said) in [
+        (
+            &["--socket", &nic][..],
+            "another process serves a device there",
+        ),
+        (
+            &["--socket", &missing],
+            "give a --socket in a directory you may write to",
+        ),
+        (&["--socket", &nic, "--wire", "nonsense=1"], "nonsense"),
+        (
+            &[
+                "--socket", &nic, "--ports", "3", "--wire", "null", "--wire", "null",
+            ],
+            "once for each port",
+        ),
+        (&["--socket", &nic, "--ports", "9"], "--ports"),
+    ] {
+        let output = sumac(arguments).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(
+            text.contains(said) && text.lines().count() == 1,
+            "{arguments:?}: {text}"
+        );
+    }
+    assert_eq!(terminate(child, lines).0, Some(0));
+}
