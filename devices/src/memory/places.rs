@@ -159,6 +159,10 @@ impl<B> Places<B> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "a list of one range is one"
+)]
 mod tests {
     use proptest::prelude::*;
 

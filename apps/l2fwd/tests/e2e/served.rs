@@ -146,7 +146,7 @@ fn test_served_cards_forward_byte_for_byte() {
         ];
         let words = usual.iter().chain(options).map(|word| (*word).to_owned());
         let report = run(words.chain(devices)).report();
-        report.assert_books_balance();
+        assert_eq!(report.count("/pool/free"), report.count("/pool/total"));
         assert!(server.finish("out") == frames, "{options:?}: frames differ");
     }
 }
@@ -167,7 +167,7 @@ fn test_several_queues_of_served_cards() {
     ];
     let words = usual.map(str::to_owned).into_iter();
     let report = run(words.chain([server.spec(0), server.spec(1)])).report();
-    report.assert_books_balance();
+    assert_eq!(report.count("/pool/free"), report.count("/pool/total"));
     assert_eq!(server.finish("out").len(), 2000);
 }
 

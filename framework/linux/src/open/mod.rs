@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::{mem, vec};
 
 use sumac_device::{DeviceBacking, DeviceControl, DmaSpace};
 use sumac_devices::ixgbe::{DEVICE_SFP, DeviceThread, Identity, Module, Sim82599};
@@ -17,8 +18,8 @@ use crate::cores::{CoreError, CoreList};
 use crate::dma::{LinuxDma, Reach};
 use crate::interrupts::Interrupts;
 use crate::pci::Tree;
-use crate::spec::{DeviceSpec, PciAddress, SpecError, check_together};
-use crate::vfio::{self, VfioError};
+use crate::spec::{DeviceSpec, SpecError, check_together};
+use crate::vfio::{self, VfioDevice, VfioError};
 use crate::vfio_user::{ServedDevice, VfioUserError};
 
 mod plug;
@@ -121,6 +122,20 @@ pub struct OpenPort {
 }
 
 impl OpenPort {
+    /// A software device, whose driver's memory is of `dma`.
+    fn software(spec: &DeviceSpec, software: &SoftwareDevice, dma: &Arc<dyn DmaSpace>) -> Self {
+        Self {
+            spec: spec.clone(),
+            backing: DeviceBacking {
+                dma: Arc::clone(dma),
+                ..software.device.backing()
+            },
+            control: Arc::new(software.device.clone()),
+            interrupts: Some(Arc::new(software.clone())),
+            software: Some(software.clone()),
+        }
+    }
+
     /// A device outside this process.
     fn outside<D: DeviceControl + Interrupts + 'static>(
         spec: &DeviceSpec,
@@ -216,62 +231,26 @@ pub fn open_in(
     if let Some(core) = device_core {
         CoreList::from(core).check_usable()?;
     }
-    let real = vfio::open(tree, &pci(specs))?;
-    let served = (specs.iter())
-        .filter_map(|spec| match spec {
-            DeviceSpec::VfioUser(socket) => Some(ServedDevice::connect(socket).map(Arc::new)),
-            _ => None,
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-
-    // Without software devices, a window that holds nothing.
-    let window = match sims.is_empty() {
-        true => SimDma::with_room(0)?,
-        false => SimDma::new()?,
+    let mut outside = Outside::open(tree, specs)?;
+    let window = match sims.is_empty() && !outside.reaches.is_empty() {
+        true => None,
+        false => Some(SimDma::new()?),
     };
-    let mut reaches: Vec<Arc<dyn Reach>> = real.reach.into_iter().collect();
-    reaches.extend(served.iter().map(|device| device.reach()));
-    let memory = if reaches.is_empty() {
-        Memory::Window(window.clone())
-    } else {
-        if !sims.is_empty() {
-            reaches.push(Arc::clone(window.window()) as _);
-        }
-        Memory::Shared(LinuxDma::new(reaches))
-    };
+    let memory = outside.memory(window.as_ref());
     let dma = memory.space();
 
-    let software = software::make(&sims, &window)?;
+    let software = match &window {
+        Some(window) => software::make(&sims, window)?,
+        None => Vec::new(),
+    };
     let thread = match software.is_empty() {
         true => None,
         false => Some(software::start(&software, device_core)?),
     };
     let mut sims = software.iter();
-    let (mut real, mut served) = (real.devices.iter(), served.iter());
     let port = |spec: &DeviceSpec| match spec {
-        DeviceSpec::Sim(_) => {
-            let software = sims.next()?;
-            Some(OpenPort {
-                spec: spec.clone(),
-                backing: DeviceBacking {
-                    dma: Arc::clone(&dma),
-                    ..software.device.backing()
-                },
-                control: Arc::new(software.device.clone()),
-                interrupts: Some(Arc::new(software.clone())),
-                software: Some(software.clone()),
-            })
-        }
-        DeviceSpec::Pci(_) => {
-            let device = real.next()?;
-            let backing = device.backing(Arc::clone(&dma));
-            Some(OpenPort::outside(spec, backing, device))
-        }
-        DeviceSpec::VfioUser(_) => {
-            let device = served.next()?;
-            let backing = device.backing(Arc::clone(&dma));
-            Some(OpenPort::outside(spec, backing, device))
-        }
+        DeviceSpec::Sim(_) => Some(OpenPort::software(spec, sims.next()?, &dma)),
+        _ => outside.port(spec, &dma),
     };
     let ports = specs.iter().filter_map(port).collect();
     Ok(OpenPorts {
@@ -283,13 +262,63 @@ pub fn open_in(
     })
 }
 
-/// The PCI devices among the specs.
-fn pci(specs: &[DeviceSpec]) -> Vec<PciAddress> {
-    let address = |spec: &DeviceSpec| match spec {
-        DeviceSpec::Pci(address) => Some(*address),
-        _ => None,
-    };
-    specs.iter().filter_map(address).collect()
+/// The devices outside this process, in the order of their specs, and the ways to them.
+struct Outside {
+    real: vec::IntoIter<Arc<VfioDevice>>,
+    served: vec::IntoIter<Arc<ServedDevice>>,
+    reaches: Vec<Arc<dyn Reach>>,
+}
+
+impl Outside {
+    fn open(tree: &Tree, specs: &[DeviceSpec]) -> Result<Self, OpenError> {
+        let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
+        for spec in specs {
+            match spec {
+                DeviceSpec::Pci(address) => addresses.push(*address),
+                DeviceSpec::VfioUser(socket) => sockets.push(socket),
+                DeviceSpec::Sim(_) => {}
+            }
+        }
+        let real = vfio::open(tree, &addresses)?;
+        let served = (sockets.into_iter())
+            .map(|socket| ServedDevice::connect(socket).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut reaches: Vec<_> = real.reach.into_iter().collect();
+        reaches.extend(served.iter().map(|device| device.reach()));
+        Ok(Self {
+            real: real.devices.into_iter(),
+            served: served.into_iter(),
+            reaches,
+        })
+    }
+
+    /// Memory for all devices, those outside and those that reach `window`.
+    fn memory(&mut self, window: Option<&SimDma>) -> Memory {
+        let mut reaches = mem::take(&mut self.reaches);
+        match window {
+            Some(window) if reaches.is_empty() => Memory::Window(window.clone()),
+            window => {
+                reaches.extend(window.map(|window| Arc::clone(window.window()) as Arc<dyn Reach>));
+                Memory::Shared(LinuxDma::new(reaches))
+            }
+        }
+    }
+
+    /// The next device of the spec's kind.
+    fn port(&mut self, spec: &DeviceSpec, dma: &Arc<dyn DmaSpace>) -> Option<OpenPort> {
+        let dma = Arc::clone(dma);
+        match spec {
+            DeviceSpec::Pci(_) => {
+                let device = self.real.next()?;
+                Some(OpenPort::outside(spec, device.backing(dma), &device))
+            }
+            DeviceSpec::VfioUser(_) => {
+                let device = self.served.next()?;
+                Some(OpenPort::outside(spec, device.backing(dma), &device))
+            }
+            DeviceSpec::Sim(_) => None,
+        }
+    }
 }
 
 /// What the specs plug into software ports, in their order, for software devices that others make:

@@ -12,11 +12,11 @@ mod sys;
 use std::sync::Arc;
 
 use self::container::Container;
-use self::device::VfioDevice;
 use crate::dma::Reach;
 use crate::pci::{PciDevice, Tree};
 use crate::spec::PciAddress;
 
+pub(crate) use device::VfioDevice;
 pub use error::VfioError;
 
 /// Devices of this process's, and what makes memory reachable for them.
