@@ -5,7 +5,7 @@
 //! the device as at power-on.
 #![no_main]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
         let session = scope.spawn(move || session::serve(device, theirs));
         // Answers are not looked at, but somebody has to take them.
         let mut answers = ours.try_clone().expect("another descriptor");
-        scope.spawn(move || std::io::copy(&mut answers.by_ref(), &mut std::io::sink()));
+        scope.spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
         let socket = Socket::from(ours);
         greet(&socket);
         let mut rest = bytes;

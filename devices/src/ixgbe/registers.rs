@@ -399,8 +399,6 @@ pub fn reserved(place: Place) -> u32 {
             DMATXCTL => 0x0000_FFF2,
             RXCSUM => !0x0000_3000,
             MAXFRS => 0x0000_FFFF,
-            // Not EIMS and EIMC: what nothing sets, it does not matter who masks.
-            EICS => 1 << 31,
             MCSTCTRL => !0x0000_0007,
             _ => 0,
         },

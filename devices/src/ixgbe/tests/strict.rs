@@ -21,7 +21,7 @@ fn register_rules() {
     use QueueRegister::{Control, Length, Tail};
     breaks(Violation::ReservedBit, |bench| bench.write(r::RXCTRL, 4));
     breaks(Violation::ReservedBit, |bench| {
-        bench.write(r::EICS, u32::MAX)
+        bench.write(r::MCSTCTRL, 1 << 8)
     });
     breaks(Violation::BarAccess, |bench| bench.write(2, 0));
     breaks(Violation::BarAccess, |bench| {
