@@ -11,3 +11,4 @@ mod refused;
 mod setup;
 #[path = "../testpmd/traffic.rs"]
 mod traffic;
+mod vanish;
