@@ -90,6 +90,10 @@ pub unsafe trait BufferPool {
     fn addresses(&self) -> BufferAddresses;
     /// A free buffer; none when the pool is exhausted.
     fn take(&mut self) -> Option<BufferId>;
+    /// A free buffer if one is at hand without further ado; [`take`](Self::take) may have one all the same.
+    fn take_at_hand(&mut self) -> Option<BufferId> {
+        self.take()
+    }
     /// Up to `wanted` free buffers to look at; they stay the pool's until
     /// [`use_stock`](Self::use_stock).
     fn stock(&mut self, wanted: usize) -> &[BufferId];
