@@ -41,6 +41,13 @@ pub enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// How long a driver that crashes under traffic takes to serve again, beside starting the whole program;
+    /// writes target/bench/restart.json.
+    Restart {
+        /// Passed on to the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 /// Runs a benchmark; true if it ended well.
@@ -63,6 +70,13 @@ pub fn run(what: &What) -> bool {
         What::Nullnet { arguments } => {
             report.step("nullnet", "what a boundary costs packets", || {
                 isolation("nullnet", arguments)
+            });
+        }
+        What::Restart { arguments } => {
+            report.step("restart", "what restarts of a driver take", || {
+                let mut l2fwd = cargo(["build", "--release", "-p", "l2fwd"]);
+                let built = report::command(&mut l2fwd, LIMIT);
+                built.and(isolation("restart", arguments))
             });
         }
     }

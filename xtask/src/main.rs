@@ -11,6 +11,8 @@ mod check;
 mod counts;
 mod domains;
 mod fuzz;
+mod lab;
+mod mutants;
 mod packages;
 mod process;
 mod report;
@@ -51,8 +53,13 @@ enum Command {
     Soak(soak::Options),
     /// Build and sign domain files: the trusted build, which refuses unsafe code.
     Domains(domains::Options),
+    /// Take each isolation mechanism away in turn, and show the test that then fails.
+    Mutants(mutants::Options),
     /// Fuzz one target, or each in turn, for a bounded time, on stable Rust.
     Fuzz(fuzz::Options),
+    /// QEMU guests: fetch what they are made of, list and run their tests, look around in one.
+    #[command(subcommand)]
+    Lab(lab::What),
 }
 
 fn main() -> ExitCode {
@@ -66,7 +73,9 @@ fn main() -> ExitCode {
         Command::Bench(what) => bench::run(&what),
         Command::Soak(options) => soak::run(&options),
         Command::Domains(options) => domains::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Lab(what) => lab::run(&what),
     };
     if passed {
         ExitCode::SUCCESS

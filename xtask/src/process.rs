@@ -1,4 +1,4 @@
-//! Runs a program with a time limit, shows its output and hands each line to the caller.
+//! Runs a program with a time limit, and hands each line of its output to the caller, shown or not.
 //!
 //! Invariant: when [`run`] returns, the program has ended; past its time limit it and everything it
 //! started were killed.
@@ -31,6 +31,33 @@ pub fn run(
     limit: Duration,
     mut line: impl FnMut(&str),
 ) -> Result<(), String> {
+    supervise(command, limit, |stream, text| {
+        // A closed terminal is no reason to stop the tests.
+        let _ = match stream {
+            Stream::Stdout => writeln!(io::stdout(), "{text}"),
+            Stream::Stderr => writeln!(io::stderr(), "{text}"),
+        };
+        line(text);
+    })
+}
+
+/// As [`run`], but shows nothing.
+///
+/// # Errors
+/// As of [`run`].
+pub fn listen(
+    command: &mut Command,
+    limit: Duration,
+    mut line: impl FnMut(&str),
+) -> Result<(), String> {
+    supervise(command, limit, |_, text| line(text))
+}
+
+fn supervise(
+    command: &mut Command,
+    limit: Duration,
+    mut line: impl FnMut(Stream, &str),
+) -> Result<(), String> {
     let name = shown(command);
     let mut child = command
         .stdin(Stdio::null())
@@ -46,7 +73,7 @@ pub fn run(
         forward(stderr, Stream::Stderr, sender);
     }
     let deadline = Instant::now() + limit;
-    let in_time = echo_until(&lines, deadline, &mut line) && wait_until(&mut child, deadline);
+    let in_time = read_until(&lines, deadline, &mut line) && wait_until(&mut child, deadline);
     if !in_time {
         kill_tree(&mut child);
         return Err(format!(
@@ -97,22 +124,15 @@ fn forward(from: impl Read + Send + 'static, stream: Stream, to: Sender<(Stream,
     });
 }
 
-/// Echoes lines until both streams are closed; false at the deadline.
-fn echo_until(
+/// Hands on lines until both streams are closed; false at the deadline.
+fn read_until(
     lines: &Receiver<(Stream, String)>,
     deadline: Instant,
-    line: &mut impl FnMut(&str),
+    line: &mut impl FnMut(Stream, &str),
 ) -> bool {
     loop {
         match lines.recv_timeout(POLL) {
-            Ok((stream, text)) => {
-                // A closed terminal is no reason to stop the tests.
-                let _ = match stream {
-                    Stream::Stdout => writeln!(io::stdout(), "{text}"),
-                    Stream::Stderr => writeln!(io::stderr(), "{text}"),
-                };
-                line(&text);
-            }
+            Ok((stream, text)) => line(stream, &text),
             Err(RecvTimeoutError::Disconnected) => return true,
             Err(RecvTimeoutError::Timeout) => {}
         }

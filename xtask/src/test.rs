@@ -11,13 +11,13 @@ use clap::Args;
 use crate::packages::{self, Need};
 use crate::report::{self, Outcome, Report};
 use crate::workspace::{cargo, target_dir};
-use crate::{fuzz, soak};
+use crate::{fuzz, lab, soak};
 
 /// Crates with loom models of what crosses threads.
-const LOOM_CRATES: &[&str] = &["sumac-rref"];
+const LOOM_CRATES: &[&str] = &["sumac-rref", "sumac-runtime"];
 
 /// Crates whose folder `tests` is a step of its own.
-const TESTED_APART: &[&str] = &["l2fwd", "sumac-bench"];
+const TESTED_APART: &[&str] = &["l2fwd", "sumac-bench", "sumac-lab"];
 
 const IP: Need = Need {
     file: "ip",
@@ -62,7 +62,7 @@ struct Step {
     run: fn(&Options) -> Outcome,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step {
         name: "unit",
         about: "unit, property and integration tests of every crate",
@@ -89,6 +89,11 @@ const STEPS: [Step; 7] = [
         run: dpdk,
     },
     Step {
+        name: "lab",
+        about: "QEMU guests: a PCI bus, an IOMMU, and drivers that are not ours",
+        run: |_| lab::tests(None),
+    },
+    Step {
         name: "fuzz",
         about: "a short run of each fuzz target",
         run: |options| fuzz::fuzz_all(options.fuzz_seconds),
@@ -96,7 +101,7 @@ const STEPS: [Step; 7] = [
     Step {
         name: "soak",
         about: "random treatment of ports and random runs of l2fwd for a short while",
-        run: |options| soak::soak(options.soak_seconds, None),
+        run: |options| soak::soak(options.soak_seconds, None, None),
     },
 ];
 
@@ -118,8 +123,8 @@ pub fn run(options: &Options) -> bool {
     report.finish()
 }
 
-/// All of the workspace but the programs in the folders `tests` of l2fwd and the benchmarks, which are
-/// steps of their own. Wires to the host's network interfaces need `ip`.
+/// All of the workspace but the programs in the folders `tests` of l2fwd, the benchmarks and the lab, which
+/// are steps of their own. Wires to the host's network interfaces need `ip`.
 fn unit(_: &Options) -> Outcome {
     install(&[IP]);
     let mut most = cargo(["test", "--workspace", "--no-fail-fast"]);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use sumac_interface::domain::Failure;
 use sumac_linux::cores::CoreList;
 use sumac_linux::spec::DeviceSpec;
 
@@ -41,11 +42,23 @@ pub struct Options {
     pub cores: Option<CoreList>,
 
     /// Where the driver runs: part of the program, or a domain of its own, from its signed file.
-    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Isolation::Driver)]
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Isolation::Domain)]
     pub isolation: Isolation,
 
+    /// With --isolation shadow: have a driver fail this often, by turns, to see it started again: as in `1s`
+    /// or `100ms,spin`. Ways to fail are `panic`, `fault` (it overflows its stack), `spin` (an endless loop)
+    /// and `oom` (it uses its memory up). Takes another domain file, ixgbe-crashy: the same driver, which also
+    /// fails on request.
+    #[arg(long, value_name = "TIME[,HOW]", value_parser = parse_crashes)]
+    pub crash_every: Option<Crashes>,
+
+    /// Sleep while nothing comes, and be woken by interrupts, instead of polling all the time. Under load it
+    /// polls all the same. Takes --isolation driver.
+    #[arg(long)]
+    pub interrupt: bool,
+
     /// Folder with the domain files that `cargo xtask domains` built; by default `domains` beside the
-    /// folder of this program.
+    /// folder of this program, where they are built if cargo built this program.
     #[arg(long, value_name = "FOLDER")]
     pub domains: Option<PathBuf>,
 
@@ -105,8 +118,19 @@ pub struct Options {
 pub enum Isolation {
     /// Linked into the program: no boundary.
     Driver,
-    /// In a domain: a crash of it is an error of the next call.
+    /// In a domain: a crash of it ends the run with an error, and nothing else.
     Domain,
+    /// In a domain that is started again when it crashes; forwarding goes on.
+    Shadow,
+}
+
+/// How often drivers are to fail, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crashes {
+    /// The time between two.
+    pub every: Duration,
+    /// How they fail.
+    pub how: Failure,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -115,9 +139,11 @@ const EXAMPLES: &str = "Examples:
   l2fwd sim:pcap=in.pcap sim:out=out.pcap    a capture through the driver, and out again
   l2fwd sim:tap=a sim:tap=b                  between two TAP interfaces (as root)
   l2fwd --duration 5s --json                 figures for a script
+  l2fwd --isolation shadow --crash-every 1s  drivers that crash, and go on
 
 Counters: every frame received is transmitted or counted as dropped. A frame that finds no room on
-its way out waits; the device then drops new ones (rx_dropped), as a full receive ring does.
+its way out waits; the device then drops new ones (rx_dropped), as a full receive ring does. What a
+driver that crashed had in hand or in its rings is counted apart (lost).
 
 Exit status: 0 after a clean run, 1 when a device failed, 2 when something given cannot be.";
 
@@ -126,6 +152,22 @@ impl Options {
     pub fn is_promiscuous(&self) -> bool {
         self.promiscuous || !self.no_promiscuous
     }
+}
+
+fn parse_crashes(text: &str) -> Result<Crashes, String> {
+    let (every, how) = text.split_once(',').unwrap_or((text, "panic"));
+    let every = parse_interval(every)?;
+    if every.is_zero() {
+        return Err("time passes between two crashes: write 1s or 10ms".into());
+    }
+    let how = match how {
+        "panic" => Failure::Panic,
+        "fault" => Failure::Overflow,
+        "spin" => Failure::Spin,
+        "oom" => Failure::OutOfMemory,
+        _ => return Err("a driver fails by panic, fault, spin or oom".into()),
+    };
+    Ok(Crashes { every, how })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -189,6 +231,23 @@ mod tests {
             "18446744073709551615h",
         ] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn crashes() {
+        let every = |ms, how| {
+            let every = Duration::from_millis(ms);
+            Ok(Crashes { every, how })
+        };
+        assert_eq!(parse_crashes("1s"), every(1000, Failure::Panic));
+        assert_eq!(parse_crashes("10ms,spin"), every(10, Failure::Spin));
+        assert_eq!(
+            parse_crashes("2m,oom"),
+            every(120_000, Failure::OutOfMemory)
+        );
+        for bad in ["", "0s", "1", "1s,", "1s,kill", ",panic", "1s,panic,spin"] {
+            assert!(parse_crashes(bad).is_err(), "{bad}");
         }
     }
 

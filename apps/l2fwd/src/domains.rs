@@ -1,48 +1,50 @@
-//! Drivers in domains of their own: started from their signed file, ended and freed after the run.
+//! Drivers in domains of their own: started from their signed file, started again when they die if there is
+//! a shadow before them, ended and freed after the run.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use sumac_interface::domain::{CreateNet, PortSettings, RemotePort};
+use sumac_interface::Policy;
+use sumac_interface::domain::{CreateFragileNet, CreateNet, PortSettings, RemotePort};
 use sumac_interface::rpc::{Cause, RpcError};
-use sumac_linux::domains::{self, Shared, StartError};
+use sumac_linux::domains::{
+    self, DriverError, Losses, Offer, PortLife, PortService, Progress, Restarts, Service, Shared,
+    SupervisedPort, Supervisor,
+};
 use sumac_linux::grant::GrantedDevice;
 use sumac_linux::open::OpenPort;
-use sumac_linux::trust::{TrustError, trusted_keys};
-use sumac_rref::{PacketPool, PoolGrant, SharedHeap};
-use sumac_runtime::load::TrustedKeys;
-use sumac_runtime::{Domain, Quota};
+use sumac_rref::{PacketPool, SharedHeap};
+use sumac_runtime::load::Verified;
+use sumac_runtime::{Domain, Phase, Quota, SharedReclaim};
 
 use crate::cli::Options;
+use crate::files::{FileError, Files};
 
-/// The driver's domain.
+/// The driver's domain, and that of the one that fails on request.
 const DRIVER: &str = "ixgbe";
+const CRASHY_DRIVER: &str = "ixgbe-crashy";
+
+/// What a driver may use: it allocates while it brings a port up, which takes milliseconds of the processor's
+/// time, and tens of them with many queues in a build for debugging.
+const QUOTA: Quota = Quota {
+    pages: 16 * 1024 * 1024 / 4096,
+    threads: 0,
+    call_ns: 100_000_000,
+};
 
 /// Why a driver's domain does not run. Each is one line with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum DomainError {
-    /// Its file is not there.
-    #[error("{}: {source}; build it with `cargo xtask domains`, or say where it is: --domains FOLDER", file.display())]
-    File {
-        /// The file.
-        file: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Nobody is trusted.
+    /// There is no file to start it from.
     #[error(transparent)]
-    Trust(#[from] TrustError),
+    File(#[from] FileError),
     /// This process cannot have domains.
     #[error("hosting domains: {0}")]
     Host(io::Error),
-    /// It was refused, or failed as it started.
+    /// It does not start, or not drive its device.
     #[error(transparent)]
-    Start(#[from] StartError),
-    /// Another domain has the device.
-    #[error("{0}: another domain has the device")]
-    Taken(String),
-    /// It died while it took its device over.
+    Driver(#[from] DriverError),
+    /// It died when it was asked for its port.
     #[error("{device}: the driver's domain: {source}")]
     Died {
         /// The device.
@@ -50,15 +52,12 @@ pub enum DomainError {
         /// What of.
         source: RpcError,
     },
-    /// The driver turned its device down.
-    #[error("{0}")]
-    Device(String),
 }
 
 /// This process as a host of drivers.
 pub struct DomainHost {
-    file: Vec<u8>,
-    trust: TrustedKeys,
+    file: Verified,
+    offer: Offer,
     heap: &'static SharedHeap,
 }
 
@@ -68,17 +67,18 @@ impl DomainHost {
     /// # Errors
     /// [`DomainError`].
     pub fn new(options: &Options) -> Result<Self, DomainError> {
-        let file = options
-            .domains
-            .clone()
-            .unwrap_or_else(beside_program)
-            .join(format!("{DRIVER}.domain"));
-        let contents = std::fs::read(&file).map_err(|source| DomainError::File { file, source })?;
-        let trust = trusted_keys()?;
+        let files = Files::of(options);
+        let (offer, file) = match options.crash_every {
+            None => (Offer::Net, files.read::<dyn CreateNet>(DRIVER)?),
+            Some(_) => {
+                let file = files.read::<dyn CreateFragileNet>(CRASHY_DRIVER)?;
+                (Offer::FragileNet, file)
+            }
+        };
         domains::install().map_err(DomainError::Host)?;
         Ok(Self {
-            file: contents,
-            trust,
+            file,
+            offer,
             heap: SharedHeap::create_for(domains::hooks()),
         })
     }
@@ -91,10 +91,10 @@ impl DomainHost {
     /// Drivers whose packets are of `pool`.
     pub fn drivers(self, pool: &'static PacketPool) -> Drivers {
         Drivers {
-            shared: Shared {
+            shared: Arc::new(Shared {
                 heap: self.heap,
                 pools: vec![pool],
-            },
+            }),
             host: self,
             pool,
             running: Vec::new(),
@@ -102,70 +102,128 @@ impl DomainHost {
     }
 }
 
-/// `target/domains` for a program in `target/release`.
-fn beside_program() -> PathBuf {
-    let program = std::env::current_exe().unwrap_or_default();
-    let folder = program.parent().and_then(|folder| folder.parent());
-    folder.map_or_else(|| PathBuf::from("domains"), |folder| folder.join("domains"))
-}
-
 /// The drivers that run. Dropping this ends them and frees all they had.
 pub struct Drivers {
     host: DomainHost,
-    shared: Shared,
+    shared: Arc<dyn SharedReclaim + Send>,
     pool: &'static PacketPool,
-    running: Vec<Domain>,
+    running: Vec<Driver>,
+}
+
+/// One driver that runs.
+enum Driver {
+    /// Until it dies.
+    Once(Domain, PortLife),
+    /// One after the other.
+    Supervised(Arc<Supervisor<PortService>>, Arc<Losses>),
 }
 
 impl Drivers {
+    fn service(&self, port: &OpenPort, options: &Options) -> PortService {
+        let (backing, control) = (port.backing.clone(), port.control.clone());
+        PortService {
+            name: format!("{DRIVER} of {}", backing.name),
+            file: self.host.file.clone(),
+            offer: self.host.offer,
+            quota: QUOTA,
+            shared: self.shared.clone(),
+            device: Arc::new(GrantedDevice::new(backing, control)),
+            pool: self.pool,
+            settings: PortSettings {
+                queues: options.queues,
+                rx_descriptors: options.descriptors,
+                tx_descriptors: options.descriptors,
+                mtu: options.mtu,
+                promiscuous: options.is_promiscuous(),
+            },
+            progress: Progress::default(),
+        }
+    }
+
     /// Starts a driver for one device.
     ///
     /// # Errors
     /// [`DomainError`].
     pub fn start(&mut self, port: &OpenPort, options: &Options) -> Result<RemotePort, DomainError> {
-        let name = port.backing.name.clone();
-        let started = domains::start::<dyn CreateNet>(
-            &format!("{DRIVER} of {name}"),
-            &self.host.file,
-            &self.host.trust,
-            Quota::default(),
-            &self.shared,
-        )?;
-        let (domain, mut root) = (started.domain, started.root);
-        self.running.push(domain);
-        let died = |source| DomainError::Died {
-            device: name.clone(),
-            source,
+        let (domain, mut life) = self.service(port, options).start()?;
+        let device = life.take_device().ok_or(RpcError::Refused);
+        self.running.push(Driver::Once(domain, life));
+        device
+            .and_then(|device| RemotePort::new(device, self.pool))
+            .map_err(|source| died(port, source))
+    }
+
+    /// Starts a driver for one device that is started again whenever it dies.
+    ///
+    /// # Errors
+    /// [`DomainError`].
+    pub fn supervise(
+        &mut self,
+        port: &OpenPort,
+        options: &Options,
+    ) -> Result<SupervisedPort, DomainError> {
+        let service = self.service(port, options);
+        let supervisor = Supervisor::start(service, self.shared.clone())?;
+        let supervised = SupervisedPort::new(supervisor.clone(), self.pool, Policy::default());
+        let losses = supervised.as_ref().map(SupervisedPort::losses);
+        let losses = losses.unwrap_or_default();
+        self.running.push(Driver::Supervised(supervisor, losses));
+        supervised.map_err(|source| died(port, source))
+    }
+
+    /// The supervisors, in the order of the ports.
+    pub fn supervisors(&self) -> Vec<Arc<Supervisor<PortService>>> {
+        let supervisor = |driver: &Driver| match driver {
+            Driver::Once(..) => None,
+            Driver::Supervised(supervisor, _) => Some(supervisor.clone()),
         };
-        let device =
-            GrantedDevice::new(port.backing.clone(), port.control.clone(), domains::hooks());
-        let grant = Arc::new(device)
-            .lend(domain, self.pool)
-            .ok_or_else(|| DomainError::Taken(name.clone()))?;
-        let settings = PortSettings {
-            queues: options.queues,
-            rx_descriptors: options.descriptors,
-            tx_descriptors: options.descriptors,
-            mtu: options.mtu,
-            promiscuous: options.is_promiscuous(),
+        self.running.iter().filter_map(supervisor).collect()
+    }
+
+    /// What happened to the driver of a port so far, and what its calls lost; none if nobody looks after it.
+    pub fn restarts(&self, port: usize) -> Option<(Restarts, &Losses)> {
+        match self.running.get(port)? {
+            Driver::Once(..) => None,
+            Driver::Supervised(supervisor, losses) => Some((supervisor.restarts(), losses)),
+        }
+    }
+
+    /// Of what the drivers died that are dead, one a line.
+    pub fn deaths(&self) -> Vec<String> {
+        let death = |driver: &Driver| match driver {
+            Driver::Once(domain, _) => {
+                let dead = matches!(domain.phase(), Phase::Dead(_));
+                dead.then(|| domains::obituary(*domain))
+            }
+            Driver::Supervised(supervisor, _) => {
+                let restarts = supervisor.restarts();
+                restarts.last_failure.or(restarts.last_death)
+            }
         };
-        let device = root
-            .create(grant, PoolGrant::new(self.pool), settings)
-            .map_err(died)?
-            .map_err(|fault| DomainError::Device(fault.to_string()))?;
-        RemotePort::new(device, self.pool).map_err(died)
+        self.running.iter().filter_map(death).collect()
+    }
+}
+
+fn died(port: &OpenPort, source: RpcError) -> DomainError {
+    DomainError::Died {
+        device: port.backing.name.clone(),
+        source,
     }
 }
 
 impl Drop for Drivers {
     fn drop(&mut self) {
-        for domain in self.running.drain(..) {
-            domain.kill(Cause::Killed);
-            if let Err(error) = domains::bury(domain, &self.shared) {
-                eprintln!(
-                    "l2fwd: what {} had could not be freed: {error}",
-                    domain.name()
-                );
+        for driver in self.running.drain(..) {
+            let ended = match driver {
+                Driver::Once(domain, _life) => {
+                    domain.kill(Cause::Killed);
+                    let freed = domains::bury(domain, &*self.shared).map(drop);
+                    freed.map_err(|e| format!("what {} had could not be freed: {e}", domain.name()))
+                }
+                Driver::Supervised(supervisor, _) => supervisor.end(),
+            };
+            if let Err(error) = ended {
+                eprintln!("l2fwd: {error}");
             }
         }
     }

@@ -1,14 +1,15 @@
 //! The forwarding loop: one worker a core, run to completion, nothing shared between workers.
 //!
-//! A worker has one queue pair of every port. It receives a batch, rewrites addresses in place and
-//! transmits the batch on the partner port. What the partner has no room for stays in the batch and
-//! goes first next time; until then nothing more is received for it: back-pressure, no drop.
+//! A worker has one queue pair of every port. In each it transmits what came by the partner port and receives
+//! the next batch, in one exchange, and rewrites addresses in place. What a port has no room for stays in
+//! its batch and goes first next time; until then nothing more is received for it: back-pressure, no drop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sumac_interface::net::{NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{Exchanged, NetQueue, QueueError, QueueStats};
+use sumac_linux::Bell;
 use sumac_linux::time::ticks;
 use sumac_rref::PacketBatch;
 
@@ -19,6 +20,9 @@ use crate::rewrite::Rewrite;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Rounds between two looks at what the main thread wants and what it is shown.
 const ROUNDS_BETWEEN_REPORTS: u32 = 256;
+
+/// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
+const NAP: Duration = Duration::from_secs(1);
 
 /// What the main thread asks of all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +156,7 @@ impl LaneFigures {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Time-stamp counter ticks spent in rounds that moved frames out of this lane.
+    /// Time-stamp counter ticks spent in rounds of this lane's port that moved frames.
     pub fn busy_ticks(&self) -> u64 {
         self.busy_ticks.load(Ordering::Relaxed)
     }
@@ -176,15 +180,19 @@ pub struct Worker<Q> {
     batch: usize,
     shared: Arc<Shared>,
     dump: Option<Arc<Dump>>,
+    /// What the vectors of its queues ring; none polls all the time.
+    bell: Option<Arc<Bell>>,
 }
 
 impl<Q: NetQueue> Worker<Q> {
-    /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once.
+    /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once, and sleeps on
+    /// `bell` while there are none.
     pub fn new(
         mut lanes: Vec<Lane<Q>>,
         batch: usize,
         shared: Arc<Shared>,
         dump: Option<Arc<Dump>>,
+        bell: Option<Arc<Bell>>,
     ) -> Self {
         for lane in &mut lanes {
             lane.queue.set_prefetch(lane.rewrite.is_some());
@@ -198,6 +206,7 @@ impl<Q: NetQueue> Worker<Q> {
             batch,
             shared,
             dump,
+            bell,
         }
     }
 
@@ -226,9 +235,19 @@ impl<Q: NetQueue> Worker<Q> {
 
     fn forward_until_told(&mut self) -> Result<(), QueueError> {
         let mut round = 0u32;
+        let mut begun = false;
         while !self.shared.draining() {
+            let mut moved = 0;
             for _ in 0..ROUNDS_BETWEEN_REPORTS {
-                self.forward_once()?;
+                let now = self.forward_once()?;
+                if now > 0 && !begun {
+                    begun = true;
+                    self.publish();
+                }
+                moved += now;
+            }
+            if moved == 0 {
+                self.sleep();
             }
             round = round.wrapping_add(1);
             if round & 15 == 0 {
@@ -238,36 +257,62 @@ impl<Q: NetQueue> Worker<Q> {
         Ok(())
     }
 
-    /// One round over all lanes; returns how many frames moved.
+    /// Sleeps until a frame comes, if there is a bell and nothing to be done.
+    fn sleep(&mut self) {
+        let Some(bell) = self.bell.clone() else {
+            return;
+        };
+        let idle = |lanes: &mut [Lane<Q>]| {
+            (lanes.iter_mut()).all(|lane| lane.batch.is_empty() && lane.queue.reclaim() == 0)
+        };
+        if !idle(&mut self.lanes) || self.shared.exhausted() {
+            return;
+        }
+        self.publish();
+        // Frames that came before their queue was armed ring no bell: look once more.
+        let armed = (self.lanes.iter_mut()).fold(true, |all, lane| lane.queue.arm() && all);
+        let waiting = self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0);
+        if armed && !waiting && !self.shared.draining() {
+            bell.wait(NAP);
+        }
+    }
+
+    /// One round over all ports; returns how many frames moved.
     #[inline]
     fn forward_once(&mut self) -> Result<usize, QueueError> {
         let mut moved = 0;
         for index in 0..self.lanes.len() {
             let start = ticks();
-            let lane_moved = self.forward_lane(index)?;
-            if lane_moved > 0
+            let port_moved = self.exchange(index)?;
+            if port_moved > 0
                 && let Some(busy) = self.busy_ticks.get_mut(index)
             {
                 *busy += ticks().wrapping_sub(start);
             }
-            moved += lane_moved;
+            moved += port_moved;
         }
         Ok(moved)
     }
 
-    /// Receives, rewrites and transmits one batch of one lane.
+    /// A port's round: transmits what is to leave by it, receives what has come, and rewrites that. Returns
+    /// how many frames moved.
     #[inline]
-    fn forward_lane(&mut self, index: usize) -> Result<usize, QueueError> {
+    fn exchange(&mut self, index: usize) -> Result<usize, QueueError> {
+        let Some(lane) = self.lanes.get(index) else {
+            return Ok(0);
+        };
+        // Partners are each other's; a port without one is its own.
+        let partner = lane.to;
+        let allowed = match lane.batch.is_empty() {
+            true => self.shared.allow(self.batch),
+            false => 0,
+        };
+        let mut exchanged = exchange(&mut self.lanes, index, partner, allowed)?;
+        self.shared.give_back(allowed - exchanged.received);
         let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(0);
         };
-        if lane.batch.is_empty() {
-            let allowed = self.shared.allow(self.batch);
-            let received = lane.queue.receive(&mut lane.batch, allowed)?;
-            self.shared.give_back(allowed - received);
-            if received == 0 {
-                return Ok(0);
-            }
+        if exchanged.received > 0 {
             if let Some(rewrite) = &lane.rewrite {
                 rewrite.apply(&mut lane.batch);
             }
@@ -275,7 +320,10 @@ impl<Q: NetQueue> Worker<Q> {
                 dump.write(&mut lane.batch);
             }
         }
-        transmit(&mut self.lanes, index)
+        if partner == index && !lane.batch.is_empty() {
+            exchanged.sent = lane.queue.transmit(&mut lane.batch)?;
+        }
+        Ok(exchanged.sent + exchanged.received)
     }
 
     /// Receives until nothing comes any more, and waits until all was sent, within limits.
@@ -309,20 +357,27 @@ impl<Q: NetQueue> Worker<Q> {
     }
 }
 
-/// Sends lane `index`'s batch by the queue pair of the port it goes to.
+/// Sends lane `partner`'s batch by the queue pair of lane `index`, and receives up to `limit` frames into that
+/// lane's own.
 #[inline]
-fn transmit<Q: NetQueue>(lanes: &mut [Lane<Q>], index: usize) -> Result<usize, QueueError> {
-    let Some(to) = lanes.get(index).map(|lane| lane.to) else {
-        return Ok(0);
-    };
-    if to == index {
-        return match lanes.get_mut(index) {
-            Some(lane) => lane.queue.transmit(&mut lane.batch),
-            None => Ok(0),
+fn exchange<Q: NetQueue>(
+    lanes: &mut [Lane<Q>],
+    index: usize,
+    partner: usize,
+    limit: usize,
+) -> Result<Exchanged, QueueError> {
+    if partner != index {
+        return match lanes.get_disjoint_mut([index, partner]) {
+            Ok([Lane { queue, batch, .. }, from]) => queue.exchange(&mut from.batch, batch, limit),
+            Err(_) => Ok(Exchanged::default()),
         };
     }
-    match lanes.get_disjoint_mut([index, to]) {
-        Ok([from, to]) => to.queue.transmit(&mut from.batch),
-        Err(_) => Ok(0),
+    // One batch goes both ways: what came is to be rewritten first.
+    let mut exchanged = Exchanged::default();
+    if let Some(Lane { queue, batch, .. }) = lanes.get_mut(index)
+        && limit > 0
+    {
+        exchanged.received = queue.receive(batch, limit)?;
     }
+    Ok(exchanged)
 }

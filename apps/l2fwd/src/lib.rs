@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: the options;
 //! - [`run`]: opens ports, starts workers, watches, stops, sums up;
-//! - [`domains`]: drivers in domains of their own;
+//! - [`domains`]: drivers in domains of their own; [`files`]: what they start from;
 //! - [`forward`]: the fast path, a worker's loop;
 //! - [`rewrite`], [`dump`]: what happens to frames on the way;
 //! - [`report`], [`table`]: what people and scripts are told.
@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod domains;
 pub mod dump;
+pub mod files;
 pub mod forward;
 pub mod report;
 pub mod rewrite;

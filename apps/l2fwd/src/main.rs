@@ -2,17 +2,19 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use l2fwd::cli::Options;
 use l2fwd::run::{RunError, run};
 
 fn main() -> ExitCode {
+    let began = Instant::now();
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => return refuse(&error),
     };
-    match run(&options) {
+    match run(&options, began) {
         Ok(report) if options.json => match serde_json::to_string_pretty(&report) {
             Ok(json) => {
                 println!("{json}");

@@ -16,10 +16,39 @@ pub struct Report {
     pub mpps: f64,
     /// Time-stamp counter ticks a frame, over all rounds that moved frames, on all cores.
     pub ticks_per_packet: f64,
+    /// From the start of the program to the first frame transmitted, in microseconds; none if there was none.
+    pub first_frame_us: Option<u64>,
+    /// How often drivers were started again.
+    pub restarts: u64,
+    /// From noticing a driver's death until its port was ready again, in microseconds.
+    pub restart_latency_us: Option<Times>,
+    /// The part of that in which the device stopped, was reset and settled.
+    pub device_reset_us: Option<Times>,
+    /// The rest of it.
+    pub restart_less_reset_us: Option<Times>,
+    /// That rest without the time the device took to answer register accesses and to be shown memory.
+    pub restart_own_us: Option<Times>,
+    /// Frames lost with drivers that died.
+    pub lost_in_restart: u64,
+    /// DMA of software devices outside of memory that drivers have.
+    pub stray_dma: u64,
+    /// How a driver died last.
+    pub last_death: Option<String>,
     /// The ports, in the order given.
     pub ports: Vec<PortReport>,
     /// Where the packet buffers are, after the end.
     pub pool: PoolReport,
+}
+
+/// Times of several events, in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Times {
+    /// Half took no longer.
+    pub p50: f64,
+    /// All but one of a hundred took no longer.
+    pub p99: f64,
+    /// None took longer.
+    pub max: f64,
 }
 
 /// One port.
@@ -43,6 +72,15 @@ pub struct PortReport {
     pub tx_dropped: u64,
     /// Frames the device or the driver found wrong: bad FCS or length, too long, no end.
     pub rx_errors: u64,
+    /// Frames the device had received and no driver had handed out when it died.
+    pub lost_received: u64,
+    /// Frames handed over to be transmitted that were not when the driver died.
+    pub lost_transmit: u64,
+    /// How often the port's driver was started again.
+    pub restarts: u64,
+    /// Of the frames received and counted bad or dropped, those that drivers counted.
+    #[serde(skip)]
+    pub rx_refused_by_driver: u64,
     /// Times receiving paused since the packet pool was empty.
     pub rx_no_buffer: u64,
     /// Times frames had to wait since the transmit ring was full.
@@ -111,7 +149,7 @@ impl PoolReport {
 
 impl Report {
     /// Fills in what follows from the ports: packets and rates.
-    pub fn sum_up(mut self, busy_ticks: u64) -> Self {
+    pub fn sum_up(&mut self, busy_ticks: u64) {
         self.packets = self.ports.iter().map(|port| port.tx_packets).sum();
         if self.seconds > 0.0 {
             self.mpps = self.packets as f64 / self.seconds / 1e6;
@@ -119,7 +157,6 @@ impl Report {
         if self.packets > 0 {
             self.ticks_per_packet = busy_ticks as f64 / self.packets as f64;
         }
-        self
     }
 
     /// Failures behind wires: they make a run fail.
@@ -138,6 +175,18 @@ impl fmt::Display for Report {
             "{} frames in {:.2} s: {:.3} Mpps, {:.1} ticks a packet",
             self.packets, self.seconds, self.mpps, self.ticks_per_packet
         )?;
+        if let (Some(latency), Some(device)) = (self.restart_latency_us, self.device_reset_us) {
+            writeln!(
+                f,
+                "{} restarts of drivers, {} frames lost; ready again after {:.1} ms (median; 99 of 100 within {:.1}), \
+                 {:.1} of them the device's reset",
+                self.restarts,
+                self.lost_in_restart,
+                latency.p50 / 1e3,
+                latency.p99 / 1e3,
+                device.p50 / 1e3,
+            )?;
+        }
         for port in &self.ports {
             writeln!(
                 f,

@@ -45,9 +45,12 @@ impl Table {
         self.terminal
     }
 
-    /// Draws the figures of the time since the last call.
-    pub fn draw(&mut self, lines: Vec<Line>, since_last: Duration) {
-        let text = self.render(&lines, since_last);
+    /// Draws the figures of the time since the last call, and a line of what else there is to tell.
+    pub fn draw(&mut self, lines: Vec<Line>, since_last: Duration, besides: Option<&str>) {
+        let mut text = self.render(&lines, since_last);
+        if let Some(besides) = besides {
+            let _ = writeln!(text, "{besides}");
+        }
         let mut out = stderr().lock();
         if self.terminal && self.drawn > 0 {
             // Up to the first line drawn, then clear to the end of the screen.

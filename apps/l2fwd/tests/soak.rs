@@ -44,7 +44,7 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// A random set-up: one to four ports, any batch, queues, MTU.
+/// A random set-up: one to four ports, any batch, queues, MTU, isolation; drivers that crash.
 fn arguments(choices: &mut Choices) -> Vec<String> {
     let mut arguments = vec!["--json".to_owned()];
     let ports = choices.below(4) as usize + 1;
@@ -62,6 +62,12 @@ fn arguments(choices: &mut Choices) -> Vec<String> {
     );
     if choices.below(2) == 0 {
         arguments.push("--no-mac-updating".to_owned());
+    }
+    let isolation = choices.of(&["driver", "domain", "shadow"]);
+    arguments.push(format!("--isolation={isolation}"));
+    if isolation == "shadow" {
+        let how = choices.of(&["panic", "fault", "spin", "oom"]);
+        arguments.push(format!("--crash-every={}ms,{how}", choices.below(30) + 1));
     }
     arguments
 }

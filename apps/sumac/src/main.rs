@@ -1,34 +1,86 @@
-//! `sumac`: looks at domain files.
+//! `sumac`: sets up devices for applications, serves software devices, looks at domain files.
 #![forbid(unsafe_code)]
 
+mod bind;
+mod caller;
+mod cards;
 mod cli;
+mod devices;
+mod doctor;
 mod domain;
+mod huge_pages;
+mod hugepages;
+mod output;
+mod serve;
 
 use std::process::ExitCode;
 
+use caller::Caller;
 use clap::Parser;
-use cli::{Command, DomainCommand, Options};
+use cli::{Command, DomainCommand, Options, ServeCommand};
+use sumac_linux::pci::Tree;
+
+/// Why something was not done, in one line.
+#[derive(Debug)]
+enum Trouble {
+    /// What was given cannot be.
+    Input(String),
+    /// The machine did not play along.
+    Machine(String),
+}
+
+impl From<String> for Trouble {
+    fn from(what: String) -> Self {
+        Self::Input(what)
+    }
+}
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => return refuse(&error),
     };
-    let Command::Domain(command) = options.command;
-    let result = match command {
-        DomainCommand::Verify { files, trust } => domain::verify(&files, &trust),
-        DomainCommand::Inspect { file, json } => domain::inspect(&file, json),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+    match run(options.command) {
+        Ok(code) => code,
+        Err(trouble) => fail(&trouble),
     }
 }
 
-/// One line, and the exit code for input that is wrong.
-fn fail(what: &str) -> ExitCode {
+fn run(command: Command) -> Result<ExitCode, Trouble> {
+    let tree = Tree::default();
+    let caller = Caller::read(&tree);
+    match command {
+        Command::Devices(options) => devices::list(&options, &tree),
+        Command::Doctor(options) => return doctor::run(&options, &tree, &caller),
+        Command::Bind(options) => bind::bind(&options, &tree, &caller),
+        Command::Unbind(options) => bind::unbind(&options, &tree),
+        Command::Hugepages(options) => hugepages::run(&options, &tree, &caller),
+        Command::Domain(DomainCommand::Verify { files, trust }) => {
+            domain::verify(&files, &trust).map_err(Trouble::Input)
+        }
+        Command::Domain(DomainCommand::Inspect { file, json }) => {
+            domain::inspect(&file, json).map_err(Trouble::Input)
+        }
+        Command::Serve(ServeCommand::Ixgbe(options)) => return serve(&options),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(options: &serve::ServeOptions) -> Result<ExitCode, Trouble> {
+    match serve::serve(options).map_err(|error| Trouble::Input(error.to_string()))? {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// One line, and the exit code: 2 for input that is wrong, 1 for a machine that is.
+fn fail(trouble: &Trouble) -> ExitCode {
+    let (what, code) = match trouble {
+        Trouble::Input(what) => (what, 2),
+        Trouble::Machine(what) => (what, 1),
+    };
     eprintln!("sumac: {what}");
-    ExitCode::from(2)
+    ExitCode::from(code)
 }
 
 /// Help and version as they are; a mistake in one line.
@@ -41,5 +93,5 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
-    fail(&format!("{line}; see sumac --help"))
+    fail(&Trouble::Input(format!("{line}; see sumac --help")))
 }

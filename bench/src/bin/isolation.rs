@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use sumac_bench::isolation::{self, IsolationError, calls, nullnet, process};
+use sumac_bench::isolation::{self, IsolationError, calls, nullnet, process, restart};
 use sumac_bench::report::Report;
 use sumac_linux::cores::pin_current_thread;
+
+/// A round of restarts takes as long as this many windows.
+const WINDOWS_A_ROUND: usize = 100;
 
 /// Which benchmark.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -16,6 +19,8 @@ enum What {
     Calls,
     /// Packets through a port that does nothing: without a boundary, over one, through a shadow.
     Nullnet,
+    /// Restarts of a driver under traffic, beside starting the program; in microseconds.
+    Restart,
 }
 
 /// What isolation costs, in ticks of the time stamp counter. Domains are those that `cargo xtask domains`
@@ -40,12 +45,14 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(process::ECHO) {
-        process::echo();
-        return ExitCode::SUCCESS;
-    }
-    let options = Options::parse();
-    match run(&options) {
+    let mut arguments = std::env::args().skip(1);
+    let done = if arguments.next().as_deref() == Some(process::ECHO) {
+        process::echo(&arguments.next().unwrap_or_default())
+            .map_err(|error| IsolationError::Failed(error.to_string()))
+    } else {
+        run(&Options::parse())
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("isolation: {error}");
@@ -55,11 +62,17 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), IsolationError> {
-    // A core that is not there: the kernel places the thread.
-    let _ = pin_current_thread(options.core);
+    if !matches!(options.what, What::Restart) {
+        // A core that is not there: the kernel places the thread.
+        let _ = pin_current_thread(options.core);
+    }
     let (name, report) = match options.what {
         What::Calls => ("calls", calls::run(&options.domains, options.windows)?),
         What::Nullnet => ("nullnet", nullnet::run(&options.domains, options.windows)?),
+        What::Restart => {
+            let rounds = (options.windows / WINDOWS_A_ROUND).max(1);
+            ("restart", restart::run(&options.domains, rounds)?)
+        }
     };
     print!("{}", isolation::table(&report));
     let path = options.output.join(format!("{name}.json"));

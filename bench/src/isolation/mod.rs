@@ -20,6 +20,7 @@ use crate::report::{Machine, Report, Row};
 pub mod calls;
 pub mod nullnet;
 pub mod process;
+pub mod restart;
 
 /// Why a benchmark of isolation did not run.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +189,13 @@ pub fn machine(counter: &TickCounter) -> Machine {
 pub fn table(report: &Report) -> String {
     let mut text = format!(
         "{:<26} {:>10} {:>10} {:>7} {:>13} {:>8} {:>7}  beside\n",
-        "ticks", "median", "peer", "ratio", "spread", "windows", "paper"
+        report.rows.first().map_or("", |row| row.unit),
+        "median",
+        "peer",
+        "ratio",
+        "spread",
+        "windows",
+        "paper"
     );
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
     for row in &report.rows {

@@ -11,11 +11,13 @@ pub mod checksum;
 pub mod layout;
 pub mod offload;
 pub mod rss;
+pub mod segment;
 pub mod vlan;
 
 pub use layout::{L3, L4, Layout};
 pub use offload::{InsertError, ReceiveChecksums, TransmitChecksums, Verdict};
 pub use rss::{RssFields, RssHash, RssType, Toeplitz};
+pub use segment::Segmentation;
 
 /// The 16-bit big-endian field at `at`, if the frame is long enough.
 #[inline]

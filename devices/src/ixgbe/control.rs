@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Module;
 use super::device::{Access32, Core, cell};
 use super::faults::FaultKind;
 use super::registers::{self as r, BAR_BYTES, Place, QUEUES, QueueRegister};
@@ -18,6 +19,8 @@ use super::strict::Violation;
 const LINKS_10G: u32 = r::LINKS_UP | 0x3000_0000 | 0x8000_0000 | 0x0002_0000 | 0x0000_0F00;
 /// No register has an offset beyond (section 8.2.3).
 const REGISTERS_END: u32 = 0x2_0000;
+/// Bytes of the longest ring (section 7.1.9).
+const MAX_RING: u32 = 0x8_0000;
 /// SWSM bit 0: reading it takes it.
 const SWSM_SOFTWARE: u32 = 1 << 0;
 /// SWFW_SYNC bits 9:5: firmware holds the resource.
@@ -94,10 +97,7 @@ impl Core {
         }
         let value = self.get(offset);
         match offset {
-            r::EICR => {
-                self.set(r::EICR, 0);
-                value
-            }
+            r::EICR => self.read_causes(),
             r::I2CCTL => self.i2c.read(),
             r::SWSM if self.faults.hit(FaultKind::SemaphoreHeld) => value | SWSM_SOFTWARE,
             r::SWSM => {
@@ -141,21 +141,54 @@ impl Core {
         let place = r::decode(offset);
         match place {
             Place::Receive(queue, register) => {
-                self.check_queue_write(place, self.receive[queue].enabled, value);
+                let free = match register {
+                    // Software may change its mind on what is dropped.
+                    QueueRegister::Buffers => {
+                        (value ^ self.get(r::receive_offset(queue, register))) & !r::SRRCTL_DROP
+                            == 0
+                    }
+                    _ => false,
+                };
+                self.check_queue_write(place, self.receive[queue].enabled && !free, value);
+                let value = value & r::kept(place);
                 self.store(r::receive_offset(queue, register), value);
                 self.receive_written(queue, register, value);
             }
             Place::Transmit(queue, register) => {
                 self.check_queue_write(place, self.transmit[queue].enabled, value);
+                let value = value & r::kept(place);
                 self.store(r::transmit_offset(queue, register), value);
                 self.transmit_written(queue, register, value);
             }
             Place::Other(offset) => {
                 let old = self.get(offset);
                 self.check_reserved(place, value);
+                let value = value & r::kept(place);
                 self.set(offset, value);
+                if self.interrupt_written(offset, value) {
+                    // Which cause a queue has depends on whether there are vectors.
+                    self.plan_stale |= offset == r::GPIE;
+                    return;
+                }
                 let _ = self.other_written(offset, old, value);
             }
+        }
+    }
+
+    /// A read of `len` bytes at `offset`; anything but four has no meaning (section 8.1.1).
+    pub fn read_bytes(&mut self, offset: u32, len: usize) -> u32 {
+        if len == 4 {
+            return self.read(offset);
+        }
+        self.bar_violation("short read", offset);
+        u32::MAX
+    }
+
+    /// A write of a few bytes at `offset`; anything but four has no effect.
+    pub fn write_bytes(&mut self, offset: u32, bytes: &[u8]) {
+        match bytes.first_chunk() {
+            Some(bytes) => self.write(offset, u32::from_le_bytes(*bytes)),
+            None => self.bar_violation("short write", offset),
         }
     }
 
@@ -200,11 +233,6 @@ impl Core {
                         format!("{place:?} = {value:#x} while the queue is enabled")
                     });
             }
-            QueueRegister::Length if value == 0 || !value.is_multiple_of(128) => {
-                self.violations.record(Violation::RingLength, || {
-                    format!("{place:?} = {value}: a ring has a multiple of 128 bytes")
-                });
-            }
             _ => {}
         }
     }
@@ -213,6 +241,9 @@ impl Core {
         match register {
             QueueRegister::Control => self.control_receive(queue, value),
             QueueRegister::Head => self.receive[queue].restart_at(value),
+            QueueRegister::Buffers => {
+                self.receive[queue].drop_enable = value & r::SRRCTL_DROP != 0;
+            }
             QueueRegister::Tail => {
                 let count = self.receive[queue].count;
                 if self.tail_is_bad(Place::Receive(queue, register), value, count) {
@@ -272,8 +303,9 @@ impl Core {
         let get = |register| self.get(r::receive_offset(queue, register));
         let (base, length) = (join(get(BaseLow), get(BaseHigh)), get(Length));
         let (head, tail, buffers) = (get(Head), get(Tail), get(Buffers));
-        if !self.check_ring("receive", queue, length, head, tail) {
-            return;
+        self.check_start("receive", queue, head, tail);
+        if self.receive_on {
+            self.check_ring("receive", queue, length);
         }
         let kind = buffers >> 25 & 7;
         if !matches!(kind, 0 | 1) {
@@ -291,10 +323,14 @@ impl Core {
             0 => 2048,
             kilobytes => kilobytes * 1024,
         };
-        state.drop_enable = buffers >> 28 & 1 != 0;
+        state.drop_enable = buffers & r::SRRCTL_DROP != 0;
         state.restart(head);
         state.enabled = true;
-        self.receiving.push(queue);
+        if usable(length, head) {
+            self.receiving.push(queue);
+        } else {
+            state.count = 0;
+        }
         self.plan_stale = true;
     }
 
@@ -328,7 +364,9 @@ impl Core {
         let (base, length) = (join(get(BaseLow), get(BaseHigh)), get(Length));
         let (head, tail) = (get(Head), get(Tail));
         let write_back = join(get(WriteBackLow), get(WriteBackHigh));
-        if !self.check_ring("transmit", queue, length, head, tail) {
+        self.check_start("transmit", queue, head, tail);
+        self.check_ring("transmit", queue, length);
+        if !usable(length, head) {
             return;
         }
         let state = &mut self.transmit[queue];
@@ -349,20 +387,31 @@ impl Core {
         self.set(r::transmit_offset(queue, QueueRegister::Head), head);
     }
 
-    /// Whether a ring can be used at all; complains where it should not.
-    fn check_ring(&mut self, what: &str, queue: usize, length: u32, head: u32, tail: u32) -> bool {
-        let count = length / 16;
-        if length == 0 || !length.is_multiple_of(128) || length > 0x8_0000 {
+    /// A ring is for use from now on.
+    fn check_ring(&mut self, what: &str, queue: usize, length: u32) {
+        if length == 0 || !length.is_multiple_of(128) || length > MAX_RING {
             self.violations.record(Violation::RingLength, || {
                 format!("{what} queue {queue} enabled with a ring of {length} bytes")
             });
         }
+    }
+
+    fn check_start(&mut self, what: &str, queue: usize, head: u32, tail: u32) {
         if head != tail {
             self.violations.record(Violation::TailWhileDisabled, || {
                 format!("{what} queue {queue} enabled with head {head}, tail {tail}")
             });
         }
-        count > 0 && length <= 0x8_0000 && head < count
+    }
+
+    /// RXCTRL.RXEN: what queues that are enabled already have is for use from now on.
+    fn check_receive_rings(&mut self) {
+        for queue in 0..QUEUES {
+            if self.receive[queue].enabled {
+                let length = self.get(r::receive_offset(queue, QueueRegister::Length));
+                self.check_ring("receive", queue, length);
+            }
+        }
     }
 
     /// Returns what the register holds now, if that is not what was written.
@@ -376,6 +425,7 @@ impl Core {
             r::EICS | r::EIMC => 0,
             r::EIMS => old | value,
             r::EEC => eeprom_granted(value),
+            r::ESDP => self.pins(value),
             r::STATUS | r::LINKS | r::SECRXSTAT | r::SECTXSTAT | r::FWSM | r::FACTPS => old,
             r::RDRXCTL => value | r::RDRXCTL_DMA_INIT_DONE,
             _ => value,
@@ -391,7 +441,10 @@ impl Core {
     fn take_effect(&mut self, offset: u32, old: u32, value: u32) {
         match offset {
             r::CTRL => self.control_written(value),
-            r::EICS => self.raise(value),
+            r::EICS => {
+                self.raise(u64::from(value & 0xFFFF));
+                self.raise_other(value & !0xFFFF);
+            }
             r::EIMC => self.set(r::EIMS, self.get(r::EIMS) & !value),
             r::I2CCTL => self.i2c.write(value),
             r::RDRXCTL => {
@@ -400,10 +453,11 @@ impl Core {
             r::HLREG0 => {
                 self.check_while_receiving("HLREG0", (old ^ value) & r::HLREG0_CRC_STRIP);
             }
-            r::FCTRL => self.check_while_receiving("FCTRL", old ^ value),
             r::RXCTRL => {
                 self.receive_on = value & r::RXCTRL_ENABLE != 0;
-                self.check_crc_strip(value);
+                if self.receive_on && old & r::RXCTRL_ENABLE == 0 {
+                    self.check_receive_rings();
+                }
             }
             r::MTQC => self.check_arbiter(old ^ value),
             _ => {}
@@ -435,16 +489,6 @@ impl Core {
         }
     }
 
-    fn check_crc_strip(&mut self, rxctrl: u32) {
-        let mac = self.get(r::HLREG0) & r::HLREG0_CRC_STRIP != 0;
-        let dma = self.get(r::RDRXCTL) & r::RDRXCTL_CRC_STRIP != 0;
-        if rxctrl & r::RXCTRL_ENABLE != 0 && mac != dma {
-            self.violations.record(Violation::CrcStripMismatch, || {
-                format!("HLREG0.RXCRCSTRP is {mac}, RDRXCTL.CRCStrip is {dma}")
-            });
-        }
-    }
-
     fn check_arbiter(&mut self, changed: u32) {
         if changed != 0 && self.get(r::RTTDCS) & r::RTTDCS_ARBITER_OFF == 0 {
             self.violations.record(Violation::MtqcWithArbiter, || {
@@ -468,6 +512,14 @@ impl Core {
         Some(done)
     }
 
+    /// ESDP after `value` was written: pins that are inputs have the level the board gives them (section
+    /// 8.2.3.1.4).
+    fn pins(&self, value: u32) -> u32 {
+        let inputs = !(value >> 8) & 0xFF;
+        let full = self.identity.module != Module::Absent;
+        value & !inputs | inputs & if full { r::ESDP_MODULE } else { 0 }
+    }
+
     /// MSCA: no PHY answers on MDIO, which reads as all ones. Returns what it holds then.
     fn mdio(&mut self, value: u32) -> Option<u32> {
         if value & r::MSCA_COMMAND == 0 {
@@ -486,7 +538,7 @@ impl Core {
         }
         self.set(r::ANLP1, 0x0001_0000);
         self.publish_link();
-        self.raise(r::EICR_LINK);
+        self.raise_other(r::EICR_LINK);
         let done = value & !r::AUTOC_RESTART;
         self.set(r::AUTOC, done);
         Some(done)
@@ -521,6 +573,8 @@ impl Core {
         self.flushing.clear();
         self.receive_on = false;
         self.statistics.reset();
+        self.interrupts.reset();
+        self.inside.clear();
         self.load_identity();
         if self.access == Access32::Shared {
             // Nobody can follow lines moved by hand in shared memory: they stay high.
@@ -542,6 +596,7 @@ impl Core {
         let function = u32::from(self.identity.function & 1);
         self.set(r::STATUS, r::STATUS_GIO_MASTER | function << 2);
         self.set(r::FACTPS, 0);
+        self.set(r::ESDP, self.pins(0));
         self.set(r::AUTOC, self.identity.link_mode());
         self.set(r::AUTOC2, 2 << 16);
         self.publish_link();
@@ -652,6 +707,11 @@ fn flush_bit(offset: u32) -> u32 {
         Place::Transmit(_, QueueRegister::Control) => r::TXDCTL_FLUSH,
         _ => 0,
     }
+}
+
+/// Whether a ring has descriptors at all, and a head among them.
+fn usable(length: u32, head: u32) -> bool {
+    length <= MAX_RING && head < length / 16
 }
 
 fn join(low: u32, high: u32) -> u64 {

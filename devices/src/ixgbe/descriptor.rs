@@ -162,6 +162,10 @@ pub struct Context {
     pub ipv4: bool,
     /// Transport: 0 UDP, 1 TCP, 2 SCTP.
     pub transport: u8,
+    /// Bytes of transport header.
+    pub l4_length: usize,
+    /// Bytes of payload in a segment.
+    pub segment: usize,
 }
 
 impl Context {
@@ -173,6 +177,8 @@ impl Context {
             vlan: (words[0] >> 16) as u16,
             ipv4: words[1] >> 10 & 1 != 0,
             transport: (words[1] >> 11 & 3) as u8,
+            l4_length: (words[1] >> 40 & 0xFF) as usize,
+            segment: (words[1] >> 48) as usize,
         }
     }
 }
@@ -213,7 +219,7 @@ mod tests {
     fn context_fields_are_cut_out() {
         let words = [
             14 << 9 | 20 | 0x0064 << 16,
-            1 << 10 | 1 << 11 | 2 << 20 | 1 << 29 | 1 << 36,
+            1 << 10 | 1 << 11 | 2 << 20 | 1 << 29 | 1 << 36 | 32 << 40 | 1448 << 48,
         ];
         let context = Context::parse(words);
         assert_eq!(
@@ -223,7 +229,9 @@ mod tests {
                 mac_length: 14,
                 vlan: 100,
                 ipv4: true,
-                transport: 1
+                transport: 1,
+                l4_length: 32,
+                segment: 1448,
             }
         );
         assert_eq!(context_index(words[1]), 1);

@@ -14,6 +14,8 @@ use super::eeprom::Eeprom;
 use super::faults::{FaultKind, Faults};
 use super::filters::Filters;
 use super::i2c::I2c;
+use super::interrupts::Interrupts;
+use super::loopback::Loopback;
 use super::receive::ReceiveQueue;
 use super::registers::{self as r, QUEUES, QueueRegister};
 use super::rss::Steering;
@@ -27,6 +29,8 @@ use crate::wire::{MAX_FRAME, Wire};
 
 /// Frames a queue handles before the next gets its turn.
 pub(super) const BATCH: usize = 64;
+/// Between two looks at timers.
+const TIMER_NS: u64 = 2_000;
 /// Longest frame the plain transmit loop sends.
 pub(super) const PLAIN_FRAME: usize = 2048;
 
@@ -67,9 +71,6 @@ pub enum Access32 {
     Shared,
 }
 
-/// Called with the vector when an unmasked interrupt cause is set.
-pub type InterruptHook = Box<dyn FnMut(u32) + Send>;
-
 /// One software 82599, without its wire and without its front.
 pub struct Core {
     pub(super) cells: Cells,
@@ -107,7 +108,11 @@ pub struct Core {
     pub(super) verdicts: Verdicts,
     /// Where receive buffers were last.
     pub(super) buffers: Stretch,
-    pub(super) interrupt: Option<InterruptHook>,
+    pub(super) interrupts: Interrupts,
+    /// When timers are looked at again.
+    timers_due_ns: u64,
+    /// What is sent in loopback and not yet received.
+    pub(super) inside: Loopback,
 }
 
 /// What the hot loops need to know of the registers.
@@ -123,11 +128,15 @@ pub(super) struct Plan {
     /// Longest frame without frame check sequence and without VLAN tag.
     pub max_frame: usize,
     pub strip_crc: bool,
+    /// HLREG0 and RDRXCTL agree on that, or no frame has one (in loopback).
+    pub crc_agrees: bool,
     pub pad: bool,
     /// EtherType of VLAN tags, receive and transmit.
     pub vlan_type: u16,
     pub transmit_vlan_type: u16,
     pub report_hash: bool,
+    /// HLREG0.LPBK.
+    pub loopback: bool,
 }
 
 impl Core {
@@ -166,7 +175,9 @@ impl Core {
             payload: [0; PLAIN_FRAME],
             verdicts: Verdicts::new(),
             buffers: Stretch::default(),
-            interrupt: None,
+            interrupts: Interrupts::new(),
+            timers_due_ns: 0,
+            inside: Loopback::default(),
         };
         core.reset();
         core
@@ -201,11 +212,26 @@ impl Core {
         if !self.bus_master || self.faults.any() && self.faults_stop() {
             return 0;
         }
+        self.interrupt_clock(now_ns);
+        if self.interrupts.waiting != 0 {
+            self.deliver_waiting();
+        }
         if self.plan_stale {
             self.refresh_plan();
         }
         if !self.flushing.is_empty() {
             self.flush_transmit(access);
+        }
+        if now_ns >= self.timers_due_ns {
+            self.timers_due_ns = now_ns + TIMER_NS;
+            self.write_back_by_timer(now_ns);
+        }
+        if self.plan.loopback {
+            // The cable, if there is one, is not connected to anything.
+            let mut inside = std::mem::take(&mut self.inside);
+            let work = self.move_frames(access, &mut inside, now_ns);
+            self.inside = inside;
+            return work;
         }
         let up = wire.link_up();
         if up != self.link_up {
@@ -214,6 +240,11 @@ impl Core {
         if !self.link_up {
             return 0;
         }
+        self.move_frames(access, wire, now_ns)
+    }
+
+    #[inline(always)]
+    fn move_frames<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> usize {
         let mut work = 0;
         if self.plan.transmit {
             for turn in 0..self.transmitting.len() {
@@ -246,6 +277,7 @@ impl Core {
             |offset| cell(&*cells, offset).map_or(u32::MAX, |cell| cell.load(Ordering::Relaxed));
         self.plan = Plan::snapshot(read, old);
         self.plan.receive &= self.receive_on;
+        let vectors = self.has_vectors();
         for queue in 0..QUEUES {
             // RQSMR and TQSM: four queues a register, a byte each.
             let set = |base: u32| {
@@ -255,9 +287,10 @@ impl Core {
             // IVAR: two queues a register, receive before transmit.
             let allocation = read(r::IVAR + queue as u32 / 2 * 4) >> (queue % 2 * 16);
             let receive = &mut self.receive[queue];
-            (receive.statistics_set, receive.cause) = (set(r::RQSMR), cause(allocation));
+            (receive.statistics_set, receive.cause) = (set(r::RQSMR), cause(allocation, vectors));
             let transmit = &mut self.transmit[queue];
-            (transmit.statistics_set, transmit.cause) = (set(r::TQSM), cause(allocation >> 8));
+            (transmit.statistics_set, transmit.cause) =
+                (set(r::TQSM), cause(allocation >> 8, vectors));
         }
     }
 
@@ -265,24 +298,7 @@ impl Core {
     fn follow_link(&mut self, up: bool) {
         self.link_up = up;
         self.publish_link();
-        self.raise(r::EICR_LINK);
-    }
-
-    /// Sets interrupt causes; an unmasked one reaches the hook. Delivery by vector (IVAR) and
-    /// moderation (EITR) are the hook's owner's.
-    pub(super) fn raise(&mut self, causes: u32) {
-        self.set(r::EICR, self.get(r::EICR) | causes);
-        let unmasked = causes & self.get(r::EIMS);
-        if unmasked != 0
-            && let Some(hook) = &mut self.interrupt
-        {
-            hook(unmasked.trailing_zeros());
-        }
-    }
-
-    /// Who is told of interrupts.
-    pub fn on_interrupt(&mut self, hook: InterruptHook) {
-        self.interrupt = Some(hook);
+        self.raise_other(r::EICR_LINK);
     }
 
     /// Statistics since the device was made.
@@ -330,13 +346,13 @@ impl Core {
     }
 }
 
-/// The EICR bit of an interrupt allocation: bit 7 valid, bits 5:0 the vector, of which the first 16
-/// have a cause of their own.
-fn cause(allocation: u32) -> u32 {
+/// What an interrupt allocation raises: bit 7 valid, bits 5:0 the vector, or one of 16 causes if there
+/// are no vectors.
+fn cause(allocation: u32, vectors: bool) -> u64 {
     if allocation & 0x80 == 0 {
         return 0;
     }
-    1 << (allocation & 0xF)
+    1 << (allocation & if vectors { 0x3F } else { 0xF })
 }
 
 /// The cell at byte `offset`.
@@ -363,6 +379,9 @@ impl Plan {
             1518
         };
         let steering = Steering::snapshot(read(r::MRQC), read, old);
+        let loopback = hlreg0 & r::HLREG0_LOOPBACK != 0;
+        let strip_crc = hlreg0 & r::HLREG0_CRC_STRIP != 0;
+        let dma_strips_crc = read(r::RDRXCTL) & r::RDRXCTL_CRC_STRIP != 0;
         Self {
             receive: read(r::RXCTRL) & r::RXCTRL_ENABLE != 0,
             transmit: read(r::DMATXCTL) & r::DMATXCTL_ENABLE != 0,
@@ -370,11 +389,13 @@ impl Plan {
             spreads: steering.as_ref().is_some_and(Steering::spreads),
             steering,
             max_frame: limit.saturating_sub(4).min(MAX_FRAME),
-            strip_crc: hlreg0 & r::HLREG0_CRC_STRIP != 0,
+            strip_crc,
+            crc_agrees: loopback || strip_crc == dma_strips_crc,
             pad: hlreg0 & r::HLREG0_PAD != 0,
             vlan_type: read(r::VLNCTRL) as u16,
             transmit_vlan_type: (read(r::DMATXCTL) >> 16) as u16,
             report_hash: read(r::RXCSUM) & r::RXCSUM_HASH != 0,
+            loopback,
         }
     }
 }

@@ -18,7 +18,7 @@ const FIRMWARE_POINTER: usize = 0x0F;
 const FIRMWARE: u16 = 0x40;
 const PATCH_CONFIGURATION: u16 = 0x50;
 const FIRMWARE_VERSION: u16 = 0x0006;
-/// Pointer to the list of SFP+ set-up sequences: pairs of module kind and sequence.
+/// Pointer to the list of SFP+ set-up sequences: its length, then pairs of module kind and sequence.
 const PHY_LIST_POINTER: usize = 0x2B;
 const PHY_LIST: u16 = 0x60;
 const EMPTY_SEQUENCE: u16 = 0x80;
@@ -53,12 +53,14 @@ impl Eeprom {
         words[0x2E] = identity.device_id;
         words[usize::from(FIRMWARE) + 4] = PATCH_CONFIGURATION;
         words[usize::from(PATCH_CONFIGURATION) + 7] = FIRMWARE_VERSION;
+        // A section begins with its length.
+        words[usize::from(PHY_LIST)] = 2 * MODULE_KINDS + 1;
         for kind in 0..MODULE_KINDS {
-            let at = usize::from(PHY_LIST + 2 * kind);
+            let at = usize::from(PHY_LIST + 1 + 2 * kind);
             words[at] = kind;
             words[at + 1] = EMPTY_SEQUENCE;
         }
-        words[usize::from(PHY_LIST + 2 * MODULE_KINDS)] = NONE;
+        words[usize::from(PHY_LIST + 1 + 2 * MODULE_KINDS)] = NONE;
         words[usize::from(EMPTY_SEQUENCE) + 1] = NONE;
         let sum = (words[..CHECKSUM].iter()).fold(0_u16, |sum, &word| sum.wrapping_add(word));
         words[CHECKSUM] = SUM.wrapping_sub(sum);
@@ -97,7 +99,7 @@ mod tests {
     #[test]
     fn every_module_kind_has_a_sequence_that_ends() {
         let eeprom = image();
-        let mut at = u32::from(eeprom.word(0x2B));
+        let mut at = u32::from(eeprom.word(0x2B)) + 1;
         let mut kinds = 0;
         while eeprom.word(at) != NONE {
             let mut sequence = u32::from(eeprom.word(at + 1)) + 1;

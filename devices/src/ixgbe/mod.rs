@@ -3,10 +3,12 @@
 //!
 //! [`device`] holds the core, [`registers`], `control`, `receive`, `receive_plain` and `transmit` what
 //! it does, [`strict`] counts what a driver does wrong and [`faults`] what the device does wrong on
-//! request. [`in_process`] is the front for drivers in this process.
+//! request. `interrupts` is what reaches a driver that sleeps. [`in_process`] is the front for drivers
+//! in this process.
 //!
 //! Invariant: nothing here knows a driver. Whatever a driver writes is possible input.
 
+pub mod config_space;
 mod control;
 mod describe;
 mod descriptor;
@@ -16,10 +18,14 @@ pub mod faults;
 mod filters;
 mod i2c;
 pub mod in_process;
+mod interrupts;
+mod loopback;
+pub(crate) mod port;
 mod receive;
 mod receive_plain;
 pub mod registers;
 mod rss;
+mod segments;
 pub mod statistics;
 pub mod strict;
 mod transmit;
@@ -32,7 +38,9 @@ mod tests;
 pub use device::{Access32, Cells, Core};
 pub use faults::{Fault, FaultKind};
 pub use i2c::Module;
-pub use in_process::{DeviceThread, Sim82599, Sim82599Config};
+pub use in_process::{Sim82599, Sim82599Config};
+pub use interrupts::{InterruptHook, VECTORS};
+pub use port::{DeviceThread, Polled};
 pub use statistics::{Counter, Totals};
 pub use strict::{Violation, Violations};
 

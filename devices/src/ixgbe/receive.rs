@@ -42,8 +42,8 @@ pub(super) struct ReceiveQueue {
     pub drop_enable: bool,
     pub strip_vlan: bool,
     pub statistics_set: usize,
-    /// EICR bit, if the queue's interrupt is allocated.
-    pub cause: u32,
+    /// What the queue's interrupt allocation raises, as a bit.
+    pub cause: u64,
     /// Buffer addresses read ahead, from descriptor `head` on, and how many there are.
     pub cache: PerFrame<u64>,
     pub cached: usize,
@@ -121,7 +121,8 @@ impl Core {
         wire: &mut W,
         now_ns: u64,
     ) -> usize {
-        let plain = self.plan.strip_crc && !self.faults.any() && !self.strict_deep;
+        let plain =
+            self.plan.strip_crc && self.plan.crc_agrees && !self.faults.any() && !self.strict_deep;
         let mut work = 0;
         while work < BATCH {
             if plain {
@@ -201,12 +202,26 @@ impl Core {
         let stored = self.as_stored(frame, strip);
         let stored = stored.as_deref().unwrap_or(frame);
         match self.deliver(access, queue, stored, report, drops) {
-            Delivery::Done => self.count_received(queue, frame, stored.len()),
+            Delivery::Done => {
+                self.check_crc_strip();
+                self.count_received(queue, frame, stored.len());
+            }
             Delivery::Dropped => {}
             Delivery::Waits => return false,
         }
         self.statistics.add(Counter::ChecksumErrors, wrong);
         true
+    }
+
+    /// RDRXCTL.CRCStrip is to be what HLREG0.RXCRCSTRP is (section 8.2.3.8.8); it matters with the first
+    /// frame that comes over the cable.
+    fn check_crc_strip(&mut self) {
+        if !self.plan.crc_agrees {
+            let mac = self.plan.strip_crc;
+            self.violations.record(Violation::CrcStripMismatch, || {
+                format!("HLREG0.RXCRCSTRP is {mac}, RDRXCTL.CRCStrip is {}", !mac)
+            });
+        }
     }
 
     /// The bytes that go to memory, where they are not the frame's: without its tag, with its
@@ -365,7 +380,7 @@ impl Core {
         } else {
             self.statistics.add(Counter::Missed, 1);
         }
-        self.raise(r::EICR_MISSED);
+        self.raise_other(r::EICR_MISSED);
         Delivery::Dropped
     }
 

@@ -44,6 +44,8 @@ offsets! {
     EIAM = 0x0_0890;
     /// Interrupt vector allocation, 64 registers (8.2.3.5.16).
     IVAR = 0x0_0900;
+    /// Interrupt vector allocation of what is no queue's (8.2.3.5.17).
+    IVAR_MISC = 0x0_0A00;
     /// General purpose interrupt enable (8.2.3.5.18).
     GPIE = 0x0_0898;
     /// Extended interrupt cause set 1 and 2 (8.2.3.5.7).
@@ -52,6 +54,8 @@ offsets! {
     EIMS_EX = 0x0_0AA0;
     /// Extended interrupt mask clear 1 and 2 (8.2.3.5.9).
     EIMC_EX = 0x0_0AB0;
+    /// Extended interrupt auto mask 1 and 2 (8.2.3.5.10).
+    EIAM_EX = 0x0_0AD0;
     /// Split receive control, queues 0 to 63 at steps of 64 bytes (8.2.3.8.7).
     SRRCTL = 0x0_1014;
     /// The same, queues 0 to 15 at their older address.
@@ -60,6 +64,10 @@ offsets! {
     RQSMR = 0x0_2300;
     /// Receive DMA control (8.2.3.8.8).
     RDRXCTL = 0x0_2F00;
+    /// Flow control receive threshold low, 8 registers (8.2.3.3.4).
+    FCRTL = 0x0_3220;
+    /// Flow control receive threshold high, 8 registers (8.2.3.3.5).
+    FCRTH = 0x0_3260;
     /// Receive control (8.2.3.8.10).
     RXCTRL = 0x0_3000;
     /// Receive packet buffer size, 8 registers (8.2.3.8.9).
@@ -154,7 +162,7 @@ pub const STATUS_GIO_MASTER: u32 = 1 << 19;
 pub const LINKS_UP: u32 = 1 << 30;
 /// RXDCTL and TXDCTL bit 25: queue enable.
 pub const QUEUE_ENABLE: u32 = 1 << 25;
-/// TXDCTL bit 26: write back what is done; clears itself.
+/// RXDCTL and TXDCTL bit 26: write back what is done; clears itself.
 pub const TXDCTL_FLUSH: u32 = 1 << 26;
 /// RXDCTL bit 30: strip VLAN tags.
 pub const RXDCTL_VLAN_STRIP: u32 = 1 << 30;
@@ -168,6 +176,10 @@ pub const HLREG0_CRC_STRIP: u32 = 1 << 1;
 pub const HLREG0_JUMBO: u32 = 1 << 2;
 /// HLREG0 bit 10: pad short frames on transmit.
 pub const HLREG0_PAD: u32 = 1 << 10;
+/// HLREG0 bit 15: what is sent is received.
+pub const HLREG0_LOOPBACK: u32 = 1 << 15;
+/// SRRCTL bit 28: a frame without a descriptor is dropped.
+pub const SRRCTL_DROP: u32 = 1 << 28;
 /// RDRXCTL bit 1: strip the frame check sequence.
 pub const RDRXCTL_CRC_STRIP: u32 = 1 << 1;
 /// RDRXCTL bit 3: DMA initialisation done.
@@ -180,6 +192,10 @@ pub const FCTRL_MULTICAST: u32 = 1 << 8;
 pub const FCTRL_UNICAST: u32 = 1 << 9;
 /// FCTRL bit 10: accept broadcast.
 pub const FCTRL_BROADCAST: u32 = 1 << 10;
+/// Bits of FCTRL that mean something. Bits 12 and 13 did in the 82598 (control and pause frames), moved
+/// to MFLCN, and are still set by drivers for both.
+const FCTRL_KNOWN: u32 =
+    FCTRL_STORE_BAD | FCTRL_MULTICAST | FCTRL_UNICAST | FCTRL_BROADCAST | 3 << 12;
 /// VLNCTRL bit 30: filter VLANs.
 pub const VLNCTRL_FILTER: u32 = 1 << 30;
 /// RXCSUM bit 13: the descriptor carries the RSS hash instead of the fragment checksum.
@@ -200,10 +216,20 @@ pub const EERD_DONE: u32 = 1 << 1;
 pub const EEC_REQUEST: u32 = 1 << 6;
 /// EEC bit 7: granted.
 pub const EEC_GRANT: u32 = 1 << 7;
+/// GPIE bit 4: MSI-X, with a vector for each cause.
+pub const GPIE_MSIX: u32 = 1 << 4;
+/// GPIE bit 5: reading EICR clears bits 29:16 only.
+pub const GPIE_OCD: u32 = 1 << 5;
+/// GPIE bit 6: EICS is not subject to EITR.
+pub const GPIE_EIMEN: u32 = 1 << 6;
+/// GPIE bit 30: EIAM masks when a message is sent, not when EICR is accessed.
+pub const GPIE_EIAME: u32 = 1 << 30;
 /// EICR bit 17: a receive packet buffer overran.
 pub const EICR_MISSED: u32 = 1 << 17;
 /// EICR bit 20: the link changed.
 pub const EICR_LINK: u32 = 1 << 20;
+/// ESDP bit 2: level of SDP2, which is high while there is a module in the cage.
+pub const ESDP_MODULE: u32 = 1 << 2;
 /// RTTDCS bit 6: the descriptor arbiter is disabled.
 pub const RTTDCS_ARBITER_OFF: u32 = 1 << 6;
 
@@ -312,6 +338,15 @@ pub const fn receive_offset(queue: usize, register: QueueRegister) -> u32 {
     }
 }
 
+/// Byte offset of EITR of vector `vector` (8.2.3.5.12).
+pub const fn eitr(vector: u32) -> u32 {
+    if vector < 24 {
+        0x820 + 4 * vector
+    } else {
+        0x1_2300 + 4 * (vector - 24)
+    }
+}
+
 /// Byte offset of receive address `index`'s low word; the high word follows.
 pub const fn receive_address(index: u32) -> u32 {
     if index < 16 {
@@ -341,15 +376,14 @@ pub const fn transmit_offset(queue: usize, register: QueueRegister) -> u32 {
 pub fn reserved(place: Place) -> u32 {
     match place {
         Place::Receive(_, register) => match register {
-            QueueRegister::BaseLow => 0x0000_007F,
             QueueRegister::Length => 0xFFF0_0000,
             QueueRegister::Head | QueueRegister::Tail => 0xFFFF_0000,
-            QueueRegister::Control => 0xBDFF_FFFF & !0x0000_FFFF,
+            // Bit 26 is SWFLSH to Intel's own drivers, as in TXDCTL.
+            QueueRegister::Control => 0xB9FF_FFFF & !0x0000_FFFF,
             QueueRegister::Buffers => 0xE03F_C0E0,
             _ => 0,
         },
         Place::Transmit(_, register) => match register {
-            QueueRegister::BaseLow => 0x0000_007F,
             QueueRegister::Length => 0xFFF0_0000,
             QueueRegister::Head | QueueRegister::Tail => 0xFFFF_0000,
             QueueRegister::Control => 0xF980_8080,
@@ -358,15 +392,39 @@ pub fn reserved(place: Place) -> u32 {
         },
         Place::Other(offset) => match offset {
             CTRL => !(CTRL_GIO_DISABLE | CTRL_LINK_RESET | CTRL_RESET),
-            RXCTRL => !RXCTRL_ENABLE,
-            FCTRL => !(FCTRL_STORE_BAD | FCTRL_MULTICAST | FCTRL_UNICAST | FCTRL_BROADCAST),
+            // Bit 1 was the descriptor monitor's bypass in the 82598.
+            RXCTRL => !(RXCTRL_ENABLE | 1 << 1),
+            FCTRL => !FCTRL_KNOWN,
             VLNCTRL => 0x8FFF_0000,
             DMATXCTL => 0x0000_FFF2,
             RXCSUM => !0x0000_3000,
             MAXFRS => 0x0000_FFFF,
-            EIMC | EIMS | EICS => 1 << 31,
+            // Not EIMS and EIMC: what nothing sets, it does not matter who masks.
+            EICS => 1 << 31,
             MCSTCTRL => !0x0000_0007,
             _ => 0,
+        },
+    }
+}
+
+/// Bits of the register at `place` that hold what is written: all others read zero, whatever was
+/// written there, as the datasheet has it of the low bits of a ring's base and length.
+pub fn kept(place: Place) -> u32 {
+    let receives = matches!(place, Place::Receive(..));
+    match place {
+        Place::Receive(_, register) | Place::Transmit(_, register) => match register {
+            QueueRegister::BaseLow => 0xFFFF_FF80,
+            QueueRegister::Length => 0x000F_FF80,
+            QueueRegister::Head | QueueRegister::Tail => 0x0000_FFFF,
+            // Receive descriptors are written back at once.
+            QueueRegister::Control if receives => !TXDCTL_FLUSH,
+            _ => u32::MAX,
+        },
+        Place::Other(offset) => match offset {
+            // Bit 4 is kept though its field begins at bit 5.
+            FCRTL..0x3240 | FCRTH..0x3280 => 0x8007_FFF0,
+            RAL_LOW..0x5480 | RAL..0xA600 if offset & 4 != 0 => RAH_VALID | 0xFFFF,
+            _ => u32::MAX,
         },
     }
 }

@@ -135,6 +135,12 @@ impl Totals {
         self.queues.get(set).map_or(0, |queue| queue[2])
     }
 
+    /// Frames that there was no room or no descriptor for.
+    pub fn missed(&self) -> u64 {
+        let of_queues = self.queues.iter().map(|queue| queue[2]);
+        self.get(Counter::Missed) + of_queues.sum::<u64>()
+    }
+
     /// Frames transmitted by the queues mapped to statistics set `set`.
     pub fn queue_transmitted(&self, set: usize) -> u64 {
         self.queues.get(set).map_or(0, |queue| queue[3])

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-/// How many violations are kept with a description.
-const DESCRIBED: usize = 16;
+/// How many violations of a kind are kept with a description.
+const DESCRIBED: usize = 8;
 
 macro_rules! violations {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -67,8 +67,8 @@ violations! {
     FrameTooLong = "frame-too-long",
     /// A frame without IFCS while the MAC adds no frame check sequence, or the reverse.
     FrameCheckSequence = "frame-check-sequence",
-    /// Segmentation offload, which this model does not have.
-    TsoUnsupported = "tso-unsupported",
+    /// Segmentation with header lengths that do not fit the frame, or segments of no bytes.
+    SegmentContext = "segment-context",
     /// Header split, which this model does not have.
     HeaderSplitUnsupported = "header-split-unsupported",
     /// Checksum offload with header lengths that do not fit the frame.
@@ -97,8 +97,9 @@ impl Violations {
     /// Counts one violation; `describe` is called for the first few only.
     #[cold]
     pub(super) fn record(&mut self, violation: Violation, describe: impl FnOnce() -> String) {
-        self.counts[violation as usize] += 1;
-        if self.described.len() < DESCRIBED {
+        let count = &mut self.counts[violation as usize];
+        *count += 1;
+        if *count <= DESCRIBED as u64 {
             self.described.push((violation, describe()));
         }
     }

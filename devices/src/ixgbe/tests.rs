@@ -17,6 +17,7 @@ mod control;
 mod fast;
 mod faulty;
 mod front;
+mod interrupts;
 mod offloads;
 mod receive;
 mod strict;

@@ -20,6 +20,9 @@ use crate::frame::{L4, TransmitChecksums, vlan};
 use crate::memory::{Access, GuestRing, Nearby, Stretch};
 use crate::wire::{MAX_FRAME, SHORT_FRAME, ShortFrame, Wire};
 
+/// Longest packet to be segmented: 18 bits of payload (section 7.2.4.2), and headers.
+const MAX_PACKET: usize = (1 << 18) + 512;
+
 /// One transmit queue, as a snapshot of its registers and its place in the ring.
 #[derive(Default)]
 pub(super) struct TransmitQueue {
@@ -35,12 +38,14 @@ pub(super) struct TransmitQueue {
     /// Where the head is written back instead of DD, if it is.
     pub head_write_back: Option<u64>,
     pub statistics_set: usize,
-    /// EICR bit, if the queue's interrupt is allocated.
-    pub cause: u32,
+    /// What the queue's interrupt allocation raises, as a bit.
+    pub cause: u64,
     /// A tail beyond the ring was reported already.
     pub bad_tail: bool,
     pub write_back: WriteBack,
-    contexts: [Option<Context>; 2],
+    pub contexts: [Option<Context>; 2],
+    /// Segments of the packet at the head that have left already.
+    pub segments_sent: usize,
     /// Where the ring and the buffers were last.
     ring_stretch: Stretch,
     buffers: Stretch,
@@ -55,6 +60,7 @@ impl TransmitQueue {
         self.bad_tail = false;
         self.write_back.restart();
         self.contexts = [None; 2];
+        self.segments_sent = 0;
     }
 
     /// Software moved the head.
@@ -70,9 +76,11 @@ impl TransmitQueue {
 }
 
 /// What became of the frame at a queue's head.
-enum Outcome {
+pub(super) enum Outcome {
     /// It left (or was dropped); so many descriptors are done.
     Sent,
+    /// Some of it left, the rest follows.
+    Goes,
     /// Its last descriptor is not there yet, or the wire has no room.
     Waits,
     /// The queue stopped.
@@ -113,6 +121,7 @@ impl Core {
             }
             match self.transmit_one(access, &ring, wire, now_ns, queue) {
                 Outcome::Sent => work += 1,
+                Outcome::Goes => return work + 1,
                 Outcome::Waits | Outcome::Stopped => break,
             }
         }
@@ -209,6 +218,8 @@ impl Core {
             return Outcome::Stopped;
         }
         frame.clear();
+        let segments = is_advanced(first[1]) && first[1] & d::TX_SEGMENT != 0;
+        let limit = if segments { MAX_PACKET } else { MAX_FRAME };
         let available = self.transmit[queue].available();
         let mut descriptors = 0;
         let last = loop {
@@ -225,7 +236,7 @@ impl Core {
                 };
                 let start = frame.len();
                 // What is beyond any frame is not kept: its length alone is a violation below.
-                if start <= MAX_FRAME {
+                if start <= limit {
                     frame.resize(start + len, 0);
                     payload.read(&mut frame[start..]);
                 }
@@ -235,7 +246,14 @@ impl Core {
             }
         };
         let good = self.check_frame(ring, queue, descriptors, frame.len());
-        if good && self.offload(first, last, queue, frame) && !self.send(wire, now_ns, queue, frame)
+        if good && segments {
+            let outcome = self.send_segments(first[1], wire, now_ns, queue, frame);
+            if !matches!(outcome, Outcome::Sent) {
+                return outcome;
+            }
+        } else if good
+            && self.offload(first, last, queue, frame)
+            && !self.send(wire, now_ns, queue, frame)
         {
             return Outcome::Waits;
         }
@@ -244,7 +262,7 @@ impl Core {
     }
 
     /// Hands a finished frame to the wire; `false` if there is no room.
-    fn send<W: Wire>(
+    pub(super) fn send<W: Wire>(
         &mut self,
         wire: &mut W,
         now_ns: u64,
@@ -295,13 +313,12 @@ impl Core {
                 format!("transmit queue {queue}: PAYLEN {declared}, buffers hold {total}")
             });
         }
-        if first & d::TX_SEGMENT != 0 {
-            self.violations.record(Violation::TsoUnsupported, || {
-                format!("transmit queue {queue}: frame of {total} bytes asks for segmentation")
-            });
-            return false;
-        }
-        if total > MAX_FRAME {
+        let limit = if is_advanced(first) && first & d::TX_SEGMENT != 0 {
+            MAX_PACKET
+        } else {
+            MAX_FRAME
+        };
+        if total > limit {
             self.violations.record(Violation::FrameTooLong, || {
                 format!("transmit queue {queue}: frame of {total} bytes or more")
             });

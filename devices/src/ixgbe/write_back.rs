@@ -3,8 +3,8 @@
 //!
 //! With TXDCTL.WTHRESH zero a descriptor is written back when it is done and has RS. Above zero RS
 //! does not matter: descriptors that are done accumulate and are written back in groups of so many.
-//! TXDCTL.SWFLSH, and disabling the queue, write back the rest. No timer does (EITR), as on a queue
-//! without interrupts.
+//! TXDCTL.SWFLSH, disabling the queue, and the end of the interval of the queue's interrupt (EITR) write
+//! back the rest.
 //!
 //! Invariant: descriptors are written back in ring order, once each, and only when they are done.
 
@@ -35,6 +35,8 @@ pub(super) struct WriteBack {
     asked: bool,
     /// The queue is disabled as soon as it is flushed.
     closing: bool,
+    /// When descriptors that wait were first seen by the timer.
+    waits_since_ns: Option<u64>,
 }
 
 impl WriteBack {
@@ -42,6 +44,7 @@ impl WriteBack {
     pub fn restart(&mut self) {
         self.waiting = 0;
         self.closing = false;
+        self.waits_since_ns = None;
     }
 }
 
@@ -182,17 +185,41 @@ impl Core {
         true
     }
 
-    /// Writes back whatever is done, of the queues software asked it for.
+    /// Has queues flushed whose interrupt's interval is over.
+    pub(super) fn write_back_by_timer(&mut self, now_ns: u64) {
+        for turn in 0..self.transmitting.len() {
+            let queue = self.transmitting[turn];
+            let state = &mut self.transmit[queue];
+            let cause = state.cause;
+            if state.write_back.waiting == 0 || cause == 0 {
+                state.write_back.waits_since_ns = None;
+                continue;
+            }
+            let since = *state.write_back.waits_since_ns.get_or_insert(now_ns);
+            let interval_ns = self.interval_ns(cause);
+            // Without an interval there is no timer.
+            if interval_ns != 0 && now_ns >= since + interval_ns && !self.flushing.contains(&queue)
+            {
+                self.flushing.push(queue);
+            }
+        }
+    }
+
+    /// Writes back whatever is done, of the queues it is due for.
     #[cold]
     pub(super) fn flush_transmit(&mut self, access: &Access<'_>) {
         for queue in std::mem::take(&mut self.flushing) {
             let state = &mut self.transmit[queue];
             state.write_back.asked = false;
-            let waiting = state.write_back.waiting;
+            state.write_back.waits_since_ns = None;
+            let (waiting, cause) = (state.write_back.waiting, state.cause);
             if waiting != 0 && !state.stopped {
                 let base = state.base;
                 if let Some(ring) = access.ring(base, state.count) {
                     state.write_back_waiting(&ring, waiting);
+                    if cause != 0 {
+                        self.raise(cause);
+                    }
                 } else {
                     state.stopped = true;
                     self.dma_fault("transmit", queue, base);

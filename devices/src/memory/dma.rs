@@ -9,17 +9,17 @@ use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
 
+use super::places::Places;
 use super::window::{CHUNK, GuestMemory, PAGE, WindowError};
 
 /// First bus address handed out.
 const FIRST_IOVA: u64 = 4 << 30;
 /// Size of the window: bus addresses below this exist.
 const WINDOW: u64 = 68 << 30;
-const CHUNK_PAGES: usize = (CHUNK / PAGE) as usize;
 
 /// What kind of memory the system gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,24 +38,10 @@ pub struct SimDma {
 
 struct Shared {
     window: Arc<GuestMemory>,
-    regions: Mutex<Regions>,
+    /// Bus addresses, and whether huge pages back them.
+    places: Mutex<Places<bool>>,
     ordinary_pages: AtomicBool,
     unlocked: AtomicBool,
-}
-
-/// Which chunks of bus addresses are taken, and which pages of shared ones.
-struct Regions {
-    /// Taken ranges of chunk numbers, in order.
-    taken: Vec<(u64, u64)>,
-    /// Where the next search starts: a freed address is not handed out again at once.
-    next: u64,
-    shared_chunks: Vec<SharedChunk>,
-}
-
-struct SharedChunk {
-    iova: u64,
-    huge: bool,
-    pages: [bool; CHUNK_PAGES],
 }
 
 impl SimDma {
@@ -73,14 +59,11 @@ impl SimDma {
     /// # Errors
     /// [`WindowError::Reserve`] when it is scarcer still.
     pub fn with_room(bytes: u64) -> Result<Self, WindowError> {
+        let window = GuestMemory::new(FIRST_IOVA + bytes.min(WINDOW))?;
         Ok(Self {
             shared: Arc::new(Shared {
-                window: Arc::new(GuestMemory::new(FIRST_IOVA + bytes.min(WINDOW))?),
-                regions: Mutex::new(Regions {
-                    taken: Vec::new(),
-                    next: FIRST_IOVA / CHUNK,
-                    shared_chunks: Vec::new(),
-                }),
+                places: Mutex::new(Places::new([FIRST_IOVA..window.limit()])),
+                window: Arc::new(window),
                 ordinary_pages: AtomicBool::new(false),
                 unlocked: AtomicBool::new(false),
             }),
@@ -106,12 +89,10 @@ impl DmaSpace for SimDma {
         if len == 0 || !align.is_power_of_two() || align as u64 > CHUNK {
             return Err(DmaError::BadLayout { bytes: len, align });
         }
-        let pages = (len as u64).div_ceil(PAGE);
-        let mapping = if pages as usize > CHUNK_PAGES / 2 {
-            Shared::allocate_region(&self.shared, len)?
+        let mapping = if Places::<bool>::shares(len) {
+            Shared::allocate_pages(&self.shared, len, align)?
         } else {
-            let align_pages = (align as u64).div_ceil(PAGE);
-            Shared::allocate_pages(&self.shared, len, pages as usize, align_pages as usize)?
+            Shared::allocate_region(&self.shared, len)?
         };
         Ok(DmaMemory::new(Box::new(mapping)))
     }
@@ -120,140 +101,77 @@ impl DmaSpace for SimDma {
 impl Shared {
     fn allocate_region(shared: &Arc<Self>, len: usize) -> Result<Mapping, DmaError> {
         let bytes = (len as u64).next_multiple_of(CHUNK);
-        let (iova, huge) = shared.regions().add(shared, bytes, len)?;
+        let mut places = shared.places();
+        let (iova, huge) = shared.map(&places, bytes, len)?;
+        places.take(iova, bytes, huge);
         Ok(Mapping::new(shared, iova, len, bytes, huge))
     }
 
-    fn allocate_pages(
-        shared: &Arc<Self>,
-        len: usize,
-        pages: usize,
-        align: usize,
-    ) -> Result<Mapping, DmaError> {
-        let mut regions = shared.regions();
-        let found = regions.shared_chunks.iter_mut().find_map(|chunk| {
-            let first = chunk.free_run(pages, align)?;
-            Some((chunk, first))
-        });
-        let (iova, huge) = match found {
-            Some((chunk, first)) => chunk.take(first, pages),
-            None => {
-                let (iova, huge) = regions.add(shared, CHUNK, len)?;
-                shared.window.set_reachable(iova, CHUNK, false);
-                let mut chunk = SharedChunk {
-                    iova,
-                    huge,
-                    pages: [false; CHUNK_PAGES],
-                };
-                let taken = chunk.take(0, pages);
-                regions.shared_chunks.push(chunk);
-                taken
-            }
-        };
-        let bytes = pages as u64 * PAGE;
+    fn allocate_pages(shared: &Arc<Self>, len: usize, align: usize) -> Result<Mapping, DmaError> {
+        let mut places = shared.places();
+        let mut found = places
+            .take_pages(len, align)
+            .map(|(iova, _, huge)| (iova, *huge));
+        if found.is_none() {
+            let (chunk, huge) = shared.map(&places, CHUNK, len)?;
+            shared.window.set_reachable(chunk, CHUNK, false);
+            places.take_chunk(chunk, huge);
+            found = places
+                .take_pages(len, align)
+                .map(|(iova, _, huge)| (iova, *huge));
+        }
+        let (iova, huge) = found.ok_or(DmaError::BadLayout { bytes: len, align })?;
+        let bytes = (len as u64).next_multiple_of(PAGE);
         let mapping = Mapping::new(shared, iova, len, bytes, huge);
         mapping.zero();
         shared.window.set_reachable(iova, bytes, true);
         Ok(mapping)
     }
 
-    fn regions(&self) -> std::sync::MutexGuard<'_, Regions> {
-        self.regions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn places(&self) -> MutexGuard<'_, Places<bool>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn release(&self, iova: u64, bytes: u64) {
-        let mut regions = self.regions();
-        let shared_chunk = (regions.shared_chunks.iter())
-            .position(|chunk| (chunk.iova..chunk.iova + CHUNK).contains(&iova));
-        match shared_chunk {
-            Some(index) => {
-                self.window.set_reachable(iova, bytes, false);
-                let chunk = &mut regions.shared_chunks[index];
-                chunk.give_back(iova, bytes);
-                if !chunk.pages.contains(&true) {
-                    let iova = chunk.iova;
-                    regions.shared_chunks.swap_remove(index);
-                    regions.remove(&self.window, iova);
-                }
-            }
-            None => regions.remove(&self.window, iova),
-        }
-    }
-}
-
-impl Regions {
     /// Maps fresh memory at bus addresses nobody uses. Returns where, and whether in huge pages.
-    fn add(&mut self, shared: &Shared, bytes: u64, asked: usize) -> Result<(u64, bool), DmaError> {
+    fn map(
+        &self,
+        places: &Places<bool>,
+        bytes: u64,
+        asked: usize,
+    ) -> Result<(u64, bool), DmaError> {
         let out_of_memory = |reason: String| DmaError::OutOfMemory {
             bytes: asked,
             reason,
         };
-        let chunks = bytes / CHUNK;
-        let first = self.find(chunks, &shared.window).ok_or_else(|| {
+        let iova = places.find(bytes).ok_or_else(|| {
             out_of_memory("the software devices' window is full; free some".into())
         })?;
-        let iova = first * CHUNK;
-        let huge = match map_file(&shared.window, iova, bytes, libc::MFD_HUGETLB) {
+        let huge = match map_file(&self.window, iova, bytes, libc::MFD_HUGETLB) {
             Ok(()) => true,
             Err(_) => {
-                map_file(&shared.window, iova, bytes, 0).map_err(|error| {
+                map_file(&self.window, iova, bytes, 0).map_err(|error| {
                     out_of_memory(format!("{error}; use fewer or smaller buffers"))
                 })?;
-                shared.ordinary_pages.store(true, Ordering::Relaxed);
+                self.ordinary_pages.store(true, Ordering::Relaxed);
                 false
             }
         };
-        if !lock_in_memory(&shared.window, iova, bytes, huge) {
-            shared.unlocked.store(true, Ordering::Relaxed);
+        if !lock_in_memory(&self.window, iova, bytes, huge) {
+            self.unlocked.store(true, Ordering::Relaxed);
         }
-        let position = self.taken.partition_point(|&(start, _)| start < first);
-        self.taken.insert(position, (first, chunks));
-        self.next = first + chunks;
         Ok((iova, huge))
     }
 
-    fn find(&self, chunks: u64, window: &GuestMemory) -> Option<u64> {
-        let end = window.limit() / CHUNK;
-        self.find_from(self.next, chunks, end)
-            .or_else(|| self.find_from(FIRST_IOVA / CHUNK, chunks, end))
-    }
-
-    fn find_from(&self, from: u64, chunks: u64, end: u64) -> Option<u64> {
-        let mut candidate = from;
-        for &(start, len) in &self.taken {
-            if candidate + chunks <= start {
-                break;
-            }
-            candidate = candidate.max(start + len);
+    fn release(&self, iova: u64, bytes: u64) {
+        let mut places = self.places();
+        if bytes < CHUNK {
+            self.window.set_reachable(iova, bytes, false);
         }
-        (candidate + chunks <= end).then_some(candidate)
-    }
-
-    fn remove(&mut self, window: &GuestMemory, iova: u64) {
-        if let Some(index) = (self.taken.iter()).position(|&(start, _)| start == iova / CHUNK) {
-            let (start, chunks) = self.taken.remove(index);
+        if let Some(freed) = places.give_back(iova, bytes) {
             // A range that was mapped can be unmapped; if the system refuses all the same, it
             // stays mapped but unreachable, which harms nobody.
-            let _ = window.unmap(start * CHUNK, chunks * CHUNK);
+            let _ = self.window.unmap(freed.iova, freed.bytes);
         }
-    }
-}
-
-impl SharedChunk {
-    fn free_run(&self, pages: usize, align: usize) -> Option<usize> {
-        (0..=CHUNK_PAGES - pages)
-            .step_by(align)
-            .find(|&first| !self.pages[first..first + pages].contains(&true))
-    }
-
-    fn take(&mut self, first: usize, pages: usize) -> (u64, bool) {
-        self.pages[first..first + pages].fill(true);
-        (self.iova + first as u64 * PAGE, self.huge)
-    }
-
-    fn give_back(&mut self, iova: u64, bytes: u64) {
-        let first = ((iova - self.iova) / PAGE) as usize;
-        self.pages[first..first + (bytes / PAGE) as usize].fill(false);
     }
 }
 

@@ -9,10 +9,12 @@
 mod bar;
 mod copy;
 mod dma;
+mod places;
 mod window;
 
 pub use bar::{BarCells, Trap, TrappedBar};
 pub use dma::{DmaFacts, SimDma};
+pub use places::{Freed, Places};
 pub use window::{
     Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Prefetch, Stretch, WindowError,
 };

@@ -121,13 +121,15 @@ impl GuestMemory {
             return Err(reserve(std::io::ErrorKind::OutOfMemory.into()));
         };
         let words = limit.div_ceil(PAGE * 64) as usize;
-        let mut valid = Vec::new();
-        valid.resize_with(words, || AtomicU64::new(0));
+        // Pages of the map that are never looked at are never there: a large window costs little.
+        let valid = Box::<[AtomicU64]>::new_zeroed_slice(words);
+        // SAFETY: all bits zero is an atomic integer of value zero.
+        let valid = unsafe { valid.assume_init() };
         Ok(Self {
             base,
             limit,
             reserved: (address as usize, bytes as usize),
-            valid: valid.into_boxed_slice(),
+            valid,
             quiesce: RwLock::new(()),
             version: AtomicU64::new(VERSIONS.fetch_add(1, Ordering::Relaxed)),
         })

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use sumac_device::RegisterIo;
@@ -35,12 +36,16 @@ impl BarMemory {
             what: "a register BAR".to_owned(),
             source,
         };
-        let file = memfd_create(c"sumac-bar", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = memfd_create(c"sumac-bar", flags).map_err(failed)?;
         nix::unistd::ftruncate(&file, BAR_LENGTH as libc::off_t).map_err(failed)?;
+        // Nobody who maps it can take pages away from the others.
+        let sealed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(sealed)).map_err(failed)?;
         let length = NonZeroUsize::MIN.saturating_add(BAR_LENGTH - 1);
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new shared mapping, at an address of the kernel's choice, of a file that has this
-        // length and is never truncated by us.
+        // length for good.
         let base = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, &file, 0) }
             .map_err(failed)?
             .cast();
@@ -48,6 +53,11 @@ impl BarMemory {
             file: file.into(),
             base,
         })
+    }
+
+    /// The file, for another process to map.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// The registers, in order of their offsets.

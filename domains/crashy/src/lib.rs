@@ -7,9 +7,9 @@ extern crate alloc;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::hint::black_box;
 
-use sumac_interface::domain::{Block, Crashy, Failure};
+use sumac_fragile::fail;
+use sumac_interface::domain::{Block, Crashy, CreateCrashy, Failure};
 use sumac_interface::{Object, RpcError, RpcResult};
 use sumac_rref::RRef;
 
@@ -27,40 +27,7 @@ struct Fragile {
     kept: VecDeque<RRef<Block>>,
     memory: Vec<Vec<u8>>,
     met: Option<Object<dyn Crashy>>,
-}
-
-/// Fails; what cannot be brought to fail from safe code is an error.
-fn fail(how: Failure) -> RpcResult<()> {
-    match how {
-        Failure::Panic => panic!("on request"),
-        Failure::Divide => {
-            // Safe code divides by a checked number: the panic for it is what there is to see.
-            let zero = black_box(0_u64);
-            black_box(1 / zero);
-        }
-        Failure::Overflow => {
-            black_box(deepen(0));
-        }
-        Failure::Spin => loop {
-            core::hint::spin_loop();
-        },
-        Failure::OutOfMemory => {
-            let mut memory = Vec::new();
-            loop {
-                memory.push(black_box(alloc::vec![1_u8; 1 << 16]));
-            }
-        }
-        // Safe code cannot touch address zero, nor come upon an instruction that is none.
-        Failure::Null | Failure::Illegal => return Err(RpcError::Refused),
-    }
-    Ok(())
-}
-
-/// Uses the stack up.
-#[expect(unconditional_recursion, reason = "it is to use the stack up")]
-fn deepen(depth: u64) -> u64 {
-    let room = black_box([depth; 64]);
-    black_box(deepen(room[0] + 1)) + room[63]
+    maker: Option<Object<dyn CreateCrashy>>,
 }
 
 impl Crashy for Fragile {
@@ -120,6 +87,27 @@ impl Crashy for Fragile {
     fn meet(&mut self, other: Option<Object<dyn Crashy>>) -> RpcResult<()> {
         self.met = other;
         Ok(())
+    }
+
+    fn found(&mut self, maker: Option<Object<dyn CreateCrashy>>) -> RpcResult<()> {
+        self.maker = maker;
+        Ok(())
+    }
+
+    fn spawn(&mut self, rounds: u32, how: Option<Failure>) -> RpcResult<u32> {
+        let maker = self.maker.as_mut().ok_or(RpcError::Refused)?;
+        let mut good = 0;
+        for round in 0..rounds {
+            let (number, mut child) = maker.create()?;
+            let value = u64::from(round);
+            let lives = child.echo(value) == Ok(value);
+            let failed = how.is_none_or(|how| matches!(child.fail(how), Err(RpcError::Dead(_))));
+            let dead = how.is_none() || child.echo(value).is_err();
+            drop(child);
+            let ended = maker.end(number)?;
+            good += u32::from(lives && failed && dead && ended);
+        }
+        Ok(good)
     }
 
     fn call_back(&mut self, depth: u32, how: Option<Failure>) -> RpcResult<u32> {

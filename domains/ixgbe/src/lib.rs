@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use sumac_interface::domain::{CreateNet, DeviceFault, DeviceOf, NetDevice, PortSettings};
 use sumac_interface::net::NetError;
 use sumac_interface::{Object, RpcResult};
-use sumac_ixgbe::{Port, PortConfig};
+use sumac_ixgbe::Port;
 use sumac_rref::{DeviceGrant, PoolGrant};
 
 /// What this domain offers.
@@ -29,16 +29,7 @@ impl CreateNet for Maker {
         pool: PoolGrant,
         settings: PortSettings,
     ) -> RpcResult<Result<Object<dyn NetDevice>, DeviceFault>> {
-        let config = PortConfig {
-            queues: settings.queues,
-            rx_descriptors: settings.rx_descriptors,
-            tx_descriptors: settings.tx_descriptors,
-            mtu: settings.mtu,
-            promiscuous: settings.promiscuous,
-            all_multicast: settings.promiscuous,
-            ..PortConfig::default()
-        };
-        let port = Port::open(device.backing(), pool.pool(), &config);
+        let port = Port::open(device.backing(), pool.pool(), &settings.into());
         Ok(match port {
             Ok(port) => Ok(DeviceOf::object(port)),
             Err(error) => Err(DeviceFault::from(&NetError::from(error))),

@@ -8,6 +8,7 @@ use crate::error::{Fault, Wait};
 use crate::filters::Filters;
 use crate::flow_control;
 use crate::ids::{Generation, Identity};
+use crate::interrupts;
 use crate::link;
 use crate::mtu;
 use crate::registers::{
@@ -77,6 +78,10 @@ pub fn bring_up(
     // 4.6.7 and 4.6.8: receive and transmit, without the queues.
     initialise_receive(registers, identity.generation, config);
     initialise_transmit(registers);
+    // 4.6.3 and 7.3.1: interrupts, masked until queues are armed.
+    if config.interrupts {
+        interrupts::set_up(registers, config.queues);
+    }
     registers.alive()?;
     Ok(mac)
 }

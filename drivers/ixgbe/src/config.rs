@@ -5,6 +5,7 @@ use crate::ids::Generation;
 use crate::mac_address::Station;
 use crate::mtu;
 use crate::rss::RssConfig;
+use sumac_interface::domain::PortSettings;
 use sumac_interface::net::MacAddress;
 
 /// Most queue pairs of a port.
@@ -40,6 +41,8 @@ pub struct PortConfig {
     pub flow_control: FlowControl,
     /// Refuse a device whose EEPROM has a bad checksum.
     pub check_eeprom: bool,
+    /// Set interrupts up, for whoever sleeps when nothing comes; the host connects their vectors.
+    pub interrupts: bool,
 }
 
 impl Default for PortConfig {
@@ -56,6 +59,22 @@ impl Default for PortConfig {
             vlan_strip: false,
             flow_control: FlowControl::None,
             check_eeprom: true,
+            interrupts: false,
+        }
+    }
+}
+
+impl From<PortSettings> for PortConfig {
+    /// What is not in the settings is as usual. A port that takes frames for anybody takes every multicast.
+    fn from(settings: PortSettings) -> Self {
+        Self {
+            queues: settings.queues,
+            rx_descriptors: settings.rx_descriptors,
+            tx_descriptors: settings.tx_descriptors,
+            mtu: settings.mtu,
+            promiscuous: settings.promiscuous,
+            all_multicast: settings.promiscuous,
+            ..Self::default()
         }
     }
 }

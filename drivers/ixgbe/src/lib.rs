@@ -21,6 +21,7 @@ pub mod error;
 pub mod filters;
 pub mod flow_control;
 pub mod ids;
+pub mod interrupts;
 pub mod link;
 mod mac_address;
 pub mod mtu;

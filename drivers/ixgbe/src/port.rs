@@ -19,6 +19,7 @@ use sumac_rref::pool::BUFFER_BYTES;
 use crate::config::{ConfigError, PortConfig};
 use crate::control::{Control, QueueControl};
 use crate::error::{Error, Fault};
+use crate::interrupts::Arm;
 use crate::link::LinkState;
 use crate::queue::{QueuePair, QueueParts};
 use crate::queue_registers::{
@@ -222,6 +223,7 @@ impl Lane {
             tx_size,
             rx_tail: rx.tail_doorbell(),
             tx_tail: tx.tail_doorbell(),
+            interrupt: config.interrupts.then(|| Arm::new(control.bar(), queue)),
         };
         let pair = QueuePair::new(parts, &**control.dma())?;
         let (rx_iova, tx_iova) = pair.ring_addresses();

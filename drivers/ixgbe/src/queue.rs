@@ -10,6 +10,7 @@ use sumac_device::{DmaError, Doorbell, Iova};
 use sumac_interface::net::{NetQueue, QueueError, QueueStats};
 use sumac_rref::{PacketBatch, PacketCache};
 
+use crate::interrupts::Arm;
 use crate::rx::AdvancedReceive;
 use crate::tx::AdvancedTransmit;
 
@@ -28,6 +29,8 @@ pub struct QueuePair {
     idle_polls: u32,
     /// Whether the device is known to use no buffer.
     quiet: Arc<AtomicBool>,
+    /// None if the port has no interrupts.
+    interrupt: Option<Arm>,
     pub(crate) cache: PacketCache,
     pub(crate) rx: ReceiveRing<AdvancedReceive>,
     pub(crate) tx: TransmitRing<AdvancedTransmit>,
@@ -42,6 +45,7 @@ pub(crate) struct QueueParts {
     pub(crate) tx_size: RingSize,
     pub(crate) rx_tail: Doorbell,
     pub(crate) tx_tail: Doorbell,
+    pub(crate) interrupt: Option<Arm>,
 }
 
 impl QueuePair {
@@ -67,6 +71,7 @@ impl QueuePair {
             index: parts.index,
             idle_polls: 0,
             quiet: parts.quiet,
+            interrupt: parts.interrupt,
             cache: parts.cache,
         })
     }
@@ -151,6 +156,10 @@ impl NetQueue for QueuePair {
     fn reclaim(&mut self) -> u32 {
         self.tx.reclaim(&mut self.cache);
         self.tx.outstanding()
+    }
+
+    fn arm(&mut self) -> bool {
+        self.interrupt.as_ref().inspect(|arm| arm.arm()).is_some()
     }
 
     fn waiting(&self, limit: u32) -> u32 {

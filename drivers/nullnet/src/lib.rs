@@ -29,7 +29,7 @@ impl NullQueue {
 }
 
 impl NetQueue for NullQueue {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, QueueError> {
         let count = self.cache.allocate(batch, limit, FRAME);
         self.stats.rx_packets += count as u64;
@@ -37,7 +37,7 @@ impl NetQueue for NullQueue {
         Ok(count)
     }
 
-    #[inline]
+    #[inline(always)]
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError> {
         let count = batch.len();
         self.stats.tx_packets += count as u64;

@@ -21,6 +21,7 @@ pub mod grant;
 pub mod registers;
 pub mod ring;
 pub mod table;
+mod whole;
 
 pub use backing::{DeviceBacking, PciId};
 pub use clock::{Clock, TimedOut};
@@ -28,3 +29,4 @@ pub use dma::{DmaError, DmaMapping, DmaMemory, DmaSpace, Iova};
 pub use grant::{DeviceControl, DeviceGrant, HostDevice, RawDma};
 pub use registers::{Bar, Doorbell, RegisterIo};
 pub use table::{Table, TableMemory};
+pub use whole::{WHOLE_OFFSET, Whole};

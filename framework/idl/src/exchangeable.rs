@@ -152,10 +152,13 @@ fn implementation(input: &DeriveInput, shapes: &[Shape]) -> TokenStream {
         let ty = &field.ty;
         quote_spanned!(ty.span()=> exchangeable::<#ty>();)
     });
-    let roots = shapes.iter().flat_map(|shape| shape.fields).map(|field| {
-        let ty = &field.ty;
-        quote!(<#ty as ::sumac_rref::Exchangeable>::ROOTS)
-    });
+    let any = |name: &str| {
+        let name = format_ident!("{name}");
+        let fields = shapes.iter().flat_map(|shape| shape.fields);
+        let fields = fields.map(|field| &field.ty);
+        quote!(false #(|| <#fields as ::sumac_rref::Exchangeable>::#name)*)
+    };
+    let (roots, grant) = (any("ROOTS"), any("GRANT"));
     let hashes = shapes.iter().map(Shape::hash);
     let parameters = input.generics.const_params().map(|parameter| {
         let ident = &parameter.ident;
@@ -198,7 +201,8 @@ fn implementation(input: &DeriveInput, shapes: &[Shape]) -> TokenStream {
                     #(#hashes)*
                     hash.finish()
                 };
-                const ROOTS: bool = false #(|| #roots)*;
+                const ROOTS: bool = #roots;
+                const GRANT: bool = #grant;
 
                 #[inline(always)]
                 fn move_to(&self, mover: &::sumac_rref::Mover) {

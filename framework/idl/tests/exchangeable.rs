@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use gate::{TestGate, current, heap};
 use sumac_interface::{Exchangeable, Gate};
-use sumac_rref::{DomainId, PacketBatch, RRef};
+use sumac_rref::{DomainId, PacketBatch, PoolGrant, RRef};
 
 #[derive(Exchangeable)]
 struct Unit;
@@ -104,7 +104,7 @@ fn the_objects_of_the_variant_there_is_move() {
 }
 
 #[test]
-fn what_holds_objects_is_known_not_to_live_on_the_heap() {
+fn what_holds_objects_is_known() {
     let plain = [Unit::ROOTS, Numbers::ROOTS, Tuple::ROOTS];
     assert_eq!(plain, [false; 3]);
     let holding = [
@@ -122,6 +122,17 @@ fn what_holds_objects_is_known_not_to_live_on_the_heap() {
     };
     let on_heap = heap().allocate(Tuple(5, numbers)).expect("fits");
     assert_eq!((on_heap.0, on_heap.1.bytes[2]), (5, 3));
+    let holder = Handles {
+        many: [object(1)],
+        maybe: Some(object(2)),
+    };
+    let mut on_heap = heap().allocate(holder).expect("fits");
+    assert_eq!(on_heap.many[0].header().owner(), DomainId::NONE);
+    let taken = on_heap.edit(|holder| holder.maybe.take()).expect("there");
+    assert_eq!((*taken, taken.header().owner()), (2, current()));
+    let grants = [PoolGrant::GRANT, Option::<(u8, PoolGrant)>::GRANT];
+    assert_eq!(grants, [true; 2]);
+    assert_eq!([Holder::GRANT, Batches::GRANT], [false; 2]);
 }
 
 #[test]

@@ -40,6 +40,15 @@ pub enum QueueError {
     Domain(#[from] RpcError),
 }
 
+/// How many frames went each way in an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchanged {
+    /// Frames taken for transmit.
+    pub sent: usize,
+    /// Frames received.
+    pub received: usize,
+}
+
 /// What one pair of queues counted. Nothing is dropped without one of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Exchangeable)]
 pub struct QueueStats {
@@ -97,6 +106,28 @@ pub trait NetQueue: Send {
     /// [`QueueError`].
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError>;
 
+    /// Transmits what `send` holds, then adds up to `limit` received frames to `receive`: a forwarder's round,
+    /// in one call where a call is what costs. Nothing is asked of the side that has nothing to do.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    #[inline]
+    fn exchange(
+        &mut self,
+        send: &mut PacketBatch,
+        receive: &mut PacketBatch,
+        limit: usize,
+    ) -> Result<Exchanged, QueueError> {
+        let mut exchanged = Exchanged::default();
+        if !send.is_empty() {
+            exchanged.sent = self.transmit(send)?;
+        }
+        if limit > 0 {
+            exchanged.received = self.receive(receive, limit)?;
+        }
+        Ok(exchanged)
+    }
+
     /// Whether the beginnings of frames are fetched while they are received: for those who look into
     /// frames. Off at first.
     fn set_prefetch(&mut self, on: bool);
@@ -111,6 +142,13 @@ pub trait NetQueue: Send {
     /// Gives finished transmit buffers back to the pool; returns how many frames' descriptors are
     /// still with the device.
     fn reclaim(&mut self) -> u32;
+
+    /// Lets the queue's interrupt happen once more, if it has one: when the next frame comes, or at once if one
+    /// came since the last. Whoever wants to sleep arms, looks for frames [waiting](Self::waiting) once more, and
+    /// then sleeps. `false` if the queue wakes nobody.
+    fn arm(&mut self) -> bool {
+        false
+    }
 
     /// How many received frames wait, looking at `limit` of them at most.
     fn waiting(&self, limit: u32) -> u32;

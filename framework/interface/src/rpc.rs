@@ -7,7 +7,7 @@ pub type RpcResult<T> = Result<T, RpcError>;
 
 /// Why a domain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum Cause {
     /// It panicked.
     #[error("panic")]
@@ -50,7 +50,8 @@ impl Cause {
 
     /// The cause of this number.
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| *cause as u32 == number)
+        let number = u64::from(number);
+        Self::ALL.into_iter().find(|cause| *cause as u64 == number)
     }
 }
 
@@ -61,8 +62,8 @@ pub enum RpcError {
     #[error("the domain called is dead ({0})")]
     Dead(Cause),
     /// The domain that called is dead: it ends as this call returns.
-    #[error("the calling domain is dead ({0})")]
-    CallerDead(Cause),
+    #[error("the calling domain is dead")]
+    CallerDead,
     /// Calls are nested too deeply; nothing was called, what was to be moved is dropped.
     #[error("calls between domains are nested too deeply")]
     Nesting,
@@ -110,8 +111,9 @@ pub trait Gate: Sized + Send + Sync + 'static {
     fn to_callee(&self) -> Self;
 
     /// Puts a proxy before an interface object that is an argument, for the callee to hold; `caller` is the
-    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A proxy is
-    /// the host's memory: a gate that drops those which a domain held when it died keeps account here.
+    /// gate into the domain that passes it. Called inside [`cross`](Self::cross). A
+    /// gate keeps account of it: a proxy is the host's memory, and dropped when the domain that holds it
+    /// dies.
     fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
         I::proxy(object, caller.to_callee())
     }
@@ -133,7 +135,7 @@ pub trait Gate: Sized + Send + Sync + 'static {
     label = "not an interface",
     note = "an object that crosses between domains is of a trait with `#[interface]`"
 )]
-pub trait Interface {
+pub trait Interface: Send + 'static {
     /// The trait's name.
     const NAME: &'static str;
     /// What it looks like in every detail that a caller depends on, as a number: the hash of

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use sumac_interface::rpc::{Gate, RpcResult};
 use sumac_linux::domains;
-use sumac_rref::{Exchangeable, RRef, SharedHeap};
+use sumac_rref::{RRef, SharedHeap};
 use sumac_runtime::{Domain, DomainSpec, GateTo};
 
 const CALLS: usize = 1000;
@@ -85,15 +85,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     row("proxied call with an RRef", |_| {
         let Some(object) = kept.take() else { return };
-        let result = gate.call(
-            object,
-            |object| service.pass(object),
-            |result, mover| {
-                if let Ok(object) = result {
-                    object.move_to(mover);
-                }
-            },
-        );
+        let result: RpcResult<RpcResult<_>> =
+            gate.cross(|| Ok(gate.accept(service.pass(gate.give(object))?)));
         kept = result.ok().and_then(Result::ok);
     });
     let lent = heap.allocate(7u64)?;

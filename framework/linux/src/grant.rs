@@ -3,22 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sumac_device::ring::{BufferId, NO_BUFFER};
 use sumac_device::{
     DeviceBacking, DeviceControl, DeviceGrant, DmaMemory, HostDevice, PciId, RawDma, RegisterIo,
 };
-use sumac_rref::{DomainId, HostHooks, PacketPool};
+use sumac_rref::{DomainId, PacketPool};
 use sumac_runtime::{Domain, Grant};
 
 /// A device that can be granted to one domain at a time.
 pub struct GrantedDevice {
     backing: DeviceBacking,
     control: Arc<dyn DeviceControl>,
-    hooks: HostHooks,
     taken: Mutex<Taken>,
+    reset_ns: AtomicU64,
+    answer_ns: AtomicU64,
 }
 
 /// What the driver took.
@@ -51,6 +52,15 @@ impl Drop for LentTable {
     }
 }
 
+/// Nanoseconds that went by waiting for a device; sums that only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceTime {
+    /// To stop, to reset and to settle: what its drivers asked to let pass, and stopping it.
+    pub reset_ns: u64,
+    /// To answer accesses to its registers, and to be shown memory or have it hidden.
+    pub answer_ns: u64,
+}
+
 /// What came back when a grant ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
@@ -61,14 +71,32 @@ pub struct Ended {
 }
 
 impl GrantedDevice {
-    /// A device to be granted. `hooks` are those of the host's shared heap.
-    pub fn new(backing: DeviceBacking, control: Arc<dyn DeviceControl>, hooks: HostHooks) -> Self {
+    /// A device to be granted.
+    pub fn new(backing: DeviceBacking, control: Arc<dyn DeviceControl>) -> Self {
         Self {
             backing,
             control,
-            hooks,
             taken: Mutex::default(),
+            reset_ns: AtomicU64::new(0),
+            answer_ns: AtomicU64::new(0),
         }
+    }
+
+    /// What went by so far waiting for the device.
+    pub fn time(&self) -> DeviceTime {
+        DeviceTime {
+            reset_ns: self.reset_ns.load(Ordering::Relaxed),
+            answer_ns: self.answer_ns.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Does something whose time is the device's, for `sum`.
+    fn timed<R>(&self, sum: &AtomicU64, wait: impl FnOnce() -> R) -> R {
+        let start = self.backing.clock.now_ns();
+        let result = wait();
+        let waited = self.backing.clock.now_ns().saturating_sub(start);
+        sum.fetch_add(waited, Ordering::Relaxed);
+        result
     }
 
     /// The device's registers.
@@ -118,7 +146,7 @@ impl GrantedDevice {
     /// Ends the device's DMA, at once. The first thing to do when its driver died: only then may anything
     /// that the device could reach be freed.
     pub fn stop(&self) {
-        self.control.stop();
+        self.timed(&self.reset_ns, || self.control.stop());
     }
 
     /// Takes everything back that the driver had: its packet buffers, rings and DMA memory.
@@ -135,9 +163,11 @@ impl GrantedDevice {
         let posted = tables.values().map(|table| unsafe { table.0.as_ref() });
         // SAFETY: the caller's promise; the tables are those of the domain's rings.
         let buffers = unsafe { pool.recover(domain, posted) };
+        let count = memories.len();
+        self.timed(&self.answer_ns, || drop(memories));
         Ended {
             buffers,
-            memories: memories.len(),
+            memories: count,
         }
     }
 }
@@ -173,11 +203,13 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn read32(&self, offset: u32) -> u32 {
-        self.hooks.trusted(|| self.io().read32(offset))
+        let read = || self.io().read32(offset);
+        self.timed(&self.answer_ns, read)
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        self.hooks.trusted(|| self.io().write32(offset, value));
+        let write = || self.io().write32(offset, value);
+        self.timed(&self.answer_ns, write);
     }
 
     fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
@@ -185,42 +217,35 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn allocate(&self, len: usize, align: usize) -> Option<RawDma> {
-        self.hooks.trusted(|| {
-            let memory = self.backing.dma.allocate(len, align).ok()?;
-            let raw = RawDma {
-                base: memory.base(),
-                len: memory.len(),
-                iova: memory.iova().to_bits(),
-                huge_pages: memory.huge_pages(),
-            };
-            self.taken()
-                .memory
-                .insert(raw.base.as_ptr() as usize, memory);
-            Some(raw)
-        })
+        let allocate = || self.backing.dma.allocate(len, align).ok();
+        let memory = self.timed(&self.answer_ns, allocate)?;
+        let raw = RawDma {
+            base: memory.base(),
+            len: memory.len(),
+            iova: memory.iova().to_bits(),
+            huge_pages: memory.huge_pages(),
+        };
+        self.taken()
+            .memory
+            .insert(raw.base.as_ptr() as usize, memory);
+        Some(raw)
     }
 
     fn release(&self, memory: RawDma) {
-        self.hooks.trusted(|| {
-            let memory = self.taken().memory.remove(&(memory.base.as_ptr() as usize));
-            drop(memory);
-        });
+        let memory = self.taken().memory.remove(&(memory.base.as_ptr() as usize));
+        drop(memory);
     }
 
     fn table(&self, len: usize) -> Option<NonNull<BufferId>> {
-        self.hooks.trusted(|| {
-            let table = LentTable::new(len);
-            let cells = table.0.cast::<BufferId>();
-            self.taken().tables.insert(cells.as_ptr() as usize, table);
-            Some(cells)
-        })
+        let table = LentTable::new(len);
+        let cells = table.0.cast::<BufferId>();
+        self.taken().tables.insert(cells.as_ptr() as usize, table);
+        Some(cells)
     }
 
     fn release_table(&self, table: NonNull<BufferId>) {
-        self.hooks.trusted(|| {
-            let table = self.taken().tables.remove(&(table.as_ptr() as usize));
-            drop(table);
-        });
+        let table = self.taken().tables.remove(&(table.as_ptr() as usize));
+        drop(table);
     }
 
     fn now_ns(&self) -> u64 {
@@ -228,6 +253,7 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        self.hooks.trusted(|| self.backing.clock.sleep_ns(ns));
+        let sleep = || self.backing.clock.sleep_ns(ns);
+        self.timed(&self.reset_ns, sleep);
     }
 }

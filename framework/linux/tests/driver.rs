@@ -1,9 +1,14 @@
 //! The 82599 driver as a domain: loaded from its signed file, driving software devices under full traffic,
 //! dying at any moment, and started again. No DMA outside of what lives, no buffer lost.
+// UNSAFETY: memory that drivers let go of is kept and looked at.
+#![expect(unsafe_code)]
 
+mod graveyard;
 mod ports;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sumac_interface::domain::{CreateNet, NetDevice, NetLane, PortSettings};
 use sumac_interface::{Cause, Object, RpcError};
@@ -15,6 +20,7 @@ use sumac_runtime::load::{TrustedKeys, inspect};
 use sumac_runtime::{Domain, Quota};
 use sumac_testbed::domains::BuiltDomains;
 
+use graveyard::Graveyard;
 use ports::assert_clean;
 
 const BUFFERS: u32 = 4096;
@@ -27,8 +33,12 @@ const SETTINGS: PortSettings = PortSettings {
 };
 
 struct Host {
+    /// One test at a time: they count the pages of all domains.
+    _alone: MutexGuard<'static, ()>,
     opened: OpenPorts,
     devices: Vec<Arc<GrantedDevice>>,
+    /// Where the rings of the dead lie.
+    graves: Arc<Graveyard>,
     shared: Shared,
     pool: &'static PacketPool,
     file: Vec<u8>,
@@ -36,17 +46,23 @@ struct Host {
 
 impl Host {
     fn new(specs: &[&str]) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         domains::install().expect("Linux gives what domains need");
         let specs: Vec<_> = specs.iter().map(|spec| spec.parse().unwrap()).collect();
         let opened = open::open(&specs, None).unwrap();
         let heap = SharedHeap::create_for(domains::hooks());
         let pool = PacketPool::create(heap, &*opened.dma, BUFFERS).unwrap();
+        let graves = Arc::new(Graveyard::new(opened.dma.clone()));
         let grantable = |port: &open::OpenPort| {
-            let (backing, control) = (port.backing.clone(), port.control.clone());
-            Arc::new(GrantedDevice::new(backing, control, domains::hooks()))
+            let mut backing = port.backing.clone();
+            backing.dma = graves.clone();
+            Arc::new(GrantedDevice::new(backing, port.control.clone()))
         };
         Self {
+            _alone: alone,
             devices: opened.ports.iter().map(grantable).collect(),
+            graves,
             opened,
             shared: Shared {
                 heap,
@@ -75,6 +91,9 @@ impl Host {
     fn bury(&self, driver: Driver) {
         driver.domain.kill(Cause::Killed);
         bury(driver.domain, &self.shared).expect("nobody is in it");
+        // A device that was not stopped would still be at work.
+        thread::sleep(Duration::from_millis(2));
+        assert!(self.graves.check() > 0, "its rings are gone");
     }
 }
 
@@ -91,8 +110,15 @@ fn forward(from: &mut Driver, to: &mut Driver, batch: PacketBatch) -> (PacketBat
     (to.lane.transmit(batch).expect("it lives"), came)
 }
 
+/// One test at a time: they count what is left of all domains.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_driver_in_a_domain_forwards_dies_and_is_started_again() {
+    let _alone = alone();
     let host = Host::new(&["sim:rate=max", "sim:rate=max"]);
     let [first, second] = &host.devices[..] else {
         panic!("two devices");
@@ -131,6 +157,7 @@ fn a_driver_in_a_domain_forwards_dies_and_is_started_again() {
 
 #[test]
 fn calls_into_a_dead_driver_are_errors_and_what_they_carried_comes_back() {
+    let _alone = alone();
     let host = Host::new(&["sim"]);
     let mut driver = host.drive(&host.devices[0]);
     driver.domain.kill(Cause::Killed);
@@ -141,4 +168,79 @@ fn calls_into_a_dead_driver_are_errors_and_what_they_carried_comes_back() {
     host.bury(driver);
     assert_eq!(host.pool.account().free, BUFFERS);
     assert_eq!(host.pool.heap().count(), 0);
+}
+
+/// How many drivers are killed: `SUMAC_DEATHS`, for longer runs.
+fn deaths() -> u32 {
+    let deaths = std::env::var("SUMAC_DEATHS").ok();
+    deaths.map_or(12, |text| text.parse().expect("a number of deaths"))
+}
+
+#[test]
+fn a_driver_killed_at_any_instant_leaves_every_buffer_somewhere() {
+    let _alone = alone();
+    let host = Host::new(&["sim:rate=max"]);
+    let mut rounds = 0;
+    for death in 0..deaths() {
+        let mut driver = host.drive(&host.devices[0]);
+        let domain = driver.domain;
+        // Another instant each time: from a few calls on to some thousands.
+        let wait = Duration::from_nanos(u64::from(death * 7919 % 1009) * 1000);
+        let killer = thread::spawn(move || {
+            let start = Instant::now();
+            while start.elapsed() < wait {
+                std::hint::spin_loop();
+            }
+            domain.kill(Cause::Killed)
+        });
+        let mut batches = Some((host.pool.batch().unwrap(), host.pool.batch().unwrap()));
+        while let Some((send, receive)) = batches.take() {
+            batches = driver.lane.exchange(receive, send, 32).ok();
+            rounds += 1;
+        }
+        assert!(killer.join().unwrap(), "nobody else ended it");
+        drop(driver);
+        bury(domain, &host.shared).expect("nobody is in it");
+        let account = host.pool.account();
+        assert_eq!(
+            (account.free, account.device, host.pool.heap().count()),
+            (BUFFERS, 0, 0),
+            "death {death}, after {wait:?}"
+        );
+        host.pool.audit().expect("no buffer is there twice");
+    }
+    assert!(rounds > 0, "it was at work");
+    assert_clean(&host.opened);
+}
+
+#[test]
+fn a_device_of_another_kind_is_refused_and_given_back() {
+    let host = Host::new(&["sim"]);
+    let port = &host.opened.ports[0];
+    let mut backing = port.backing.clone();
+    backing.id.device = 0x0953;
+    let device = Arc::new(GrantedDevice::new(backing, port.control.clone()));
+    let trust = TrustedKeys::from_iter([inspect(&host.file).unwrap().signer]);
+    let start = || {
+        start::<dyn CreateNet>("ixgbe", &host.file, &trust, Quota::default(), &host.shared).unwrap()
+    };
+    let (mut one, two) = (start(), start());
+    let grant = device.lend(one.domain, host.pool).expect("nobody has it");
+    assert!(
+        device.lend(two.domain, host.pool).is_none(),
+        "it has one owner"
+    );
+    let pool = PoolGrant::new(host.pool);
+    let refused = one.root.create(grant, pool, SETTINGS).expect("it lives");
+    let fault = refused.err().expect("it is no 82599").to_string();
+    assert!(fault.contains("0953"), "{fault}");
+    one.domain.kill(Cause::Killed);
+    bury(one.domain, &host.shared).expect("nobody is in it");
+    assert!(
+        device.lend(two.domain, host.pool).is_some(),
+        "it is free again"
+    );
+    two.domain.kill(Cause::Killed);
+    bury(two.domain, &host.shared).expect("nobody is in it");
+    assert_clean(&host.opened);
 }

@@ -29,7 +29,7 @@ fn host(specs: &[&str]) -> Host {
     let pool = PacketPool::create(SharedHeap::create_for(HOOKS), &*opened.dma, BUFFERS).unwrap();
     let mut devices = Vec::new();
     opened.ports.iter_mut().for_each(|port| {
-        let granted = GrantedDevice::new(port.backing.clone(), port.control.clone(), HOOKS);
+        let granted = GrantedDevice::new(port.backing.clone(), port.control.clone());
         devices.push(granted);
     });
     Host {

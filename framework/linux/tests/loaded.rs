@@ -1,15 +1,18 @@
 //! Domains from signed files, behind their gates: what is moved, lent and passed, and every way to fail that
 //! safe code has. After each death nothing of the domain is left and everything else goes on.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sumac_devices::memory::SimDma;
-use sumac_interface::domain::{Block, Crashy, CreateLane, Failure};
-use sumac_interface::{Cause, Interface, Object, RpcError};
-use sumac_linux::domains::{self, Shared, Started, bury, mapped_pages, start};
+use sumac_interface::domain::{Block, Crashy, CreateCrashy, CreateLane, Failure};
+use sumac_interface::{Cause, Interface, Object, RpcError, RpcResult};
+use sumac_linux::domains::{self, Shared, StartError, Started, bury, mapped_pages, start};
 use sumac_rref::{PacketPool, PoolGrant, RRef, SharedHeap};
-use sumac_runtime::load::{TrustedKeys, inspect};
-use sumac_runtime::{Phase, Quota};
+use sumac_runtime::load::{Expected, LoadError, TrustedKeys, check, inspect};
+use sumac_runtime::{Domain, Phase, Quota};
 use sumac_testbed::domains::BuiltDomains;
 
 const QUOTA: Quota = Quota {
@@ -198,4 +201,196 @@ fn packets_go_through_a_domain_and_all_come_back_from_a_dead_one() {
     bury(nullnet.domain, &shared).expect("nobody is in it");
     drop((send, lane));
     assert_eq!(pool.account().free, 1024);
+}
+
+#[test]
+fn a_domain_killed_at_any_instant_leaves_every_buffer_somewhere() {
+    let _alone = alone();
+    let dma = SimDma::new().expect("address space");
+    let pool = PacketPool::create(heap(), &dma, 1024).expect("memory for packets");
+    let shared = Shared {
+        heap: heap(),
+        pools: vec![pool],
+    };
+    let before = heap().count();
+    let deaths = std::env::var("SUMAC_DEATHS").ok();
+    let deaths = deaths.map_or(200, |text| text.parse().expect("a number of deaths"));
+    for death in 0..deaths {
+        let mut nullnet = started::<dyn CreateLane>("nullnet");
+        let domain = nullnet.domain;
+        let wait = Duration::from_nanos(u64::from(death * 7919 % 1009_u32) * 200);
+        let killer = thread::spawn(move || {
+            let start = Instant::now();
+            while start.elapsed() < wait {
+                std::hint::spin_loop();
+            }
+            domain.kill(Cause::Killed)
+        });
+        if let Ok(mut lane) = nullnet.root.create(PoolGrant::new(pool)) {
+            let batch = || pool.batch().expect("room");
+            let mut batches = Some((batch(), batch()));
+            let mut turn = 0;
+            while let Some((send, receive)) = batches.take() {
+                turn += 1;
+                // Batches that fill the stock and empty it, and now and then none at all.
+                batches = lane.exchange(receive, send, turn % 65).ok();
+            }
+        }
+        killer.join().expect("it ends well");
+        drop(nullnet);
+        bury(domain, &shared).expect("nobody is in it");
+        assert_eq!(
+            (pool.account().free, heap().count()),
+            (1024, before),
+            "death {death}, after {wait:?}"
+        );
+        pool.audit().expect("no buffer is there twice");
+    }
+}
+
+/// Makes crashy domains for whoever was given this; counts how many of it there are.
+struct Maker {
+    made: Vec<Domain>,
+    makers: Arc<AtomicU32>,
+}
+
+impl Maker {
+    fn object(makers: &Arc<AtomicU32>) -> Object<dyn CreateCrashy> {
+        makers.fetch_add(1, Ordering::Relaxed);
+        Object::from_box(Box::new(Self {
+            made: Vec::new(),
+            makers: makers.clone(),
+        }))
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        self.makers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl CreateCrashy for Maker {
+    fn create(&mut self) -> RpcResult<(u32, Object<dyn Crashy>)> {
+        let Started { domain, root } = crashy();
+        self.made.push(domain);
+        Ok((domain.id().get(), root))
+    }
+
+    fn end(&mut self, number: u32) -> RpcResult<bool> {
+        let of_number = |domain: &Domain| domain.id().get() == number;
+        let Some(at) = self.made.iter().position(of_number) else {
+            return Ok(false);
+        };
+        let domain = self.made.swap_remove(at);
+        domain.kill(Cause::Killed);
+        bury(domain, heap()).map_err(|_| RpcError::Refused)?;
+        Ok(true)
+    }
+}
+
+#[test]
+fn a_domain_that_was_given_it_makes_domains_without_a_trace() {
+    let _alone = alone();
+    let makers = Arc::default();
+    let mut parent = crashy();
+    assert_eq!(
+        parent.root.spawn(1, None),
+        Err(RpcError::Refused),
+        "not given"
+    );
+    parent
+        .root
+        .found(Some(Maker::object(&makers)))
+        .expect("it lives");
+    let state = || (mapped_pages(), heap().count(), Domain::all().count());
+    assert_eq!(parent.root.spawn(1, None), Ok(1));
+    let before = state();
+    for how in [None, Some(Failure::Panic), Some(Failure::Overflow)] {
+        assert_eq!(parent.root.spawn(334, how), Ok(334), "{how:?}");
+        assert_eq!(state(), before, "{how:?}");
+    }
+    parent.root.found(None).expect("it lives");
+    assert_eq!(makers.load(Ordering::Relaxed), 0);
+    end(parent, Cause::Killed);
+}
+
+#[test]
+fn what_a_domain_held_of_others_is_dropped_when_it_dies() {
+    let _alone = alone();
+    let makers = Arc::default();
+    let (mut holder, mut other) = (crashy(), crashy());
+    holder
+        .root
+        .found(Some(Maker::object(&makers)))
+        .expect("it lives");
+    let met = other.root.another().expect("it lives");
+    holder.root.meet(Some(met)).expect("it lives");
+    assert_eq!(makers.load(Ordering::Relaxed), 1);
+    let dead = RpcError::Dead(Cause::Panic);
+    assert_eq!(holder.root.fail(Failure::Panic), Err(dead));
+    assert_eq!(
+        makers.load(Ordering::Relaxed),
+        1,
+        "not before it is reclaimed"
+    );
+    let freed = bury(holder.domain, heap()).expect("nobody is in it");
+    assert_eq!((freed.proxies, makers.load(Ordering::Relaxed)), (2, 0));
+    // What dropped them for it went into the other domain, which is well.
+    assert_eq!(other.root.echo(5), Ok(5));
+    end(other, Cause::Killed);
+}
+
+#[test]
+fn what_a_domain_gave_away_is_an_error_once_it_is_dead() {
+    let _alone = alone();
+    let (mut grantor, mut keeper) = (crashy(), crashy());
+    let given = grantor.root.another().expect("it lives");
+    keeper.root.meet(Some(given)).expect("it lives");
+    assert_eq!(keeper.root.call_back(1, None), Ok(1));
+    end(grantor, Cause::Killed);
+    let dead = RpcError::Dead(Cause::Killed);
+    for _ in 0..3 {
+        assert_eq!(keeper.root.call_back(1, None), Err(dead));
+    }
+    assert_eq!(keeper.root.echo(5), Ok(5), "the keeper is well");
+    keeper.root.meet(None).expect("it lives");
+    end(keeper, Cause::Killed);
+}
+
+#[test]
+fn a_domain_of_another_interface_is_refused_and_the_first_difference_named() {
+    let _alone = alone();
+    domains::install().expect("Linux gives what domains need");
+    let (pages, domains) = (mapped_pages(), Domain::all().count());
+    let file = file("crashy");
+    let trust = TrustedKeys::from_iter([inspect(&file).expect("a sound file").signer]);
+    let other = start::<dyn CreateLane>("crashy", &file, &trust, QUOTA, heap());
+    let Err(StartError::Load { source, .. }) = other else {
+        panic!("it is not what was asked for");
+    };
+    let (host, domain) = (String::from("CreateLane"), String::from("Crashy"));
+    assert_eq!(source, LoadError::Root { host, domain });
+    // As if a method had changed since the file was built.
+    let changed = <dyn Crashy>::TEXT.replace("echo(&self, value: u64", "echo(&self, value: u32");
+    let mut expected = Expected::root::<dyn Crashy>(&changed);
+    expected.root_fingerprint ^= 1;
+    let refused = check(&file, &trust, &expected).err().expect("it differs");
+    let LoadError::Interface { host, domain, .. } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(
+        (*host, *domain),
+        (<dyn Crashy>::FINGERPRINT ^ 1, <dyn Crashy>::FINGERPRINT)
+    );
+    let told = refused.to_string();
+    assert!(
+        told.contains("::Crashy the host has `echo(&self, value: u32"),
+        "{told}"
+    );
+    assert!(
+        told.contains("the domain `echo(&self, value: u64"),
+        "{told}"
+    );
+    assert_eq!((mapped_pages(), Domain::all().count()), (pages, domains));
 }

@@ -4,6 +4,7 @@
 
 use core::mem::MaybeUninit;
 
+use sumac_device::Whole;
 use sumac_device::ring::{Entry, EntrySink, EntrySource};
 
 use crate::heap::HeapError;
@@ -245,6 +246,8 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
         if !item.belongs(self.queue.context) {
             return Err(item);
         }
+        // SAFETY: one item, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         match self.queue.room(1).first_mut() {
             Some(slot) => {
                 slot.write(item.into_slot());
@@ -257,6 +260,8 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
 
     /// Takes the oldest item; it has the queue's owner.
     pub fn pop_front(&mut self) -> Option<T> {
+        // SAFETY: one item, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         let slot = *self.queue.items().first()?;
         self.queue.first += 1;
         let owner = self.header().owner();
@@ -266,6 +271,8 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
 
     /// Drops all items.
     pub fn clear(&mut self) {
+        // SAFETY: bounded by the queue, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         let queue = &mut *self.queue;
         let (first, end) = (queue.first, queue.end);
         // No longer the queue's, whatever freeing them does.
@@ -315,6 +322,28 @@ impl<const N: usize> RRefDeque<Packet, N> {
     /// The pool the packets are of.
     pub fn pool(&self) -> &'static PacketPool {
         self.queue.context
+    }
+
+    /// Bytes of all frames together.
+    #[inline]
+    pub fn frame_bytes(&self) -> u64 {
+        let entries = self.queue.items();
+        let (flags, bytes) = entries.iter().fold((0, 0), |(flags, bytes), entry| {
+            (flags | entry.flags(), bytes + u64::from(entry.len()))
+        });
+        match flags & Entry::CHAINED {
+            0 => bytes,
+            _ => self.chained_bytes(),
+        }
+    }
+
+    #[cold]
+    fn chained_bytes(&self) -> u64 {
+        let frames = self.queue.items().iter();
+        frames
+            .flat_map(|entry| segments(self.queue.context, *entry))
+            .map(|(_, len)| u64::from(len))
+            .sum()
     }
 
     /// The packets in place, oldest first.

@@ -66,6 +66,9 @@ const fn fnv1a(hash: u64, byte: u8) -> u64 {
     (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
 }
 
+/// In the count of borrows: the object is being changed.
+const OPEN: u32 = 1 << 31;
+
 /// The in-place header of a shared object. Readable by anyone; written by this crate only.
 #[derive(Debug)]
 pub struct Header {
@@ -91,7 +94,19 @@ impl Header {
 
     /// How many calls borrow the object now.
     pub fn borrows(&self) -> u32 {
-        self.borrows.load(Ordering::Relaxed)
+        self.borrows.load(Ordering::Relaxed) & !OPEN
+    }
+
+    /// Whether what the object holds has owners of its own just now: see [`RRef::edit`](crate::RRef::edit).
+    #[cfg(not(feature = "image"))]
+    pub(crate) fn is_open(&self) -> bool {
+        self.borrows.load(Ordering::Relaxed) & OPEN != 0
+    }
+
+    /// Only whoever holds the object, and lends it to nobody, may say so.
+    pub(crate) fn set_open(&self, open: bool) {
+        let borrows = if open { OPEN } else { 0 };
+        self.borrows.store(borrows, Ordering::Relaxed);
     }
 
     /// What the object is.

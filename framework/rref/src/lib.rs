@@ -39,8 +39,8 @@ pub use pool::{PacketCache, PacketPool, PoolAccount, PoolError};
 
 pub use tag::TagHash;
 
-pub use sumac_device::DeviceGrant;
 pub use sumac_device::ring::ForeignPool;
+pub use sumac_device::{DeviceGrant, WHOLE_OFFSET};
 
 /// The most packets a batch holds.
 pub const BATCH: usize = 64;

@@ -28,26 +28,11 @@ impl Mover {
 pub struct HostHooks {
     /// The domain this thread runs in.
     pub current: fn() -> DomainId,
-    /// Trusted code begins: until [`leave`](Self::leave) the thread is not taken out of it.
-    pub enter: fn(),
-    /// Trusted code ends.
-    pub leave: fn(),
 }
 
 impl HostHooks {
     /// Of a host without domains.
     pub const ALONE: Self = Self {
         current: || DomainId::HOST,
-        enter: || (),
-        leave: || (),
     };
-
-    /// Runs `work` as trusted code.
-    #[inline(always)]
-    pub fn trusted<R>(&self, work: impl FnOnce() -> R) -> R {
-        (self.enter)();
-        let result = work();
-        (self.leave)();
-        result
-    }
 }

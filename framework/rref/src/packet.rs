@@ -7,6 +7,7 @@ use core::mem::ManuallyDrop;
 use core::slice;
 
 use bitflags::bitflags;
+use sumac_device::Whole;
 use sumac_device::ring::{BufferId, Entry};
 
 use crate::pool::BUFFER_BYTES;
@@ -115,6 +116,8 @@ pub struct Packet {
 impl Packet {
     /// An empty packet from the pool, owned by the host; none when the pool is exhausted.
     pub fn allocate(pool: &'static PacketPool) -> Option<Self> {
+        // SAFETY: one buffer, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         let id = pool.take()?;
         pool.set_owner(id, (pool.heap().hooks().current)());
         pool.end(id);
@@ -133,6 +136,8 @@ impl Packet {
         packet.data_mut().copy_from_slice(first);
         let mut last = packet.entry.id();
         for chunk in rest.chunks(usize::from(BUFFER_BYTES)) {
+            // SAFETY: one buffer and a copy, and nothing in it fails.
+            let _whole = unsafe { Whole::begin() };
             let id = pool.take()?;
             pool.link(last, id, chunk.len() as u16);
             packet.entry = packet
@@ -243,6 +248,8 @@ impl core::fmt::Debug for Packet {
 
 impl Drop for Packet {
     fn drop(&mut self) {
+        // SAFETY: bounded by the frame, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         self.pool.set_owner(self.entry.id(), DomainId::NONE);
         // SAFETY: this packet owned its buffers and is gone.
         unsafe { give_frame(self.pool, self.entry) };

@@ -41,6 +41,76 @@ fn a_queue_dropped_drops_its_items() {
     assert_eq!(heap.count(), 0);
 }
 
+/// An object that holds others, as its last field another one that does.
+type Tree = (
+    Option<RRef<u64>>,
+    [RRef<[u8; 100]>; 2],
+    RRef<(RRef<u32>, u8)>,
+);
+
+fn tree(heap: &'static SharedHeap) -> RRef<Tree> {
+    let object = |value| heap.allocate([value; 100]).expect("fits");
+    let leaf = heap.allocate(4u32).expect("fits");
+    let inner = heap.allocate((leaf, 5u8)).expect("fits");
+    let first = heap.allocate(1u64).expect("fits");
+    heap.allocate((Some(first), [object(2), object(3)], inner))
+        .expect("fits")
+}
+
+#[test]
+fn what_an_object_holds_goes_with_it_and_gets_an_owner_when_taken_out() {
+    let heap = SharedHeap::create();
+    let mut root = tree(heap);
+    // Two leaves and two of bytes, a pair, and the root, which alone has an owner.
+    assert_eq!((heap.count(), heap.count_owned(DomainId::HOST)), (6, 1));
+    assert_eq!((root.1[1][99], *root.2.0), (3, 4));
+    let taken = root.edit(|tree| {
+        assert_eq!(
+            heap.count_owned(DomainId::HOST),
+            5,
+            "all but what the pair holds"
+        );
+        let other = heap.allocate([7; 100]).expect("fits");
+        (tree.0.take(), std::mem::replace(&mut tree.1[0], other))
+    });
+    let (Some(first), bytes) = taken else {
+        panic!("there was one");
+    };
+    assert_eq!((*first, bytes[0]), (1, 2));
+    let owners = [first.header().owner(), bytes.header().owner()];
+    assert_eq!(owners, [DomainId::HOST; 2]);
+    assert_eq!((heap.count(), heap.count_owned(DomainId::HOST)), (7, 3));
+    let (none, [seven, three], pair) = root.into_inner();
+    assert!(none.is_none());
+    assert_eq!(
+        heap.count_owned(DomainId::HOST),
+        5,
+        "what it held, not the leaf"
+    );
+    let (leaf, five) = pair.into_inner();
+    assert_eq!((seven[0], three[0], *leaf, five), (7, 3, 4, 5));
+    assert_eq!(leaf.header().owner(), DomainId::HOST);
+    drop((first, bytes, seven, three, leaf));
+    assert_eq!(heap.count(), 0);
+}
+
+#[test]
+fn an_object_that_is_dropped_takes_what_it_holds_along() {
+    let heap = SharedHeap::create();
+    drop(tree(heap));
+    assert_eq!(heap.count(), 0);
+    let mut queue = RRefDeque::<RRef<Tree>, 2>::new(heap, ()).expect("fits");
+    queue.push_back(tree(heap)).expect("room");
+    queue.push_back(tree(heap)).expect("room");
+    assert_eq!((heap.count(), heap.count_owned(DomainId::HOST)), (13, 1));
+    let one = queue.pop_front().expect("two are in it");
+    assert_eq!(heap.count_owned(DomainId::HOST), 2);
+    drop(queue);
+    assert_eq!(heap.count(), 6);
+    drop(one);
+    assert_eq!(heap.count(), 0);
+}
+
 #[test]
 fn packets_are_children_in_a_batch_and_owned_out_of_it() {
     with_pool(70, |_, pool| {

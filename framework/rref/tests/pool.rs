@@ -38,6 +38,13 @@ fn hold(held: &mut HashSet<BufferId>, id: BufferId) {
     assert!(held.insert(id), "buffer {id} was handed out twice");
 }
 
+/// A buffer, which the test holds by its number.
+#[expect(unsafe_code, reason = "buffers are taken by number")]
+fn take(cache: &mut PacketCache) -> Option<BufferId> {
+    // SAFETY: the tests give back what they took.
+    unsafe { cache.take() }
+}
+
 /// Takes what the cache shows of `wanted` buffers, but the first one.
 #[expect(unsafe_code, reason = "buffers are taken by count")]
 fn take_stock(cache: &mut PacketCache, wanted: usize) -> Vec<BufferId> {
@@ -74,7 +81,7 @@ proptest! {
                 let cache = &mut caches[usize::from(which)];
                 match op {
                     Op::Take(count) => {
-                        for id in (0..count).map_while(|_| cache.take()) {
+                        for id in (0..count).map_while(|_| take(cache)) {
                             hold(&mut held, id);
                         }
                     }
@@ -108,7 +115,7 @@ proptest! {
 fn a_cache_alone_can_take_all_and_hold_a_shelf() {
     with_pool(1024, |_, pool| {
         let mut cache = pool.claim_cache().expect("one is free");
-        let mut held: HashSet<_> = std::iter::from_fn(|| cache.take()).collect();
+        let mut held: HashSet<_> = std::iter::from_fn(|| take(&mut cache)).collect();
         assert_eq!(held.len(), 1024);
         assert_eq!(cache.stock(4), []);
         assert_eq!(pool.exhausted(), 2);
@@ -131,7 +138,7 @@ fn there_are_256_claims_and_they_are_used_again() {
         let mut caches: Vec<_> = (0..256).map_while(|_| pool.claim_cache().ok()).collect();
         assert_eq!(caches.len(), 256);
         assert_eq!(pool.claim_cache().err(), Some(PoolError::NoCache));
-        let id = caches[7].take();
+        let id = take(&mut caches[7]);
         assert!(id.is_some());
         give(&mut caches[200], &mut id.into_iter().collect(), 1);
         caches.truncate(255);
@@ -189,7 +196,7 @@ fn threads_share_a_pool() {
             let mut held = HashSet::new();
             for round in 0..400 {
                 let wanted = (seed * 37 + round * 101) % 300;
-                for id in (0..wanted).map_while(|_| cache.take()) {
+                for id in (0..wanted).map_while(|_| take(&mut cache)) {
                     hold(&mut held, id);
                 }
                 let mut packet = Packet::from_frame(pool, &[seed as u8; 3000]);
@@ -220,12 +227,12 @@ fn stock_that_lies_idle_starves_nobody() {
     with_pool(100, |_, pool| {
         let mut first = pool.claim_cache().expect("one is free");
         let mut second = pool.claim_cache().expect("one is free");
-        let id = first.take().expect("the pool is full");
-        assert_eq!(second.take(), None, "all are in the first one's stock");
+        let id = take(&mut first).expect("the pool is full");
+        assert_eq!(take(&mut second), None, "all are in the first one's stock");
         // Whoever has none cannot answer the request, not even its own.
         second.share();
         first.share();
-        let other = second.take().expect("the first one gave its stock up");
+        let other = take(&mut second).expect("the first one gave its stock up");
         give(&mut first, &mut HashSet::from([id]), 1);
         give(&mut second, &mut HashSet::from([other]), 1);
     });

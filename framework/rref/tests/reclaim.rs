@@ -70,16 +70,17 @@ fn buffers_of_the_dead_come_back_once() {
     });
     let kept = Packet::from_frame(pool, &[3; 6000]).expect("buffers are left");
     // A ring's table: eight posted, some twice as after a death half way, then a frame under way.
-    let mut table: Vec<u32> = (0..8).map(|_| cache.take().expect("stocked")).collect();
+    // SAFETY: the table knows what is taken, as a ring's does.
+    let mut take = || unsafe { cache.take() }.expect("stocked");
+    let mut table: Vec<u32> = (0..8).map(|_| take()).collect();
     table.extend([table[0], NO_BUFFER, 5_000_000]);
-    let (head, part) = (
-        cache.take().expect("stocked"),
-        cache.take().expect("stocked"),
-    );
-    // SAFETY: both were just taken.
-    unsafe { cache.link(head, part, 100) };
+    let (head, part) = (take(), take());
     table.push(head);
-    cache.account(8, 0);
+    // SAFETY: both were just taken; the table has eight more.
+    unsafe {
+        cache.link(head, part, 100);
+        cache.account(8, 0);
+    }
     std::mem::forget((cache, single, chain));
     // SAFETY: no thread runs as the domain, what it held was forgotten, and there is no device.
     unsafe { pool.recover(DRIVER, [&table[..]]) };
@@ -92,7 +93,56 @@ fn buffers_of_the_dead_come_back_once() {
     assert_eq!(pool.account().free, 1024);
     // Each is handed out once again.
     let mut cache = pool.claim_cache().expect("the shelf was given up");
-    let mut all: Vec<_> = std::iter::from_fn(|| cache.take()).collect();
+    // SAFETY: the test ends here, and the pool with it.
+    let mut all: Vec<_> = std::iter::from_fn(|| unsafe { cache.take() }).collect();
     all.sort_unstable();
     assert_eq!(all, Vec::from_iter(0..1024));
+}
+
+#[test]
+fn a_tree_whose_owner_dies_is_freed_once() {
+    let heap = SharedHeap::create_for(HOOKS);
+    let (root, moved) = inside(DRIVER, || {
+        let leaf = |value: u64| heap.allocate(value).expect("room");
+        let mut root = heap.allocate([Some(leaf(1)), Some(leaf(2))]).expect("room");
+        let moved = root.edit(|held| held[1].take()).expect("there");
+        (root, moved)
+    });
+    // SAFETY: the object is handed over right here.
+    moved.move_to(&unsafe { Mover::to(OTHER) });
+    assert_eq!((heap.count(), heap.count_owned(DRIVER)), (3, 1));
+    std::mem::forget(root);
+    // SAFETY: no thread runs as the domain, and what it held was forgotten.
+    let report = unsafe { heap.reclaim(DRIVER) };
+    assert_eq!((report.freed, report.unknown), (1, 0));
+    assert_eq!((heap.count(), *moved), (1, 2));
+}
+
+#[test]
+fn a_tree_whose_owner_died_changing_it_is_freed_once() {
+    let heap = SharedHeap::create_for(HOOKS);
+    let kept = inside(DRIVER, || {
+        let leaf = |value: u64| heap.allocate([value; 9]).expect("room");
+        let mut root = heap.allocate([Some(leaf(1)), Some(leaf(2))]).expect("room");
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            root.edit(|held| {
+                let taken = held[1].take().expect("there");
+                // SAFETY: as if its domain ended here: neither this nor what holds it is used again, but
+                // for the parts that are looked at below.
+                let report = unsafe { heap.reclaim(DRIVER) };
+                std::mem::forget(taken);
+                // What is left in the root is gone as well.
+                std::mem::forget(held[0].take());
+                panic!("{report:?}");
+            })
+        }));
+        std::mem::forget(root);
+        died.map(drop).expect_err("it panicked")
+    });
+    let said = kept.downcast_ref::<String>().expect("a text");
+    assert!(
+        said.contains("freed: 3") && said.contains("unknown: 0"),
+        "{said}"
+    );
+    assert_eq!(heap.count(), 0);
 }

@@ -17,6 +17,11 @@ use crate::host::host;
 use crate::thread::ThreadBlock;
 use crate::trampoline;
 
+const _: () = assert!(
+    core::mem::offset_of!(ThreadBlock, trusted) == sumac_rref::WHOLE_OFFSET,
+    "images of domains count there, from gs"
+);
+
 /// The most single steps: more than trusted code takes that does not wait for anything.
 const STEPS: u32 = 1_000_000;
 

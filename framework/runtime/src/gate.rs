@@ -1,76 +1,30 @@
 //! [`GateTo`]: what stands before a domain.
 //!
-//! A call publishes its frame, looks whether the callee and the caller live, moves the arguments, runs the
-//! callee through the trampoline, looks again, moves the result, and takes the frame away. What moves is
-//! moved while the frame is there: a domain is not reclaimed while one of its frames is, so nothing
-//! becomes the property of a domain already swept. Code here and in proxies is trusted: it always runs
+//! A call publishes its frame, looks whether the callee and the caller live, runs the callee through the
+//! trampoline, looks again, and takes the frame away. What moves is moved by the proxy inside the call: a
+//! domain is not reclaimed while one of its frames is there, so nothing becomes the property of a domain
+//! already swept. Code here and in proxies is trusted: it always runs
 //! to its end, also when the callee or the caller dies, so what it counts it counts back.
 
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use sumac_interface::rpc::{Gate, RpcError, RpcResult};
+use sumac_interface::rpc::{Gate, Interface, RpcError, RpcResult};
 use sumac_rref::{DomainId, Exchangeable, Mover, Object, RRef};
 
 use crate::domain::{Domain, DomainControl};
+use crate::held;
 use crate::host::host;
+use crate::quiescence;
 use crate::thread::{Frame, ThreadBlock};
-use crate::trampoline;
+use crate::trampoline::{self, Arguments, Results};
 
 /// The gate into one domain. Small and freely copied; it keeps nothing alive.
 #[derive(Clone, Copy, Debug)]
 pub struct GateTo {
     control: &'static DomainControl,
     id: DomainId,
-}
-
-/// A call with its arguments, then its result, on the caller's stack.
-struct Call<A, F, R> {
-    work: ManuallyDrop<(A, F)>,
-    result: MaybeUninit<R>,
-}
-
-/// Runs the [`Call`] at `data`: the callee's side of the trampoline.
-///
-/// # Safety
-/// `data` points to a `Call` of these types whose `work` was not taken.
-unsafe extern "C" fn run<A, F: FnOnce(A) -> R, R>(data: *mut u8) {
-    // SAFETY: the caller's promise; nobody else uses the call meanwhile.
-    let call = unsafe { &mut *data.cast::<Call<A, F, R>>() };
-    // SAFETY: taken once, here.
-    let (arguments, work) = unsafe { ManuallyDrop::take(&mut call.work) };
-    let result = ManuallyDrop::new(work(arguments));
-    // SAFETY: `result` is not dropped, and the place is for it.
-    unsafe { carry(&raw const *result, call.result.as_mut_ptr()) };
-}
-
-/// The most words that [`carry`] moves one by one.
-const FEW_WORDS: usize = 8;
-
-/// Moves a value, word by word if it is small. The callee has just written it in words; one load of two
-/// words would wait until both are out of the store buffer, longer than all the rest of the call takes.
-///
-/// # Safety
-/// `from` is a valid value that is not used afterwards, `to` a place for it.
-#[inline(always)]
-unsafe fn carry<R>(from: *const R, to: *mut R) {
-    type Word = MaybeUninit<u64>;
-    let words = size_of::<R>() / size_of::<Word>();
-    let whole =
-        words * size_of::<Word>() == size_of::<R>() && align_of::<R>() == align_of::<Word>();
-    if !whole || words > FEW_WORDS {
-        // SAFETY: the caller's promise.
-        unsafe { ptr::copy_nonoverlapping(from, to, 1) };
-        return;
-    }
-    for word in 0..words {
-        // SAFETY: within the value, which is aligned as words are; volatile keeps the loads apart.
-        unsafe {
-            let value = from.cast::<Word>().add(word).read_volatile();
-            to.cast::<Word>().add(word).write(value);
-        }
-    }
 }
 
 impl GateTo {
@@ -104,121 +58,80 @@ impl GateTo {
         block
             .top
             .store(ptr::from_ref(frame).cast_mut(), Ordering::Release);
-        // The half of the fence that the compiler needs; whoever reclaims brings the other one.
-        compiler_fence(Ordering::SeqCst);
+        quiescence::frame_is_published();
     }
 
-    /// Whose death a call not made failed of.
+    /// The call is not made: the callee or the caller is dead.
     #[cold]
-    fn dead(&self, caller: &Frame) -> RpcError {
-        if is_live(caller) {
-            RpcError::Dead(self.control.cause(self.id))
-        } else {
-            RpcError::CallerDead(caller.control().cause(caller.domain()))
-        }
+    fn not_called(block: &ThreadBlock) -> RpcError {
+        let (caller, callee) = block.innermost_frames();
+        let error = whose_death(caller, callee);
+        close(block, caller);
+        error
     }
 
     /// The callee was left at its continuation.
     #[cold]
-    fn failed(&self, block: &ThreadBlock, caller_frame: *mut Frame) -> RpcError {
+    fn failed() -> RpcError {
+        let block = ThreadBlock::from_gs();
         if block.reserve_open.swap(false, Ordering::Relaxed)
             && let Some(host) = host()
         {
             host.close_reserve();
         }
-        block.top.store(caller_frame, Ordering::Release);
-        RpcError::Dead(self.control.cause(self.id))
-    }
-
-    /// The call returned, but the callee or the caller died meanwhile.
-    #[cold]
-    fn too_late<R>(
-        &self,
-        owner: ResultOf,
-        block: &ThreadBlock,
-        frame: &Frame,
-        result: R,
-    ) -> RpcError {
-        let error = self.dead(block.caller_frame());
-        let caller_frame = block.top().wrapping_sub(1);
-        match owner {
-            // The result is dropped where it came from.
-            ResultOf::Callee if self.is_live() => _ = run_inside(frame, (), move |()| drop(result)),
-            ResultOf::Callee => core::mem::forget(result),
-            ResultOf::Caller => {
-                block.top.store(caller_frame, Ordering::Release);
-                drop(result);
-            }
-        }
-        block.top.store(caller_frame, Ordering::Release);
+        let (caller, callee) = block.innermost_frames();
+        let error = RpcError::Dead(callee.cause());
+        close(block, caller);
         error
     }
-}
 
-/// Whose a result is as `work` returns it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ResultOf {
-    /// The callee's: it goes with that.
-    Callee,
-    /// The caller's already: it is dropped as such.
-    Caller,
-}
-
-impl GateTo {
-    /// Runs `work` inside the callee. `arguments` become the callee's; `accept` makes what of the result is to
-    /// be the caller's its.
-    ///
-    /// # Errors
-    /// [`RpcError`] where the callee is dead or dies meanwhile, the caller does, or calls nest too deeply.
-    #[inline]
-    pub fn call<A: Exchangeable, R>(
-        &self,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R> {
-        self.call_for(ResultOf::Callee, arguments, work, accept)
+    /// The call returned, but the callee or the caller died meanwhile. The result is the caller's already,
+    /// and dropped as such.
+    #[cold]
+    fn too_late<R>(block: &ThreadBlock, result: R) -> RpcError {
+        let (caller, callee) = block.innermost_frames();
+        let error = whose_death(caller, callee);
+        close(block, caller);
+        drop(result);
+        error
     }
 
-    #[inline(always)]
-    fn call_for<A: Exchangeable, R>(
-        &self,
-        owner: ResultOf,
-        arguments: A,
-        work: impl FnOnce(A) -> R,
-        accept: impl FnOnce(&R, &Mover),
-    ) -> RpcResult<R> {
-        let mut block = ThreadBlock::from_gs();
+    /// The stack is short, or not that of the block in gs: then the thread was not attached yet.
+    #[cold]
+    #[inline(never)]
+    fn cross_once_attached<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
+        let block = ThreadBlock::current();
         if !block.has_headroom() {
-            block = try_again()?;
+            return Err(RpcError::Stack);
         }
+        self.cross_on(block, work)
+    }
+
+    /// The call on a thread whose block this is.
+    #[inline(always)]
+    fn cross_on<R>(&self, block: &ThreadBlock, work: impl FnOnce() -> R) -> RpcResult<R> {
         let caller_frame = block.top();
-        // SAFETY: `top` always is one of the block's frames.
-        let caller = unsafe { &*caller_frame };
         if !block.has_frame_above(caller_frame) {
             return Err(RpcError::Nesting);
         }
         // SAFETY: there is a frame above, as was just seen.
         let frame = unsafe { &*caller_frame.add(1) };
         self.publish(block, frame);
-        if !self.is_live() || !is_live(caller) {
-            compiler_fence(Ordering::SeqCst);
-            block.top.store(caller_frame, Ordering::Release);
-            return Err(self.dead(caller));
+        // SAFETY: `top` always is one of the block's frames.
+        let caller = unsafe { &*caller_frame };
+        if !self.is_live() || !caller.is_live() {
+            return Err(Self::not_called(block));
         }
-        // SAFETY: this is a gate; the callee lives and cannot be swept while its frame is there.
-        arguments.move_to(&unsafe { Mover::to(self.id) });
-        let result = match run_inside(frame, arguments, work) {
-            Some(result) => result,
-            None => return Err(self.failed(block, caller_frame)),
+        let Some(result) = run_inside(frame, work) else {
+            return Err(Self::failed());
         };
-        if !self.is_live() || !is_live(caller) {
-            return Err(self.too_late(owner, block, frame, result));
+        // The innermost frame is this call's again. Nothing is carried over the call that is found there.
+        let block = ThreadBlock::from_gs();
+        let (caller, callee) = block.innermost_frames();
+        if !callee.is_live() || !caller.is_live() {
+            return Err(Self::too_late(block, result));
         }
-        // SAFETY: as above, towards the caller, whose frame is there too.
-        accept(&result, &unsafe { Mover::to(caller.domain()) });
-        compiler_fence(Ordering::SeqCst);
-        block.top.store(caller_frame, Ordering::Release);
+        close(block, caller);
         Ok(result)
     }
 }
@@ -226,22 +139,32 @@ impl GateTo {
 impl Gate for GateTo {
     #[inline]
     fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
-        self.call_for(ResultOf::Caller, (), |()| work(), |_, _| ())
+        let block = ThreadBlock::from_gs();
+        if block.has_headroom() {
+            self.cross_on(block, work)
+        } else {
+            self.cross_once_attached(work)
+        }
     }
 
     #[inline(always)]
     fn give<T: Exchangeable>(&self, value: T) -> T {
-        // SAFETY: this is a gate; the callee cannot be swept while its frame is there, as it is inside
-        // `cross`.
-        value.move_to(&unsafe { Mover::to(self.id) });
+        if T::ROOTS {
+            // SAFETY: this is a gate; the callee cannot be swept while its frame is there, as it is
+            // inside `cross`.
+            value.move_to(&unsafe { Mover::to(self.id) });
+        }
         value
     }
 
     #[inline(always)]
     fn accept<T: Exchangeable>(&self, value: T) -> T {
-        let caller = ThreadBlock::current().caller_frame();
-        // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
-        value.move_to(&unsafe { Mover::to(caller.domain()) });
+        if T::ROOTS {
+            // Inside `cross`, which found the thread attached.
+            let (caller, _) = ThreadBlock::from_gs().innermost_frames();
+            // SAFETY: as in `give`, towards the caller, whose frame is below the callee's.
+            value.move_to(&unsafe { Mover::to(caller.domain()) });
+        }
         value
     }
 
@@ -272,6 +195,15 @@ impl Gate for GateTo {
         *self
     }
 
+    fn give_object<I: ?Sized + Interface>(&self, object: Object<I>, caller: &Self) -> Object<I> {
+        held::keep(self.id, I::proxy(object, caller.to_callee()))
+    }
+
+    fn accept_object<I: ?Sized + Interface>(&self, object: Object<I>) -> Object<I> {
+        let (caller, _) = ThreadBlock::from_gs().innermost_frames();
+        held::keep(caller.domain(), I::proxy(object, self.to_callee()))
+    }
+
     fn release<I: ?Sized>(&self, object: Object<I>) {
         let object = ManuallyDrop::new(object);
         // Where this fails the object is forgotten; its memory goes with its domain.
@@ -279,39 +211,55 @@ impl Gate for GateTo {
     }
 }
 
+/// Takes the innermost frame away: the one above `caller`.
 #[inline(always)]
-fn is_live(frame: &Frame) -> bool {
-    frame.control().is_live(frame.domain())
+fn close(block: &ThreadBlock, caller: &Frame) {
+    compiler_fence(Ordering::SeqCst);
+    block
+        .top
+        .store(ptr::from_ref(caller).cast_mut(), Ordering::Release);
 }
 
-/// Runs `work` with `frame` as its continuation; none: it failed, and all it had been given with it.
+/// Whose death the innermost call failed of.
+fn whose_death(caller: &Frame, callee: &Frame) -> RpcError {
+    if caller.is_live() {
+        RpcError::Dead(callee.cause())
+    } else {
+        RpcError::CallerDead
+    }
+}
+
+/// Runs `work` with `frame`, the innermost, as its continuation; none: it failed, and all it had been given
+/// with it.
 #[inline(always)]
-fn run_inside<A, F: FnOnce(A) -> R, R>(frame: &Frame, arguments: A, work: F) -> Option<R> {
-    let mut call = Call {
-        work: ManuallyDrop::new((arguments, work)),
-        result: MaybeUninit::uninit(),
-    };
-    let data = (&raw mut call).cast::<u8>();
-    // SAFETY: `run` is of the type of `call`, whose work nobody took; being `extern "C"` it ends the
-    // process rather than unwind. The frame is this thread's own.
-    let failed = unsafe { trampoline::call(data, run::<A, F, R>, frame.saved.as_ptr()) };
-    if failed != 0 {
-        return None;
+fn run_inside<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
+    if Results::fit::<R>() {
+        return run_by_registers(frame, work);
     }
     let mut result = MaybeUninit::uninit();
-    // SAFETY: it did not fail, so `run` came to its end and wrote the result, which is moved once.
-    unsafe { carry(call.result.as_ptr(), result.as_mut_ptr()) };
-    // SAFETY: just written.
+    let place = &raw mut result;
+    run_by_registers(frame, move || {
+        let result = work();
+        // SAFETY: the place outlives the call, in which nobody else uses it.
+        unsafe { (*place).write(result) };
+    })?;
+    // SAFETY: the call came to its end and wrote the result, which is moved once.
     Some(unsafe { result.assume_init() })
 }
 
-/// The stack is short, or not that of the block in gs: then the thread was not attached yet.
-#[cold]
-fn try_again() -> RpcResult<&'static ThreadBlock> {
-    let block = ThreadBlock::current();
-    if block.has_headroom() {
-        Ok(block)
-    } else {
-        Err(RpcError::Stack)
+/// As [`run_inside`], for results that fit registers. Where `work` does not, its address does.
+#[inline(always)]
+fn run_by_registers<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
+    if Arguments::fit::<F>() {
+        // SAFETY: the frame is this thread's innermost.
+        return unsafe { trampoline::call(frame, work) };
     }
+    let mut work = ManuallyDrop::new(work);
+    let place = &raw mut work;
+    let take = move || {
+        // SAFETY: the place outlives the call, which takes what is there once.
+        unsafe { ManuallyDrop::take(&mut *place)() }
+    };
+    // SAFETY: as above.
+    unsafe { trampoline::call(frame, take) }
 }

@@ -24,14 +24,18 @@
 #![expect(unsafe_code)]
 
 extern crate alloc;
+#[cfg(loom)]
+extern crate std;
 
 pub mod calls;
 pub mod domain;
 pub mod fault;
 pub mod gate;
+mod held;
 pub mod host;
 pub mod load;
 mod lock;
+mod quiescence;
 pub mod thread;
 pub mod trampoline;
 

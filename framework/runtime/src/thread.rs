@@ -11,6 +11,7 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use sumac_interface::rpc::Cause;
 use sumac_rref::DomainId;
 
 use crate::domain::{self, DomainControl};
@@ -19,10 +20,17 @@ use crate::host::{PAGE, host};
 /// How many calls between domains may be nested on one thread.
 pub const NESTING: usize = 128;
 
+/// Where the innermost frame is in the block.
+pub(crate) const TOP_OFFSET: usize = offset_of!(ThreadBlock, top);
 /// Where the x87 control word is in the block.
 pub(crate) const FPU_CONTROL_OFFSET: usize = offset_of!(ThreadBlock, fpu_control);
 /// Where the SSE control word is in the block.
 pub(crate) const MXCSR_OFFSET: usize = offset_of!(ThreadBlock, mxcsr);
+
+/// Where the continuation's stack pointer is in a frame.
+pub(crate) const SAVED_OFFSET: usize = offset_of!(Frame, saved);
+/// Where the continuation's instruction is in a frame.
+pub(crate) const RESUME_OFFSET: usize = offset_of!(Frame, resume);
 
 /// One call: into which domain, and where to go on if it fails.
 #[repr(C, align(32))]
@@ -30,6 +38,8 @@ pub(crate) const MXCSR_OFFSET: usize = offset_of!(ThreadBlock, mxcsr);
 pub struct Frame {
     /// The stack pointer that [`trampoline::call`](crate::trampoline::call) saved.
     pub(crate) saved: AtomicUsize,
+    /// The instruction where that goes on after a failure.
+    resume: AtomicUsize,
     /// The callee.
     pub(crate) control: AtomicPtr<DomainControl>,
     /// The callee's number: a control serves many domains in turn.
@@ -42,6 +52,7 @@ impl Frame {
     fn new() -> Self {
         Self {
             saved: AtomicUsize::new(0),
+            resume: AtomicUsize::new(0),
             control: AtomicPtr::new(domain::host_control()),
             id: AtomicU32::new(DomainId::HOST.get()),
             turn: AtomicU32::new(0),
@@ -51,6 +62,17 @@ impl Frame {
     /// The domain that runs in this frame.
     pub(crate) fn domain(&self) -> DomainId {
         DomainId::new(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Whether the domain that runs in this frame lives.
+    #[inline(always)]
+    pub(crate) fn is_live(&self) -> bool {
+        self.control().is_live(self.domain())
+    }
+
+    /// Why the domain that ran in this frame ended.
+    pub(crate) fn cause(&self) -> Cause {
+        self.control().cause(self.domain())
     }
 
     /// The control of the domain that runs in this frame.
@@ -83,7 +105,8 @@ pub struct ThreadBlock {
     last: AtomicPtr<Frame>,
     /// The part of the stack in which a call into a domain may begin, see [`room`]; 0 is none.
     room: AtomicU64,
-    /// How deep the thread is in trusted code that a domain's image contains.
+    /// How deep the thread is in trusted code that a domain's image contains: `Whole` of `sumac-device`
+    /// counts here.
     pub(crate) trusted: AtomicU32,
     /// The SSE control word of the thread's host code.
     mxcsr: AtomicU32,
@@ -98,8 +121,13 @@ pub struct ThreadBlock {
     stack_low: AtomicUsize,
     stack_high: AtomicUsize,
     next: AtomicPtr<ThreadBlock>,
-    frames: [Frame; NESTING + 1],
+    /// The host's own comes second. Below it is another one of the host's, which never is the innermost: so
+    /// every frame that is has a caller's.
+    frames: [Frame; NESTING + 2],
 }
+
+/// The index of the host's own frame.
+const OUTERMOST: usize = 1;
 
 /// All blocks there ever were, the newest first.
 static BLOCKS: AtomicPtr<ThreadBlock> = AtomicPtr::new(ptr::null_mut());
@@ -153,8 +181,9 @@ impl ThreadBlock {
         let this = ptr::from_ref(block).cast_mut();
         block.this.store(this, Ordering::Relaxed);
         let frames = block.frames.as_ptr().cast_mut();
-        block.top.store(frames, Ordering::Relaxed);
-        let last = ptr::from_ref(&block.frames[NESTING]).cast_mut();
+        let outermost = frames.wrapping_add(OUTERMOST);
+        block.top.store(outermost, Ordering::Relaxed);
+        let last = outermost.wrapping_add(NESTING);
         block.last.store(last, Ordering::Relaxed);
         let mut head = BLOCKS.load(Ordering::Relaxed);
         loop {
@@ -214,29 +243,25 @@ impl ThreadBlock {
     }
 
     /// The innermost frame.
+    #[inline(always)]
     pub(crate) fn top_frame(&self) -> &Frame {
         // SAFETY: `top` always is one of `frames`.
         unsafe { &*self.top.load(Ordering::Acquire) }
     }
 
-    /// The frame below the innermost: the caller's. The innermost itself where no call is open.
+    /// The frames of the caller and of the callee: the innermost and the one below. Both are the host's where
+    /// no call is open.
     #[inline(always)]
-    pub(crate) fn caller_frame(&self) -> &Frame {
+    pub(crate) fn innermost_frames(&self) -> (&Frame, &Frame) {
         let top = self.top();
-        let bottom = self.frames.as_ptr().cast::<Frame>().cast_mut();
-        let caller = if top > bottom {
-            top.wrapping_sub(1)
-        } else {
-            top
-        };
-        // SAFETY: `top` always is one of `frames`, and so is what lies between the first and it.
-        unsafe { &*caller }
+        // SAFETY: `top` always is one of `frames`, and never the first.
+        unsafe { (&*top.sub(1), &*top) }
     }
 
     /// How many calls are open.
     pub fn depth(&self) -> usize {
         let top = self.top.load(Ordering::Acquire) as usize;
-        (top - self.frames.as_ptr() as usize) / size_of::<Frame>()
+        (top - ptr::from_ref(&self.frames[OUTERMOST]) as usize) / size_of::<Frame>()
     }
 
     /// Whether a further call has a frame.
@@ -266,14 +291,14 @@ impl ThreadBlock {
 
     /// The frames open now, the outermost first, as far as a look from another thread can tell.
     pub(crate) fn open_frames(&self) -> &[Frame] {
-        &self.frames[1..=self.depth()]
+        &self.frames[OUTERMOST + 1..=OUTERMOST + self.depth()]
     }
 
     /// The innermost call: how deep, into which domain, and which call at that depth it is; none while
     /// the thread runs host code.
     pub fn innermost(&self) -> Option<Innermost> {
         let depth = self.depth();
-        let frame = &self.frames[depth];
+        let frame = &self.frames[OUTERMOST + depth];
         let domain = frame.domain();
         let turn = frame.turn.load(Ordering::Relaxed);
         (domain != DomainId::HOST).then_some(Innermost {
@@ -311,28 +336,9 @@ pub fn threads() -> impl Iterator<Item = &'static ThreadBlock> {
     blocks().filter(|block| block.used.load(Ordering::Acquire))
 }
 
-/// The domain that the calling thread runs in: for `HostHooks::current`.
+/// The domain that the calling thread runs in: for `HostHooks`.
 pub fn current_domain() -> DomainId {
     ThreadBlock::current().domain()
-}
-
-/// Trusted code begins that a domain's image contains: until [`leave_trusted`] the thread is not taken
-/// out of it, and a fault is not blamed on the domain. For `HostHooks::enter`.
-pub fn enter_trusted() {
-    let trusted = &ThreadBlock::current().trusted;
-    // Only this thread writes it; a trap handler on this thread sees it before or after.
-    trusted.store(trusted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    core::sync::atomic::compiler_fence(Ordering::SeqCst);
-}
-
-/// Trusted code ends. For `HostHooks::leave`.
-pub fn leave_trusted() {
-    core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    let trusted = &ThreadBlock::current().trusted;
-    trusted.store(
-        trusted.load(Ordering::Relaxed).saturating_sub(1),
-        Ordering::Relaxed,
-    );
 }
 
 /// Bits for the length in a [`room`].

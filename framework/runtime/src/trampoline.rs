@@ -1,51 +1,142 @@
 //! Calling with a continuation, and going on at one.
 //!
-//! To the compiler [`call`] is an ordinary call that returns once: with 0 when the callee returned,
-//! with 1 when [`resume_failed`] was entered instead. It keeps on the stack what the System V ABI has
-//! callees preserve and stores where in the frame; nothing else of the callee's state is of use after a
-//! failure. The frames of the failed code are skipped without running destructors, which is why only
+//! To the compiler [`call`] is an ordinary call that returns once: with its result when the callee returned,
+//! with none when [`resume_failed`] was entered instead. It is part of the function that crosses: the registers
+//! that the System V ABI has callees preserve are declared as overwritten, so that the compiler keeps on
+//! the stack what it needs of them and no more; nothing else of the callee's state is of use after a
+//! failure. Arguments and results cross in registers. The frames of the failed code are skipped without running destructors, which is why only
 //! a domain's code may ever be skipped: what it owned is found and freed by the registry.
 
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
+use core::mem::MaybeUninit;
+use core::ptr;
 
-use crate::thread::{FPU_CONTROL_OFFSET, MXCSR_OFFSET};
+use crate::thread::{
+    FPU_CONTROL_OFFSET, Frame, MXCSR_OFFSET, RESUME_OFFSET, SAVED_OFFSET, TOP_OFFSET,
+};
 
-/// Calls `run(data)` with a continuation stored in `saved`. 0: it returned. 1: it failed.
-///
-/// # Safety
-/// `run(data)` must be a valid call, `saved` valid for a write, and this thread's gs must be its block.
-/// `run` must not unwind.
-#[unsafe(naked)]
-pub unsafe extern "C" fn call(
-    data: *mut u8,
-    run: unsafe extern "C" fn(*mut u8),
-    saved: *mut usize,
-) -> u32 {
-    naked_asm!(
-        "push rbp",
-        "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        // With the return address, 56 bytes: 8 more align the stack for the call.
-        "sub rsp, 8",
-        "mov [rdx], rsp",
-        "call rsi",
-        // The callee preserved all registers pushed above.
-        "xor eax, eax",
-        "add rsp, 56",
-        "ret",
-    )
+type Word = MaybeUninit<*mut u8>;
+
+/// A value as `N` words, whatever it is made of: how arguments and results cross in registers.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Words<const N: usize>([Word; N]);
+
+/// The words that a callee returns in registers.
+pub type Results = Words<2>;
+/// The words that it takes in registers.
+pub type Arguments = Words<6>;
+
+impl<const N: usize> Words<N> {
+    /// Whether a value of this type fits.
+    pub const fn fit<T>() -> bool {
+        size_of::<T>() <= size_of::<Self>()
+    }
+
+    /// The words of a value.
+    ///
+    /// # Panics
+    /// If it does not [`fit`](Self::fit).
+    #[inline(always)]
+    pub fn of<T>(value: T) -> Self {
+        assert!(Self::fit::<T>());
+        let mut words = Self([MaybeUninit::uninit(); N]);
+        // SAFETY: it fits, and the words may hold anything.
+        unsafe { (&raw mut words).cast::<T>().write_unaligned(value) };
+        words
+    }
+
+    /// The value.
+    ///
+    /// # Safety
+    /// These are the words of a `T`, used once.
+    #[inline(always)]
+    pub unsafe fn value<T>(self) -> T {
+        // SAFETY: the caller's promise, so it fits.
+        unsafe { (&raw const self).cast::<T>().read_unaligned() }
+    }
 }
 
-/// Goes on at the continuation stored as `saved`: the [`call`] that stored it returns 1.
+/// [`Results`] as the ABI returns them in registers: in a struct.
+#[repr(C)]
+struct Returned(Word, Word);
+
+/// The callee's side: takes `F` from registers and runs it.
 ///
 /// # Safety
-/// `saved` must come from a [`call`] of this thread that has not returned, and all code above it on the
+/// The words are of an `F`, used once.
+unsafe extern "sysv64" fn run<F: FnOnce() -> R, R>(
+    a: Word,
+    b: Word,
+    c: Word,
+    d: Word,
+    e: Word,
+    f: Word,
+) -> Returned {
+    // SAFETY: the caller's promise.
+    let work: F = unsafe { Words([a, b, c, d, e, f]).value() };
+    let Words([first, second]) = Words::of(work());
+    Returned(first, second)
+}
+
+/// Runs `work` with a continuation stored in `frame`. None: it failed, and all it had been given with it.
+///
+/// # Safety
+/// This thread's gs must be its block, and `frame` its innermost one.
+///
+/// # Panics
+/// If `work` does not fit [`Arguments`], or what it returns, [`Results`].
+#[inline(always)]
+pub unsafe fn call<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
+    let Words([a, b, c, d, e, f]) = Arguments::of(work);
+    let (first, second): (Word, Word);
+    let failed: u32;
+    // SAFETY: a call by the ABI's rules, with the words of an `F` that nobody else uses; being `extern`,
+    // `run` ends the process rather than unwind. The stack is aligned for a call at the beginning, so after
+    // two pushes too. At `2`, where both ways meet, the stack pointer is the one saved: what was pushed is
+    // there.
+    unsafe {
+        asm!(
+            // The two that cannot be declared.
+            "push rbp",
+            "push rbx",
+            "lea r10, [rip + 2f]",
+            "mov [rax + {resume}], r10",
+            "mov [rax + {saved}], rsp",
+            "call {run}",
+            "xor r10d, r10d",
+            "2:",
+            "pop rbx",
+            "pop rbp",
+            run = sym run::<F, R>,
+            saved = const SAVED_OFFSET,
+            resume = const RESUME_OFFSET,
+            in("rdi") a,
+            in("rsi") b,
+            inlateout("rdx") c => second,
+            in("rcx") d,
+            in("r8") e,
+            in("r9") f,
+            inlateout("rax") ptr::from_ref(frame) => first,
+            out("r10") failed,
+            out("r12") _,
+            out("r13") _,
+            out("r14") _,
+            out("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    // SAFETY: it came to its end, and returned the words of an `R`.
+    (failed == 0).then(|| unsafe { Words([first, second]).value() })
+}
+
+/// Goes on at the continuation of the innermost frame: its [`call`] returns none.
+///
+/// # Safety
+/// `saved` must be the innermost frame's, whose [`call`] has not returned, and all code above it on the
 /// stack must be of the domain called, which nothing waits for. This thread's gs must be its block.
 #[unsafe(naked)]
-pub unsafe extern "C" fn resume_failed(saved: usize) -> ! {
+pub unsafe extern "sysv64" fn resume_failed(saved: usize) -> ! {
     naked_asm!(
         "mov rsp, rdi",
         // The ABI's state at a call boundary: direction up, the x87 stack empty, control words the
@@ -54,16 +145,12 @@ pub unsafe extern "C" fn resume_failed(saved: usize) -> ! {
         "fninit",
         "fldcw gs:[{fpu}]",
         "ldmxcsr gs:[{mxcsr}]",
-        "mov eax, 1",
-        "add rsp, 8",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
+        "mov rdx, gs:[{top}]",
+        "mov r10d, 1",
+        "jmp [rdx + {resume}]",
         fpu = const FPU_CONTROL_OFFSET,
         mxcsr = const MXCSR_OFFSET,
+        top = const TOP_OFFSET,
+        resume = const RESUME_OFFSET,
     )
 }

@@ -4,6 +4,7 @@
 //! - [`host`]: DMA memory on the heap and registers in a vector;
 //! - [`mod@format`]: the descriptor bits that the tests' device speaks, no real device's;
 //! - [`model`]: a device that plays its part on the descriptors, checking what it was given;
+//! - [`machine`]: a machine's PCI devices, as files in a folder;
 //! - [`pretend`]: domains by name only;
 //! - [`mod@hostile`]: both rings against descriptors with anything in them.
 //!
@@ -16,6 +17,7 @@ pub mod domains;
 pub mod format;
 pub mod host;
 pub mod hostile;
+pub mod machine;
 pub mod model;
 pub mod pretend;
 

@@ -11,8 +11,6 @@ thread_local! {
 /// Of a host whose threads run as they say.
 pub const HOOKS: HostHooks = HostHooks {
     current: || CURRENT.get(),
-    enter: || (),
-    leave: || (),
 };
 
 /// Runs `work` as if in `domain`.

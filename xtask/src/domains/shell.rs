@@ -40,7 +40,7 @@ path = "lib.rs"
 domain = { package = "@PACKAGE@", path = "@FOLDER@" }
 sumac-domain = { path = "@ROOT@/framework/domain", features = ["image"] }
 sumac-interface = { path = "@ROOT@/framework/interface" }
-sumac-rref = { path = "@ROOT@/framework/rref" }
+sumac-rref = { path = "@ROOT@/framework/rref", features = ["image"] }
 
 [profile.release]
 panic = "abort"

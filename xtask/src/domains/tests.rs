@@ -1,5 +1,7 @@
 //! Every rule of the trusted build has a crate in `tests/refused` that breaks it, and it alone.
 //!
+//! What the checker lets through and the compiler must not is in `tests/beyond`: authority that no domain has.
+//!
 //! A crate marks the lines where it does with `//~ RULE` (`#~ RULE` in a manifest). The checker must name
 //! those files, lines and rules, and no others.
 
@@ -8,7 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::refusal::Rule;
-use super::{crates, domain};
+use super::{crates, domain, image};
+use crate::workspace::target_dir;
 
 type Marks = BTreeSet<(PathBuf, usize, String)>;
 
@@ -98,4 +101,58 @@ fn test_domains_of_the_repository_pass() {
             );
         }
     }
+}
+
+/// Compiles a crate of `tests/beyond` as for an image; what the compiler says, which is not to be nothing.
+fn beyond(name: &str) -> (PathBuf, String) {
+    let folder = root().join("xtask/tests/beyond").join(name);
+    assert_eq!(
+        check(&folder),
+        Marks::new(),
+        "the checker is not what holds this"
+    );
+    let work = root().join(target_dir()).join("domains/beyond");
+    let domain = domain(name, &folder).expect("a manifest");
+    let shell = domain.write_shell(&root(), &work).expect("a shell");
+    let mut command = image::pinned(
+        ["check", "--release", "--quiet", "--message-format=short"],
+        &shell,
+        &root(),
+    );
+    command.arg("--target-dir").arg(work.join("build"));
+    let output = command.output().expect("cargo runs");
+    assert!(!output.status.success(), "{name} compiles");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (folder.join("src/lib.rs"), said)
+}
+
+#[test]
+fn test_what_only_hosts_and_gates_may_do_does_not_compile_into_images() {
+    for name in ["hosts_part", "gates_part"] {
+        let (file, said) = beyond(name);
+        let text = fs::read_to_string(&file).expect("a file");
+        let marked = (1..)
+            .zip(text.lines())
+            .filter(|(_, line)| line.contains("//~"))
+            .map(|(at, _)| at);
+        let refused: BTreeSet<usize> = said
+            .lines()
+            .filter(|line| line.contains(": error"))
+            .filter_map(|line| {
+                line.split_once("lib.rs:")?
+                    .1
+                    .split(':')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        assert_eq!(refused, marked.collect(), "{name}: {said}");
+    }
+}
+
+#[test]
+fn test_a_root_of_another_interface_does_not_compile() {
+    let (_, said) = beyond("another_root");
+    assert!(said.contains("error[E0308]"), "{said}");
 }

@@ -6,13 +6,16 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use sumac_testbed::domains::BuiltDomains;
 
 /// Far longer than any run here takes: a bound on hanging, not on speed.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,6 +24,12 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// The program under test.
 pub const L2FWD: &str = env!("CARGO_BIN_EXE_l2fwd");
+
+/// The domain files that `l2fwd` starts drivers from here, and a configuration that trusts them.
+pub fn built() -> &'static BuiltDomains {
+    static BUILT: OnceLock<BuiltDomains> = OnceLock::new();
+    BUILT.get_or_init(|| BuiltDomains::build(&["ixgbe", "ixgbe-crashy", "ixgbe-mortal"]))
+}
 
 /// Says on standard error, past libtest's capture, that a test did not run and why.
 pub fn skip(test: &str, reason: &str) {
@@ -57,9 +66,19 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `l2fwd` with these arguments.
+    /// Starts `l2fwd` with these arguments, and drivers from [`built`].
     pub fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
-        Self::spawn(Command::new(L2FWD).args(arguments))
+        Self::start_from(built().folder(), arguments)
+    }
+
+    /// Starts `l2fwd` with these arguments, and drivers from `domains`.
+    pub fn start_from<A: AsRef<OsStr>>(
+        domains: &Path,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let mut command = Command::new(L2FWD);
+        command.arg("--domains").arg(domains).args(arguments);
+        Self::spawn(command.env("XDG_CONFIG_HOME", built().folder()))
     }
 
     /// Starts a prepared command.
@@ -217,6 +236,7 @@ impl Report {
             "buffers still held after the end: {:#}",
             self.0
         );
+        assert_eq!(self.count("/stray_dma"), 0, "{:#}", self.0);
         let ports = self.ports();
         assert!(ports > 0, "no ports in {:#}", self.0);
         for port in 0..ports {
@@ -231,11 +251,49 @@ impl Report {
             let to = peer(port, ports);
             assert_eq!(
                 count(port, "rx_packets"),
-                count(to, "tx_packets") + count(to, "tx_dropped"),
-                "port {port} received other than port {to} sent and dropped: {:#}",
+                count(to, "tx_packets") + count(to, "tx_dropped") + count(to, "lost_transmit"),
+                "port {port} received other than port {to} sent, dropped and lost: {:#}",
                 self.0
             );
         }
+    }
+}
+
+impl Report {
+    /// What must hold besides after a run whose drivers were started again, on ports that take any frame: what
+    /// passed the wires, counted there, is what the books say; and no more was lost than drivers that die
+    /// can have in their rings and in hand.
+    pub fn assert_losses_are_explained(&self, descriptors: u64, queues: u64) {
+        let mut sum = (0, 0);
+        for port in 0..self.ports() {
+            let count = |what: &str| self.count(&format!("/ports/{port}/{what}"));
+            let (restarts, lost) = (
+                count("restarts"),
+                [count("lost_received"), count("lost_transmit")],
+            );
+            sum = (sum.0 + restarts, sum.1 + lost[0] + lost[1]);
+            assert_eq!(
+                count("wire/sent"),
+                count("rx_packets") + count("rx_dropped") + count("rx_errors") + lost[0],
+                "what came in over the wire of port {port}: {:#}",
+                self.0
+            );
+            assert_eq!(
+                count("wire/received"),
+                count("tx_packets"),
+                "what went out over the wire of port {port}: {:#}",
+                self.0
+            );
+            // A ring full, and a batch in hand.
+            let most = restarts * queues * (descriptors + 64);
+            assert!(lost.iter().all(|lost| *lost <= most), "{:#}", self.0);
+        }
+        assert_eq!(
+            sum,
+            (self.count("/restarts"), self.count("/lost_in_restart")),
+            "{:#}",
+            self.0
+        );
     }
 }
 

@@ -18,18 +18,22 @@ fn breaks(expected: Violation, act: impl FnOnce(&mut Bench)) {
 
 #[test]
 fn register_rules() {
-    use QueueRegister::{Length, Tail};
-    breaks(Violation::ReservedBit, |bench| bench.write(r::RXCTRL, 2));
+    use QueueRegister::{Control, Length, Tail};
+    breaks(Violation::ReservedBit, |bench| bench.write(r::RXCTRL, 4));
     breaks(Violation::ReservedBit, |bench| {
-        bench.write(r::EIMC, u32::MAX)
+        bench.write(r::EICS, u32::MAX)
     });
     breaks(Violation::BarAccess, |bench| bench.write(2, 0));
     breaks(Violation::BarAccess, |bench| {
         assert_eq!(bench.read(r::BAR_BYTES), u32::MAX);
     });
-    breaks(Violation::RingLength, |bench| {
-        bench.write(receive_offset(0, Length), 100)
-    });
+    for length in [0, 100, 0xF_FF80] {
+        breaks(Violation::RingLength, |bench| {
+            bench.write(receive_offset(0, Length), length);
+            bench.write(receive_offset(0, Control), r::QUEUE_ENABLE);
+            bench.start_receiver();
+        });
+    }
     breaks(Violation::TailWhileDisabled, |bench| {
         bench.write(receive_offset(5, Tail), 3);
     });
@@ -50,10 +54,15 @@ fn register_rules() {
 fn ordering_rules() {
     breaks(Violation::ControlWriteWhileReceiving, |bench| {
         bench.start_receiver();
-        bench.write(r::FCTRL, r::FCTRL_BROADCAST);
+        let hlreg0 = bench.read(r::HLREG0);
+        bench.write(r::HLREG0, hlreg0 ^ r::HLREG0_CRC_STRIP);
     });
     breaks(Violation::CrcStripMismatch, |bench| {
-        bench.write(r::RXCTRL, 1)
+        let _ring = bench.receive_queue(0, 0);
+        bench.write(r::FCTRL, r::FCTRL_UNICAST);
+        bench.write(r::RXCTRL, 1);
+        bench.wire.arriving.push_back(frame(60, 0));
+        assert_eq!(bench.poll(), 1);
     });
     breaks(Violation::MtqcWithArbiter, |bench| bench.write(r::MTQC, 8));
     breaks(Violation::TransmitEnableOrder, |bench| {
@@ -123,7 +132,7 @@ fn transmit_descriptor_rules() {
     transmit(Violation::DescriptorType, plain ^ 1 << 20 ^ 1 << 22);
     transmit(Violation::ZeroLength, d::TX_PLAIN);
     transmit(Violation::PayloadLength, d::TX_PLAIN | 64 | 65 << 46);
-    transmit(Violation::TsoUnsupported, plain | d::TX_SEGMENT);
+    transmit(Violation::MissingContext, plain | d::TX_SEGMENT);
     transmit(Violation::MissingContext, plain | d::TX_IP_CHECKSUM);
     transmit(Violation::FrameCheckSequence, plain & !d::TX_FCS);
     transmit(Violation::FrameTooLong, d::TX_PLAIN | 16000 | 16000 << 46);

@@ -34,7 +34,7 @@ fn send(bench: &mut Bench, ring: &mut Ring, count: usize) {
 fn descriptors_are_written_back_in_groups() {
     let (mut bench, mut ring) = bench(4);
     send(&mut bench, &mut ring, 3);
-    assert_eq!(done(&ring), []);
+    assert_eq!(done(&ring), [0_usize; 0]);
     assert_eq!(bench.wire.left.len(), 3);
     send(&mut bench, &mut ring, 1);
     assert_eq!(done(&ring), [0, 1, 2, 3]);
@@ -72,7 +72,7 @@ fn long_frames_and_contexts_count_by_descriptor() {
     bench.ring_doorbell(0, &ring);
     bench.poll();
     assert_eq!(bench.wire.left, [whole]);
-    assert_eq!(done(&ring), []);
+    assert_eq!(done(&ring), [0_usize; 0]);
     bench.post(&mut ring, &frame(2500, 1), 2500, d::TX_END);
     bench.ring_doorbell(0, &ring);
     bench.poll();

@@ -76,6 +76,32 @@ register_offsets! {
 }
 
 register_offsets! {
+    /// What unmasks queues' interrupts.
+    pub enum InterruptArm: write {
+        /// EIMS1 and EIMS2, mask set of the queue causes (section 8.2.3.5.8).
+        EimsQueues(n: 2) = 0x00aa0 + 4 * n,
+    }
+}
+
+register_offsets! {
+    /// Which vector has what, how often it is sent, and what it masks and clears.
+    pub enum InterruptVectors: read write {
+        /// EIAC, causes that clear themselves when their message is sent (section 8.2.3.5.5).
+        Eiac = 0x00810,
+        /// EIAM1 and EIAM2, queue causes that mask themselves (section 8.2.3.5.11).
+        EiamQueues(n: 2) = 0x00ad0 + 4 * n,
+        /// EITR, throttling of vectors 0 to 23 (section 8.2.3.5.12).
+        Eitr(n: 24) = 0x00820 + 4 * n,
+        /// EITR of vectors 24 to 127.
+        EitrHigh(n: 104) = 0x12300 + 4 * n,
+        /// IVAR, vectors of two receive and two transmit queues each (section 8.2.3.5.16).
+        Ivar(n: 64) = 0x00900 + 4 * n,
+        /// IVAR_MISC, vectors of the timer and of everything else (section 8.2.3.5.17).
+        IvarMisc = 0x00a00,
+    }
+}
+
+register_offsets! {
     /// Interrupt configuration.
     pub enum Interrupt: read write {
         /// EIMS, interrupt mask set and read (section 8.2.3.5.3).

@@ -89,11 +89,11 @@ pub unsafe trait BufferPool {
     /// Where the buffers are.
     fn addresses(&self) -> BufferAddresses;
     /// A free buffer; none when the pool is exhausted.
-    fn take(&mut self) -> Option<BufferId>;
-    /// A free buffer if one is at hand without further ado; [`take`](Self::take) may have one all the same.
-    fn take_at_hand(&mut self) -> Option<BufferId> {
-        self.take()
-    }
+    ///
+    /// # Safety
+    /// The caller owns it from now on, and sees to it that it is found when it is gone: a number by itself
+    /// is nobody's.
+    unsafe fn take(&mut self) -> Option<BufferId>;
     /// Up to `wanted` free buffers to look at; they stay the pool's until
     /// [`use_stock`](Self::use_stock).
     fn stock(&mut self, wanted: usize) -> &[BufferId];
@@ -109,14 +109,20 @@ pub unsafe trait BufferPool {
     /// and gives them up.
     unsafe fn give(&mut self, ids: &[BufferId]);
     /// Notes that `posted` buffers went to the device and `returned` came back, for accounting.
-    fn account(&mut self, posted: u32, returned: u32);
+    ///
+    /// # Safety
+    /// They did.
+    unsafe fn account(&mut self, posted: u32, returned: u32);
     /// Makes `next`, holding `len` bytes, the continuation of `last`.
     ///
     /// # Safety
     /// The caller owns both, of a pool of this key; `next` has no continuation that is still wanted.
     unsafe fn link(&mut self, last: BufferId, next: BufferId, len: u16);
-    /// Makes `id`, which the caller owns, the end of whatever it is part of.
-    fn end(&mut self, id: BufferId);
+    /// Makes `id` the end of whatever it is part of.
+    ///
+    /// # Safety
+    /// The caller owns it.
+    unsafe fn end(&mut self, id: BufferId);
     /// The continuation of `id` and its length, as [`link`](Self::link) made it.
     fn continuation(&self, id: BufferId) -> Option<(BufferId, u16)>;
 }

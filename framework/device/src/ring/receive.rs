@@ -11,7 +11,7 @@ use super::{
     AbortOnUnwind, BufferAddresses, BufferId, BufferPool, Entry, EntrySink, ForeignPool, NO_BUFFER,
     NO_POOL, RingSize, give_frame,
 };
-use crate::{DmaError, DmaSpace, Doorbell, Iova};
+use crate::{DmaError, DmaSpace, Doorbell, Iova, Whole};
 
 /// Refilled slots are told to the device in groups of at least this many: eight cache lines.
 const DOORBELL_GROUP: u32 = 32;
@@ -204,12 +204,15 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     /// How many buffers the pool lacked; then none is posted. All of them, where buffers of another
     /// pool are still posted: they stay, [`drain`](Self::drain) them into their own pool.
     pub fn fill<P: BufferPool>(&mut self, pool: &mut P) -> Result<(), u32> {
+        // SAFETY: bounded by the ring, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         self.drain(pool);
         if self.pool != NO_POOL {
             return Err(self.size());
         }
         for slot in 0..self.size() {
-            let Some(id) = pool.take() else {
+            // SAFETY: the slot below knows it, or it is given back.
+            let Some(id) = (unsafe { pool.take() }) else {
                 let (taken, _) = self.slots.posted().split_at_mut(slot as usize);
                 // SAFETY: they were just taken from this pool, and the table forgets them next.
                 unsafe { pool.give(taken) };
@@ -221,7 +224,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
             write(descriptor, [address_of(pool, id), 0]);
         }
         self.pool = pool.key();
-        pool.account(self.size(), 0);
+        // SAFETY: so many were posted just now.
+        unsafe { pool.account(self.size(), 0) };
         Ok(())
     }
 
@@ -238,6 +242,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
     ///
     /// Returns how many buffers came back: none where `pool` is not the one they are of.
     pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
+        // SAFETY: bounded by the ring, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         if self.pool != pool.key() {
             return 0;
         }
@@ -253,7 +259,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         unsafe { pool.give(self.slots.posted()) };
         self.slots.posted().fill(NO_BUFFER);
         self.pool = NO_POOL;
-        pool.account(0, self.size());
+        // SAFETY: so many came back just now.
+        unsafe { pool.account(0, self.size()) };
         self.next = 0;
         self.announced = 0;
         returned + self.size()
@@ -279,6 +286,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         if pool.key() != self.pool {
             return self.unfilled(sink.pool_key(), pool.key());
         }
+        // SAFETY: bounded by a lap of the ring, and nothing in it fails; a driver's format is trusted.
+        let _whole = unsafe { Whole::begin() };
         if limit == 1 {
             // The whole of such a call in few steps.
             match self.reap_one(pool, sink) {
@@ -481,7 +490,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         {
             return self.reap_part(pool, sink);
         }
-        let Some(fresh) = pool.take() else {
+        // SAFETY: the table knows it from here on, or it is given back.
+        let Some(fresh) = (unsafe { pool.take() }) else {
             return self.starve(pool);
         };
         // SAFETY: the buffer was posted, so this ring's, from the sink's pool; the table knows another in
@@ -520,14 +530,15 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         }
     }
 
-    /// Reaps a complete descriptor, whatever it is: no whole frame, or one for which no buffer is at hand.
+    /// Reaps a complete descriptor, whatever it is: no whole frame, or one of no plausible length.
     #[cold]
     #[inline(never)]
     fn reap_part<P: BufferPool, S: EntrySink>(&mut self, pool: &mut P, sink: &mut S) -> Step {
         if sink.room() == 0 {
             return Step::Nothing;
         }
-        let Some(fresh) = pool.take() else {
+        // SAFETY: the table knows it from here on.
+        let Some(fresh) = (unsafe { pool.take() }) else {
             return self.starve(pool);
         };
         let (descriptor, holder) = self.slots.slot(self.next);
@@ -590,7 +601,8 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         *self.slots.apart() = match &self.partial {
             Some(Partial::Assembling { head, last, .. }) => {
                 // So that whoever finds the head there finds the whole of it, and no more.
-                pool.end(*last);
+                // SAFETY: it was posted, so this ring's.
+                unsafe { pool.end(*last) };
                 head.id()
             }
             Some(Partial::Skipping) | None => NO_BUFFER,

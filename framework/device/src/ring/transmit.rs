@@ -12,7 +12,7 @@ use super::{
     AbortOnUnwind, BufferId, BufferPool, Entry, EntrySource, ForeignPool, NO_BUFFER, NO_POOL,
     RingSize, give_frame,
 };
-use crate::{DmaError, DmaSpace, Doorbell, Iova};
+use crate::{DmaError, DmaSpace, Doorbell, Iova, Whole};
 
 /// Descriptors are asked for this far ahead of being written: the device was done with them a lap
 /// ago, so their lines only wait to be fetched.
@@ -204,6 +204,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
         if pool.key() != self.pool {
             return Err(ForeignPool);
         }
+        // SAFETY: bounded by the ring and the batch, and nothing in it fails; a driver's format is trusted.
+        let _whole = unsafe { Whole::begin() };
         let entries = source.entries();
         if let [frame] = *entries
             && frame.flags() & (F::OFFLOADS | Entry::CHAINED) == 0
@@ -232,7 +234,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
         self.next = slot.wrapping_add(1);
         self.counters.frames += 1;
         self.counters.bytes += u64::from(frame.len());
-        pool.account(1, 0);
+        // SAFETY: one was posted just now.
+        unsafe { pool.account(1, 0) };
         self.doorbell.ring(self.next & self.slots.mask());
         if self.next & 3 == 0 {
             self.begin_line(slot);
@@ -432,7 +435,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
             .add_to_status(self.next.wrapping_sub(1), F::REPORT);
         self.note_report(before.0);
         let contexts = self.contexts_posted.wrapping_sub(before.1);
-        pool.account(posted.wrapping_sub(contexts), 0);
+        // SAFETY: so many were posted just now.
+        unsafe { pool.account(posted.wrapping_sub(contexts), 0) };
         self.doorbell.ring(self.next & self.slots.mask());
     }
 
@@ -452,6 +456,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
     /// Gives back every buffer the device reported done. For idle moments: while frames are posted,
     /// [`post`](Self::post) does it by itself. Nothing comes back to a pool the buffers are not of.
     pub fn reclaim<P: BufferPool>(&mut self, pool: &mut P) {
+        // SAFETY: bounded by the ring, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         if self.pool == pool.key() {
             self.reclaim_all(pool, self.next);
         }
@@ -539,7 +545,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
             slots.fill(NO_BUFFER);
         }
         let buffers = count - (contexts - self.contexts);
-        pool.account(0, buffers);
+        // SAFETY: so many came back just now.
+        unsafe { pool.account(0, buffers) };
         self.counters.reclaimed += u64::from(buffers);
         self.oldest = end;
     }
@@ -548,6 +555,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
     ///
     /// Returns how many came back: none where `pool` is not the one they are of.
     pub fn drain<P: BufferPool>(&mut self, pool: &mut P) -> u32 {
+        // SAFETY: bounded by the ring, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         if self.outstanding() != 0 && self.pool != pool.key() {
             return 0;
         }

@@ -105,7 +105,7 @@ unsafe impl BufferPool for Pool {
     fn addresses(&self) -> BufferAddresses {
         BufferAddresses::new(self.2.iova(), core::ptr::null(), 64)
     }
-    fn take(&mut self) -> Option<BufferId> {
+    unsafe fn take(&mut self) -> Option<BufferId> {
         self.0.pop()
     }
     fn stock(&mut self, wanted: usize) -> &[BufferId] {
@@ -117,11 +117,11 @@ unsafe impl BufferPool for Pool {
     unsafe fn give(&mut self, ids: &[BufferId]) {
         self.0.extend(ids);
     }
-    fn account(&mut self, posted: u32, returned: u32) {
+    unsafe fn account(&mut self, posted: u32, returned: u32) {
         self.1 = self.1.wrapping_add(posted).wrapping_sub(returned);
     }
     unsafe fn link(&mut self, _: BufferId, _: BufferId, _: u16) {}
-    fn end(&mut self, _: BufferId) {}
+    unsafe fn end(&mut self, _: BufferId) {}
     fn continuation(&self, _: BufferId) -> Option<(BufferId, u16)> {
         None
     }

@@ -23,12 +23,8 @@ pub fn current() -> DomainId {
 
 /// The heap of all tests.
 pub fn heap() -> &'static SharedHeap {
-    static HEAP: LazyLock<&'static SharedHeap> = LazyLock::new(|| {
-        SharedHeap::create_for(HostHooks {
-            current,
-            ..HostHooks::ALONE
-        })
-    });
+    static HEAP: LazyLock<&'static SharedHeap> =
+        LazyLock::new(|| SharedHeap::create_for(HostHooks { current }));
     *HEAP
 }
 

@@ -49,9 +49,8 @@ impl<Q: NetQueue> NetLane for LaneOf<Q> {
         mut receive: PacketBatch,
         limit: u32,
     ) -> RpcResult<(PacketBatch, PacketBatch)> {
-        self.0.transmit(&mut send).map_err(refused)?;
         self.0
-            .receive(&mut receive, limit as usize)
+            .exchange(&mut send, &mut receive, limit as usize)
             .map_err(refused)?;
         Ok((send, receive))
     }

@@ -87,6 +87,14 @@ pub trait Crashy: Send {
     /// Keeps an interface object for [`call_back`](Self::call_back); drops the one it had.
     fn meet(&mut self, other: Option<Object<dyn Crashy>>) -> RpcResult<()>;
 
+    /// Keeps what makes more domains, for [`spawn`](Self::spawn); drops what it had.
+    fn found(&mut self, maker: Option<Object<dyn CreateCrashy>>) -> RpcResult<()>;
+
+    /// Has `rounds` domains made one after the other, calls each, has it fail if `how` says so, and ends
+    /// it; returns how many did as they should.
+    #[once]
+    fn spawn(&mut self, rounds: u32, how: Option<Failure>) -> RpcResult<u32>;
+
     /// At depth zero fails if `how` says so, and returns 0; else has the object that it met do the same at
     /// `depth` less one, and returns one more than that.
     #[once]
@@ -100,4 +108,14 @@ pub trait Crashy: Send {
         depth: u32,
         how: Option<Failure>,
     ) -> RpcResult<u32>;
+}
+
+/// Makes domains and ends them: what a domain needs that is to do so, and has only if it was given it.
+#[interface]
+pub trait CreateCrashy: Send {
+    /// A fresh domain: its number, and what it offers.
+    fn create(&mut self) -> RpcResult<(u32, Object<dyn Crashy>)>;
+
+    /// Ends a domain that this made, dead or alive, and frees all it had; whether there was one.
+    fn end(&mut self, number: u32) -> RpcResult<bool>;
 }

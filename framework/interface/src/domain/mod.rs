@@ -4,13 +4,15 @@
 
 mod adapt;
 pub mod crashy;
+pub mod fragile;
 pub mod host;
 pub mod net;
 mod remote;
 mod text;
 
 pub use adapt::{DeviceOf, LaneOf};
-pub use crashy::{Block, Crashy, Failure};
+pub use crashy::{Block, Crashy, CreateCrashy, Failure};
+pub use fragile::{CreateFragileNet, Moment};
 pub use host::{Clock, Log};
 pub use net::{Counters, CreateLane, CreateNet, DeviceFault, NetDevice, NetLane, PortSettings};
 pub use remote::{RemotePort, RemoteQueue};

@@ -9,7 +9,7 @@ use sumac_packet::MacAddress;
 use sumac_rref::{PacketBatch, PacketPool};
 
 use super::{DeviceFault, NetDevice, NetLane};
-use crate::net::{Link, Net, NetError, NetQueue, QueueError, QueueStats};
+use crate::net::{Exchanged, Link, Net, NetError, NetQueue, QueueError, QueueStats};
 use crate::{Object, RpcError, RpcResult};
 
 /// A port in a domain of its own.
@@ -57,12 +57,25 @@ impl RemotePort {
     fn queue(&mut self, index: u32) -> Result<RemoteQueue, NetError> {
         let lane = self.device.take_queue(index);
         let lane = self.settle(lane)?;
-        let spare = self.pool.batch();
-        Ok(RemoteQueue {
-            lane,
-            pool: self.pool,
-            spare: Some(spare.map_err(|error| self.broken(&error.to_string()))?),
-        })
+        Ok(RemoteQueue::new(lane, self.pool))
+    }
+
+    /// The queue pairs nobody has taken, as the objects they are.
+    ///
+    /// # Errors
+    /// [`NetError`] when one cannot be had.
+    pub fn take_lanes(&mut self) -> Result<Vec<Object<dyn NetLane>>, NetError> {
+        let count = self.device.queues().unwrap_or(0);
+        let take = |index| {
+            let lane = self.device.take_queue(index);
+            self.settle(lane)
+        };
+        (0..count).map(take).collect()
+    }
+
+    /// The pool its packets are of.
+    pub fn pool(&self) -> &'static PacketPool {
+        self.pool
     }
 }
 
@@ -123,11 +136,21 @@ impl Net for RemotePort {
 pub struct RemoteQueue {
     lane: Object<dyn NetLane>,
     pool: &'static PacketPool,
-    /// What stands in for a batch while it is away; none after a death until there is another.
-    spare: Option<PacketBatch>,
+    /// What stands in for batches while they are away; none at first, and after a death until there are
+    /// others.
+    spare: [Option<PacketBatch>; 2],
 }
 
 impl RemoteQueue {
+    /// The pair of queues behind `lane`, whose packets are of `pool`.
+    pub fn new(lane: Object<dyn NetLane>, pool: &'static PacketPool) -> Self {
+        Self {
+            lane,
+            pool,
+            spare: [None, None],
+        }
+    }
+
     /// Has a call take `batch` and give one back. What a dead domain had of it is gone; `batch` is empty then.
     #[inline(always)]
     fn through(
@@ -135,13 +158,19 @@ impl RemoteQueue {
         batch: &mut PacketBatch,
         call: impl FnOnce(&mut dyn NetLane, PacketBatch) -> RpcResult<PacketBatch>,
     ) -> RpcResult<()> {
-        let spare = match self.spare.take() {
-            Some(spare) => spare,
-            None => self.pool.batch().map_err(|_| RpcError::Refused)?,
-        };
-        let back = call(&mut *self.lane, replace(batch, spare))?;
-        self.spare = Some(replace(batch, back));
+        let [spare, _] = &mut self.spare;
+        let stand_in = stand_in(spare, self.pool)?;
+        let back = call(&mut *self.lane, replace(batch, stand_in))?;
+        *spare = Some(replace(batch, back));
         Ok(())
+    }
+}
+
+#[inline(always)]
+fn stand_in(spare: &mut Option<PacketBatch>, pool: &'static PacketPool) -> RpcResult<PacketBatch> {
+    match spare.take() {
+        Some(spare) => Ok(spare),
+        None => pool.batch().map_err(|_| RpcError::Refused),
     }
 }
 
@@ -158,6 +187,35 @@ impl NetQueue for RemoteQueue {
         let before = batch.len();
         self.through(batch, |lane, batch| lane.transmit(batch))?;
         Ok(before.saturating_sub(batch.len()))
+    }
+
+    /// In one call. What a dead domain had of both batches is gone.
+    #[inline]
+    fn exchange(
+        &mut self,
+        send: &mut PacketBatch,
+        receive: &mut PacketBatch,
+        limit: usize,
+    ) -> Result<Exchanged, QueueError> {
+        let mut exchanged = Exchanged::default();
+        if send.is_empty() {
+            exchanged.received = self.receive(receive, limit)?;
+            return Ok(exchanged);
+        }
+        if limit == 0 {
+            exchanged.sent = self.transmit(send)?;
+            return Ok(exchanged);
+        }
+        let (to_send, had) = (send.len(), receive.len());
+        let [first, second] = &mut self.spare;
+        let sending = replace(send, stand_in(first, self.pool)?);
+        let receiving = replace(receive, stand_in(second, self.pool)?);
+        let (left, came) = self.lane.exchange(sending, receiving, limit as u32)?;
+        exchanged.sent = to_send.saturating_sub(left.len());
+        exchanged.received = came.len().saturating_sub(had);
+        *first = Some(replace(send, left));
+        *second = Some(replace(receive, came));
+        Ok(exchanged)
     }
 
     fn set_prefetch(&mut self, on: bool) {

@@ -8,7 +8,7 @@ use sumac_domain::abi::{ABI_VERSION, HostTable};
 use sumac_interface::rpc::{Cause, Gate, Interface, RpcError};
 use sumac_rref::{DomainId, Object, PacketPool, SharedHeap};
 use sumac_runtime::domain::{CreateError, Freed, ReclaimError};
-use sumac_runtime::load::{LoadError, Placed, TrustedKeys, load};
+use sumac_runtime::load::{Image, LoadError, Placed, TrustedKeys, Verified, load};
 use sumac_runtime::{Domain, DomainSpec, GateTo, Grant, Quota, SharedReclaim, calls};
 
 use crate::image::LinuxImages;
@@ -77,7 +77,29 @@ pub fn start<I: Interface + ?Sized>(
     quota: Quota,
     shared: &dyn SharedReclaim,
 ) -> Result<Started<I>, StartError> {
-    let image = load::<I>(file, trust, &LinuxImages).map_err(|source| StartError::Load {
+    enter(name, load::<I>(file, trust, &LinuxImages), quota, shared)
+}
+
+/// As [`start`], from a file whose signature was verified.
+///
+/// # Errors
+/// [`StartError`]; nothing of the domain is left then.
+pub fn start_verified<I: Interface + ?Sized>(
+    name: &str,
+    file: &Verified,
+    quota: Quota,
+    shared: &dyn SharedReclaim,
+) -> Result<Started<I>, StartError> {
+    enter(name, file.load::<I>(&LinuxImages), quota, shared)
+}
+
+fn enter<I: Interface + ?Sized>(
+    name: &str,
+    image: Result<Image<I>, LoadError>,
+    quota: Quota,
+    shared: &dyn SharedReclaim,
+) -> Result<Started<I>, StartError> {
+    let image = image.map_err(|source| StartError::Load {
         name: name.to_owned(),
         source,
     })?;

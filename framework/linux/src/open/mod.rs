@@ -1,24 +1,32 @@
 //! From device specs to devices a driver can take.
 //!
-//! All software devices of a process share one DMA space, so that one packet pool serves every
-//! port, and one thread. What a spec asks for is opened whole or not at all.
+//! All devices of a process share one DMA space, so that one packet pool serves every port: real ones,
+//! those that other processes serve, and software ones, in any mixture. Software devices share one thread.
+//! What a spec asks for is opened whole or not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sumac_device::{DeviceBacking, DeviceControl, DmaSpace};
-use sumac_devices::ixgbe::{
-    DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Sim82599, Sim82599Config,
-};
+use sumac_devices::ixgbe::{DEVICE_SFP, DeviceThread, Identity, Module, Sim82599};
 use sumac_devices::memory::{DmaFacts, SimDma, WindowError};
 use sumac_devices::wire::{AnyWire, WireError, WireReport};
 use sumac_packet::MacAddress;
 
 use crate::cores::{CoreError, CoreList};
-use crate::spec::{DeviceSpec, SimSpec, SpecError, check_together};
+use crate::dma::{LinuxDma, Reach};
+use crate::interrupts::Interrupts;
+use crate::pci::Tree;
+use crate::spec::{DeviceSpec, PciAddress, SpecError, check_together};
+use crate::vfio::{self, VfioError};
+use crate::vfio_user::{ServedDevice, VfioUserError};
 
 mod plug;
+mod software;
 #[cfg(test)]
 mod tests;
+
+use software::known_ids;
 
 /// Why devices cannot be opened. Each is one line that names the device and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +34,16 @@ pub enum OpenError {
     /// The specs contradict each other.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// A device of a kind that this build does not drive.
-    #[error("{spec}: this build drives software devices only; give `sim` or `sim:KEY=VALUE,...`")]
+    /// A PCI device.
+    #[error(transparent)]
+    Vfio(#[from] VfioError),
+    /// A device that another process serves.
+    #[error(transparent)]
+    VfioUser(#[from] VfioUserError),
+    /// A device of a kind that cannot be used for what is asked.
+    #[error(
+        "{spec}: only software devices can be used for this; give `sim` or `sim:KEY=VALUE,...`"
+    )]
     SoftwareOnly {
         /// The spec.
         spec: String,
@@ -62,22 +78,32 @@ pub enum OpenError {
     Thread(std::io::Error),
 }
 
-/// The ids the software device can have.
-const KNOWN_IDS: [u16; 3] = [DEVICE_SFP, DEVICE_KX4, DEVICE_KR];
-
-fn known_ids() -> String {
-    KNOWN_IDS.map(|id| format!("{id:04x}")).join(", ")
-}
-
 /// Opened devices. The software ones run until [`finish`](Self::finish) or until this is dropped.
 pub struct OpenPorts {
     /// The devices, in the order of their specs.
     pub ports: Vec<OpenPort>,
     /// Memory that each of them can reach.
     pub dma: Arc<dyn DmaSpace>,
-    memory: SimDma,
+    memory: Memory,
     software: Vec<SoftwareDevice>,
     thread: Option<DeviceThread>,
+}
+
+/// Where drivers' memory comes from.
+enum Memory {
+    /// All devices are software: the window they reach.
+    Window(SimDma),
+    /// Some are not.
+    Shared(LinuxDma),
+}
+
+impl Memory {
+    fn space(&self) -> Arc<dyn DmaSpace> {
+        match self {
+            Self::Window(dma) => Arc::new(dma.clone()),
+            Self::Shared(dma) => Arc::new(dma.clone()),
+        }
+    }
 }
 
 /// An opened device.
@@ -88,8 +114,27 @@ pub struct OpenPort {
     pub backing: DeviceBacking,
     /// How the device is stopped when its driver is gone.
     pub control: Arc<dyn DeviceControl>,
+    /// Its interrupts, if it has any.
+    pub interrupts: Option<Arc<dyn Interrupts>>,
     /// The device from behind, if it is a software device.
     pub software: Option<SoftwareDevice>,
+}
+
+impl OpenPort {
+    /// A device outside this process.
+    fn outside<D: DeviceControl + Interrupts + 'static>(
+        spec: &DeviceSpec,
+        backing: DeviceBacking,
+        device: &Arc<D>,
+    ) -> Self {
+        Self {
+            spec: spec.clone(),
+            backing,
+            control: Arc::clone(device) as _,
+            interrupts: Some(Arc::clone(device) as _),
+            software: None,
+        }
+    }
 }
 
 /// A software device from behind: what a driver does not see.
@@ -124,7 +169,18 @@ impl OpenPorts {
 
     /// What kind of memory drivers have been given so far: huge pages, locked.
     pub fn memory(&self) -> DmaFacts {
-        self.memory.facts()
+        match &self.memory {
+            Memory::Window(dma) => dma.facts(),
+            Memory::Shared(dma) => dma.facts(),
+        }
+    }
+
+    /// How long it took so far to make drivers' memory reachable for devices outside this process.
+    pub fn mapping_time(&self) -> Duration {
+        match &self.memory {
+            Memory::Window(_) => Duration::ZERO,
+            Memory::Shared(dma) => dma.mapping_time(),
+        }
     }
 
     /// Stops the software devices and flushes what is plugged into them; once drivers have stopped.
@@ -143,67 +199,97 @@ impl OpenPorts {
 /// # Errors
 /// [`OpenError`]; nothing stays open and no output file is left behind.
 pub fn open(specs: &[DeviceSpec], device_core: Option<usize>) -> Result<OpenPorts, OpenError> {
+    open_in(&Tree::default(), specs, device_core)
+}
+
+/// As [`open`], where Linux's file systems are in `tree`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_in(
+    tree: &Tree,
+    specs: &[DeviceSpec],
+    device_core: Option<usize>,
+) -> Result<OpenPorts, OpenError> {
     check_together(specs)?;
-    let sims = specs
-        .iter()
-        .map(software_only)
-        .collect::<Result<Vec<_>, _>>()?;
-    let identities = sims
-        .iter()
-        .enumerate()
-        .map(|(number, (spec, sim))| identity(number, spec, sim))
-        .collect::<Result<Vec<_>, _>>()?;
+    let sims = software::sims(specs)?;
     if let Some(core) = device_core {
         CoreList::from(core).check_usable()?;
     }
-    let dma = SimDma::new()?;
-
-    let sockets: Vec<_> = sims
-        .iter()
-        .zip(&identities)
-        .map(|((spec, sim), identity)| plug::Socket {
-            name: spec.to_string(),
-            wire: &sim.wire,
-            mac: MacAddress(identity.mac),
+    let real = vfio::open(tree, &pci(specs))?;
+    let served = (specs.iter())
+        .filter_map(|spec| match spec {
+            DeviceSpec::VfioUser(socket) => Some(ServedDevice::connect(socket).map(Arc::new)),
+            _ => None,
         })
-        .collect();
-    let wires = plug::plug_all(&sockets)
-        .map_err(|plug::PlugError { spec, source }| OpenError::Wire { spec, source })?;
+        .collect::<Result<Vec<_>, _>>()?;
 
-    let make = |(number, (wire, identity))| {
-        let config = Sim82599Config {
-            identity,
-            ..Sim82599Config::new(format!("sim{number}"), wire)
-        };
-        Sim82599::new(config, &dma)
+    // Without software devices, a window that holds nothing.
+    let window = match sims.is_empty() {
+        true => SimDma::with_room(0)?,
+        false => SimDma::new()?,
     };
-    let devices: Vec<Sim82599> = wires
-        .into_iter()
-        .zip(identities)
-        .enumerate()
-        .map(make)
-        .collect();
-    let thread = match devices.is_empty() {
+    let mut reaches: Vec<Arc<dyn Reach>> = real.reach.into_iter().collect();
+    reaches.extend(served.iter().map(|device| device.reach()));
+    let memory = if reaches.is_empty() {
+        Memory::Window(window.clone())
+    } else {
+        if !sims.is_empty() {
+            reaches.push(Arc::clone(window.window()) as _);
+        }
+        Memory::Shared(LinuxDma::new(reaches))
+    };
+    let dma = memory.space();
+
+    let software = software::make(&sims, &window)?;
+    let thread = match software.is_empty() {
         true => None,
-        false => Some(DeviceThread::spawn(&devices, device_core).map_err(OpenError::Thread)?),
+        false => Some(software::start(&software, device_core)?),
     };
-    let software: Vec<_> = devices
-        .into_iter()
-        .map(|device| SoftwareDevice { device })
-        .collect();
-    let port = |(spec, software): (&DeviceSpec, &SoftwareDevice)| OpenPort {
-        spec: spec.clone(),
-        backing: software.device.backing(),
-        control: Arc::new(software.device.clone()),
-        software: Some(software.clone()),
+    let mut sims = software.iter();
+    let (mut real, mut served) = (real.devices.iter(), served.iter());
+    let port = |spec: &DeviceSpec| match spec {
+        DeviceSpec::Sim(_) => {
+            let software = sims.next()?;
+            Some(OpenPort {
+                spec: spec.clone(),
+                backing: DeviceBacking {
+                    dma: Arc::clone(&dma),
+                    ..software.device.backing()
+                },
+                control: Arc::new(software.device.clone()),
+                interrupts: Some(Arc::new(software.clone())),
+                software: Some(software.clone()),
+            })
+        }
+        DeviceSpec::Pci(_) => {
+            let device = real.next()?;
+            let backing = device.backing(Arc::clone(&dma));
+            Some(OpenPort::outside(spec, backing, device))
+        }
+        DeviceSpec::VfioUser(_) => {
+            let device = served.next()?;
+            let backing = device.backing(Arc::clone(&dma));
+            Some(OpenPort::outside(spec, backing, device))
+        }
     };
+    let ports = specs.iter().filter_map(port).collect();
     Ok(OpenPorts {
-        ports: specs.iter().zip(&software).map(port).collect(),
-        dma: Arc::new(dma.clone()),
-        memory: dma,
+        ports,
+        dma,
+        memory,
         software,
         thread,
     })
+}
+
+/// The PCI devices among the specs.
+fn pci(specs: &[DeviceSpec]) -> Vec<PciAddress> {
+    let address = |spec: &DeviceSpec| match spec {
+        DeviceSpec::Pci(address) => Some(*address),
+        _ => None,
+    };
+    specs.iter().filter_map(address).collect()
 }
 
 /// What the specs plug into software ports, in their order, for software devices that others make:
@@ -213,47 +299,22 @@ pub fn open(specs: &[DeviceSpec], device_core: Option<usize>) -> Result<OpenPort
 /// [`OpenError`]; nothing stays open and no output file is left behind.
 pub fn wires(specs: &[DeviceSpec]) -> Result<Vec<AnyWire>, OpenError> {
     check_together(specs)?;
-    let sims = specs
-        .iter()
-        .map(software_only)
-        .collect::<Result<Vec<_>, _>>()?;
-    let sockets: Vec<_> = sims
-        .iter()
-        .map(|(spec, sim)| plug::Socket {
-            name: spec.to_string(),
-            wire: &sim.wire,
-            mac: MacAddress::BROADCAST,
-        })
-        .collect();
-    plug::plug_all(&sockets)
-        .map_err(|plug::PlugError { spec, source }| OpenError::Wire { spec, source })
+    software::plug(&software::only(specs)?, |_| MacAddress::BROADCAST)
 }
 
-fn software_only(spec: &DeviceSpec) -> Result<(&DeviceSpec, &SimSpec), OpenError> {
-    match spec {
-        DeviceSpec::Sim(sim) => Ok((spec, sim)),
-        DeviceSpec::Pci(_) | DeviceSpec::VfioUser(_) => Err(OpenError::SoftwareOnly {
-            spec: spec.to_string(),
-        }),
+/// Who each software port is and what is plugged into it, in the order of the specs, for devices that
+/// are served to other processes. In the cage of an SFP+ port is a short-range module.
+///
+/// # Errors
+/// [`OpenError`]; nothing stays open and no output file is left behind.
+pub fn sockets(specs: &[DeviceSpec]) -> Result<Vec<(Identity, AnyWire)>, OpenError> {
+    check_together(specs)?;
+    let mut sims = software::only(specs)?;
+    for sim in &mut sims {
+        if sim.identity.device_id == DEVICE_SFP {
+            sim.identity.module = Module::ShortRange;
+        }
     }
-}
-
-/// Who software device `number` is: as its spec says, else an X520 with an address of its own.
-fn identity(number: usize, spec: &DeviceSpec, sim: &SimSpec) -> Result<Identity, OpenError> {
-    let usual = Identity::default();
-    let device_id = sim.device_id.unwrap_or(usual.device_id);
-    if !KNOWN_IDS.contains(&device_id) {
-        return Err(OpenError::DeviceId {
-            spec: spec.to_string(),
-            id: device_id,
-        });
-    }
-    let [a, b, c, d, e, _] = usual.mac;
-    let own = MacAddress([a, b, c, d, e, number as u8]);
-    Ok(Identity {
-        device_id,
-        mac: sim.mac.unwrap_or(own).octets(),
-        function: number as u8 & 1,
-        ..usual
-    })
+    let wires = software::plug(&sims, |sim| MacAddress(sim.identity.mac))?;
+    Ok((sims.iter().map(|sim| sim.identity)).zip(wires).collect())
 }

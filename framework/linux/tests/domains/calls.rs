@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sumac_interface::rpc::{Cause, Gate, RpcError, RpcResult};
-use sumac_rref::{DomainId, Exchangeable, Object};
+use sumac_linux::domains;
+use sumac_rref::{DomainId, Object, SharedHeap};
 use sumac_runtime::thread::NESTING;
 use sumac_runtime::{Domain, GateTo};
 
@@ -15,14 +16,15 @@ fn owners_follow_arguments_and_results() {
     let object = heap().allocate(5u64).expect("room");
     assert_eq!(object.header().owner(), DomainId::HOST);
     let id = domain.id();
-    let inside = move |mut object: sumac_rref::RRef<u64>| {
+    let gate = gate(domain);
+    let result = gate.cross(move || {
+        let mut object = gate.give(object);
         assert_eq!(object.header().owner(), id);
         *object += 1;
         let made = heap().allocate(7u32).expect("room");
         assert_eq!(made.header().owner(), id);
-        (object, made)
-    };
-    let result = gate(domain).call(object, inside, |result, mover| result.move_to(mover));
+        gate.accept((object, made))
+    });
     let (object, made) = result.expect("the domain lives");
     assert_eq!((*object, *made), (6, 7));
     assert_eq!(object.header().owner(), DomainId::HOST);
@@ -146,10 +148,15 @@ fn arguments_of_a_call_that_is_refused_are_dropped() {
     let domain = spawn("dead");
     domain.kill(Cause::Killed);
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let object = heap().allocate([1u8; 700]).expect("room");
-    let result = gate(domain).call(object, |_| COUNT.fetch_add(1, Ordering::Relaxed), |_, _| ());
+    let heap = SharedHeap::create_for(domains::hooks());
+    let object = heap.allocate([1u8; 700]).expect("room");
+    let gate = gate(domain);
+    let result = gate.cross(move || {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        drop(gate.give(object));
+    });
     assert_eq!(result, Err(RpcError::Dead(Cause::Killed)));
     assert_eq!(COUNT.load(Ordering::Relaxed), 0);
-    assert_eq!(heap().count_owned(domain.id()), 0);
+    assert_eq!(heap.count(), 0);
     reclaim(domain);
 }

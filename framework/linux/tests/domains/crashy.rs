@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use sumac_interface::rpc::{Cause, Gate, RpcResult};
 use sumac_linux::domains;
-use sumac_rref::SharedHeap;
+use sumac_rref::{SharedHeap, WHOLE_OFFSET};
 use sumac_runtime::{Domain, DomainSpec, GateTo, Quota, calls};
 
 unsafe extern "C" {
@@ -150,6 +150,20 @@ pub extern "C" fn spin() {
 #[unsafe(link_section = "domain_code")]
 pub extern "C" fn spin_until(_flag: *const u32) {
     naked_asm!("2:", "pause", "cmp dword ptr [rdi], 0", "je 2b", "ret")
+}
+
+/// Begins what an image does whole, as `Whole` does in images.
+#[unsafe(naked)]
+#[unsafe(link_section = "domain_code")]
+pub extern "C" fn begin_whole() {
+    naked_asm!("inc dword ptr gs:[{at}]", "ret", at = const WHOLE_OFFSET)
+}
+
+/// Ends it.
+#[unsafe(naked)]
+#[unsafe(link_section = "domain_code")]
+pub extern "C" fn end_whole() {
+    naked_asm!("dec dword ptr gs:[{at}]", "ret", at = const WHOLE_OFFSET)
 }
 
 /// Takes memory until there is no more.

@@ -109,7 +109,7 @@ fn reclaiming_waits_for_frames() {
                     **object
                 })
             });
-            assert_eq!(lent, Err(RpcError::CallerDead(Cause::Killed)));
+            assert_eq!(lent, Err(RpcError::CallerDead));
             assert_eq!(object.header().borrows(), 0);
             std::mem::forget(object);
         });

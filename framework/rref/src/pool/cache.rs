@@ -5,6 +5,7 @@
 //! it is found again when whoever claimed it is gone.
 
 use alloc::vec::Vec;
+use sumac_device::Whole;
 use sumac_device::ring::{BufferAddresses, BufferId, BufferPool, Entry, EntrySink, EntrySource};
 
 use super::{BUFFER_BYTES, PacketPool};
@@ -124,6 +125,8 @@ impl PacketCache {
     #[cold]
     #[inline(never)]
     fn restock(&mut self) {
+        // SAFETY: a copy of BULK numbers, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         let len = self.len();
         let pool = self.pool;
         if let Some(room) = self.ids().get_mut(len..len + BULK) {
@@ -144,6 +147,8 @@ impl PacketCache {
     /// Moves buffers to the depot until `room` more fit on the shelf.
     #[cold]
     fn spill(&mut self, room: usize) {
+        // SAFETY: copies of a shelf, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         let len = self.len();
         // The oldest go, at the bottom: the youngest are those still in the processor's cache.
         let surplus = (len + room).saturating_sub(SHELF).max(BULK).min(len);
@@ -166,6 +171,8 @@ impl PacketCache {
         if !core::ptr::eq(batch.pool(), self.pool) {
             return 0;
         }
+        // SAFETY: bounded by the batch, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         let room = batch.spare(count);
         let stock = self.stock(room.len());
         for (room, id) in room.iter_mut().zip(stock.iter().rev()) {
@@ -184,6 +191,8 @@ impl PacketCache {
     /// them to its own.
     #[inline(always)]
     pub fn recycle<const N: usize>(&mut self, batch: &mut RRefDeque<Packet, N>) {
+        // SAFETY: bounded by the batch, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         let entries = batch.entries();
         if let [entry] = *entries
             && entry.flags() & Entry::CHAINED == 0
@@ -254,6 +263,8 @@ impl PacketCache {
 
     /// Gives all buffers on the shelf to the depot.
     pub fn flush(&mut self) {
+        // SAFETY: a copy of a shelf, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         let len = self.len();
         let pool = self.pool;
         pool.give(&self.ids()[..len]);
@@ -263,6 +274,8 @@ impl PacketCache {
 
 impl Drop for PacketCache {
     fn drop(&mut self) {
+        // SAFETY: a copy of a shelf, and nothing in it fails.
+        let _whole = unsafe { Whole::begin() };
         self.flush();
         let nobody = DomainId::NONE.get();
         self.shelf.owner.store(nobody, Ordering::Release);
@@ -287,15 +300,11 @@ unsafe impl BufferPool for PacketCache {
         self.pool.addresses()
     }
 
-    fn take(&mut self) -> Option<BufferId> {
+    #[inline]
+    unsafe fn take(&mut self) -> Option<BufferId> {
         if self.len() == 0 {
             self.restock();
         }
-        self.take_at_hand()
-    }
-
-    #[inline(always)]
-    fn take_at_hand(&mut self) -> Option<BufferId> {
         let last = self.len().wrapping_sub(1);
         let id = self.ids().get(last).copied()?;
         self.set_len(last);
@@ -346,7 +355,7 @@ unsafe impl BufferPool for PacketCache {
     }
 
     #[inline(always)]
-    fn account(&mut self, posted: u32, returned: u32) {
+    unsafe fn account(&mut self, posted: u32, returned: u32) {
         let device = self
             .shelf
             .device()
@@ -359,7 +368,7 @@ unsafe impl BufferPool for PacketCache {
         self.pool.link(last, next, len);
     }
 
-    fn end(&mut self, id: BufferId) {
+    unsafe fn end(&mut self, id: BufferId) {
         self.pool.end(id);
     }
 
@@ -428,7 +437,8 @@ mod loom_tests {
 
     fn take_and_give(pool: &'static PacketPool) {
         let mut cache = pool.claim_cache().expect("there are two");
-        if let Some(id) = cache.take() {
+        // SAFETY: given back next.
+        if let Some(id) = unsafe { cache.take() } {
             // SAFETY: it was just taken.
             unsafe { cache.give(&[id]) };
         }
@@ -452,12 +462,14 @@ mod loom_tests {
             let first = pool.claim_cache().expect("there are two");
             let other = thread::spawn(move || {
                 let mut cache = first;
-                cache.take()
+                // SAFETY: the test counts it as lost.
+                unsafe { cache.take() }
             });
             // Of two shelves one is claimed: the second claim may meet the first one's shelf.
             let mine = [pool.claim_cache(), pool.claim_cache()];
             for mut cache in mine.into_iter().flatten() {
-                if let Some(id) = cache.take() {
+                // SAFETY: given back next.
+                if let Some(id) = unsafe { cache.take() } {
                     // SAFETY: it was just taken.
                     unsafe { cache.give(&[id]) };
                 }
@@ -473,9 +485,13 @@ mod loom_tests {
             let pool = pool();
             let other = thread::spawn(move || {
                 let mut cache = pool.claim_cache().expect("there are two");
-                let id = cache.take();
-                cache.account(1, 0);
-                cache.account(0, 1);
+                // SAFETY: the test plays the ring that posted it.
+                let id = unsafe { cache.take() };
+                // SAFETY: as above.
+                unsafe {
+                    cache.account(1, 0);
+                    cache.account(0, 1);
+                }
                 cache.flush();
                 id.expect("the pool has four")
             });

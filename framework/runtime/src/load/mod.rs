@@ -20,6 +20,7 @@ pub mod plan;
 pub mod trust;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, Range};
@@ -29,7 +30,7 @@ use memory::{Access, ImageMemory, ImagePages};
 pub use note::{Expected, Note};
 pub use plan::{Plan, Segment};
 use sumac_domain::abi::{Entry, EntryResult, HostTable};
-use sumac_domain::file;
+use sumac_domain::file::{self, Parts};
 use sumac_interface::Interface;
 use sumac_rref::Object;
 pub use trust::{Key, TrustedKeys};
@@ -52,7 +53,7 @@ pub struct Inspected<'a> {
 /// # Errors
 /// [`LoadError`], except for untrusted signers and mismatches.
 pub fn inspect(file: &[u8]) -> Result<Inspected<'_>, LoadError> {
-    read(file, None, None)
+    read(file, |parts| trust::verify(parts, None), None)
 }
 
 /// Checks a domain file as [`load`] does, and maps nothing.
@@ -64,16 +65,20 @@ pub fn check<'a>(
     trust: &TrustedKeys,
     expected: &Expected<'_>,
 ) -> Result<Inspected<'a>, LoadError> {
-    read(file, Some(trust), Some(expected))
+    read(
+        file,
+        |parts| trust::verify(parts, Some(trust)),
+        Some(expected),
+    )
 }
 
 fn read<'a>(
     file: &'a [u8],
-    trust: Option<&TrustedKeys>,
+    signer: impl FnOnce(&Parts<'_>) -> Result<Key, LoadError>,
     expected: Option<&Expected<'_>>,
 ) -> Result<Inspected<'a>, LoadError> {
     let parts = file::split(file)?;
-    let signer = trust::verify(&parts, trust)?;
+    let signer = signer(&parts)?;
     let description =
         core::str::from_utf8(parts.description).map_err(|_| LoadError::DescriptionText)?;
     let headers = header::Headers::parse(parts.image)?;
@@ -88,6 +93,53 @@ fn read<'a>(
         description,
         plan,
     })
+}
+
+/// A domain file whose signature was verified, by a trusted key: for those who load it again and again. Its
+/// bytes cannot change.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    file: Arc<[u8]>,
+    signer: Key,
+}
+
+impl Verified {
+    /// Verifies a file.
+    ///
+    /// # Errors
+    /// [`LoadError`]: it is not signed, or not by a trusted key.
+    pub fn new(file: impl Into<Arc<[u8]>>, trust: &TrustedKeys) -> Result<Self, LoadError> {
+        let file = file.into();
+        let signer = trust::verify(&file::split(&file)?, Some(trust))?;
+        Ok(Self { file, signer })
+    }
+
+    /// Whether [`load`](Self::load) would take it.
+    ///
+    /// # Errors
+    /// [`LoadError`], the first that applies.
+    pub fn check<I: Interface + ?Sized>(&self) -> Result<(), LoadError> {
+        let description = I::describe();
+        let expected = Expected::root::<I>(&description);
+        read(&self.file, |_| Ok(self.signer), Some(&expected)).map(drop)
+    }
+
+    /// As [`load`], but for the signature, which was verified.
+    ///
+    /// # Errors
+    /// [`LoadError`], the first that applies; then nothing stays mapped.
+    pub fn load<I: Interface + ?Sized>(
+        &self,
+        memory: &dyn ImageMemory,
+    ) -> Result<Image<I>, LoadError> {
+        let description = I::describe();
+        let expected = Expected::root::<I>(&description);
+        let checked = read(&self.file, |_| Ok(self.signer), Some(&expected))?;
+        Ok(Image {
+            placed: put(&checked, memory)?,
+            root: PhantomData,
+        })
+    }
 }
 
 /// Loads a domain whose root interface is `I`, as this host was built with it.
@@ -117,7 +169,11 @@ pub fn place(
     expected: &Expected<'_>,
     memory: &dyn ImageMemory,
 ) -> Result<Placed, LoadError> {
-    let file = check(file, trust, expected)?;
+    put(&check(file, trust, expected)?, memory)
+}
+
+/// Puts a file that was checked into memory.
+fn put(file: &Inspected<'_>, memory: &dyn ImageMemory) -> Result<Placed, LoadError> {
     let plan = &file.plan;
     let mut pages = memory.reserve(plan.bytes())?;
     for segment in plan.segments() {

@@ -8,6 +8,7 @@ use core::mem::offset_of;
 
 use sumac_domain::abi::{self, Layout};
 use sumac_interface::Interface;
+use sumac_interface::describe::first_difference;
 
 use super::LoadError;
 use super::header::Headers;
@@ -124,7 +125,7 @@ impl<'a> Expected<'a> {
                 name: self.root_name.into(),
                 host: self.root_fingerprint,
                 domain: note.root_fingerprint,
-                difference: first_difference(self.description, description),
+                difference: difference(self.description, description),
             });
         }
         if note.layout != self.layout {
@@ -137,21 +138,17 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// The first line in which two descriptions differ.
-fn first_difference(host: &str, domain: &str) -> String {
-    let (mut ours, mut theirs) = (host.lines(), domain.lines());
-    loop {
-        match (ours.next(), theirs.next()) {
-            (Some(a), Some(b)) if a == b => {}
-            (None, None) => return String::from("their descriptions are the same"),
-            (a, b) => {
-                let (a, b) = (a.unwrap_or("nothing"), b.unwrap_or("nothing"));
-                return alloc::format!(
-                    "the host has `{a}`, the domain `{b}`",
-                    a = a.trim(),
-                    b = b.trim()
-                );
-            }
-        }
-    }
+/// The first line in which two descriptions differ, and of which interface it is.
+fn difference(host: &str, domain: &str) -> String {
+    let Some(first) = first_difference(host, domain) else {
+        return String::from("their descriptions are the same");
+    };
+    let (ours, theirs) = (
+        first.ours.unwrap_or("nothing"),
+        first.theirs.unwrap_or("nothing"),
+    );
+    alloc::format!(
+        "in {} the host has `{ours}`, the domain `{theirs}`",
+        first.interface
+    )
 }

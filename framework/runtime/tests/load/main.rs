@@ -14,7 +14,7 @@ use sumac_domain::abi::COMPILER;
 use sumac_runtime::load::memory::{Access, MemoryError};
 use sumac_runtime::load::{Expected, Key, LoadError, TrustedKeys, inspect, place};
 
-const DESCRIPTION: &str = "Root\n  first(u64) -> u64\n  second()\n";
+const DESCRIPTION: &str = "interface Root\n  first(u64) -> u64\n  second()\n";
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[42; 32])

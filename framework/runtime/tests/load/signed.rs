@@ -124,16 +124,16 @@ fn test_changed_interface_names_the_first_difference() {
     image.note(&Note::new(LAYOUT, NAME, FINGERPRINT ^ 1));
     for (description, difference) in [
         (
-            "Root\n  first(u32) -> u64\n  second()\n",
-            "the host has `first(u64) -> u64`, the domain `first(u32) -> u64`",
+            "interface Root\n  first(u32) -> u64\n  second()\n",
+            "in Root the host has `first(u64) -> u64`, the domain `first(u32) -> u64`",
         ),
         (
-            "Root\n  first(u64) -> u64\n",
-            "the host has `second()`, the domain `nothing`",
+            "interface Root\n  first(u64) -> u64\n",
+            "in Root the host has `second()`, the domain `nothing`",
         ),
         (
-            "Root\n  first(u64) -> u64\n  second()\n  third()\n",
-            "the host has `nothing`, the domain `third()`",
+            "interface Root\n  first(u64) -> u64\n  second()\n  third()\n",
+            "in Root the host has `nothing`, the domain `third()`",
         ),
         (DESCRIPTION, "their descriptions are the same"),
     ] {

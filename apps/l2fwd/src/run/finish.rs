@@ -1,0 +1,149 @@
+//! Stops a run, sums it up, and gives everything back.
+
+use std::thread::JoinHandle;
+
+use sumac_interface::net::Net;
+use sumac_linux::open::OpenPorts;
+
+use crate::forward::{Order, Shared};
+use crate::report::{PortReport, Report, WireReport};
+
+use super::ports::{OpenPort, RunningWorker, partner};
+use super::supervision::Supervision;
+use super::watch::{Hardware, live_stats};
+use super::{RunError, device};
+
+/// The violation that is DMA to where a driver has no memory.
+const STRAY: &str = "dma-fault";
+
+/// Stops receiving, lets workers send what they have, and takes their queues home.
+pub fn stop_all<N: Net>(
+    ports: &mut [OpenPort<N>],
+    workers: &mut [RunningWorker<N::Queue>],
+    shared: &Shared,
+) -> Result<(), RunError> {
+    let mut result = Ok(());
+    for open in ports.iter_mut() {
+        result = result.and(open.port.stop_receiving().map_err(device));
+    }
+    shared.order(Order::Drain);
+    for bell in workers.iter().filter_map(|worker| worker.bell.as_ref()) {
+        bell.ring();
+    }
+    for worker in workers.iter_mut() {
+        match worker.thread.take().map(JoinHandle::join) {
+            Some(Ok(outcome)) => {
+                if let Some(error) = &outcome.error {
+                    result = result.and(Err(device(error)));
+                }
+                worker.outcome = Some(outcome);
+            }
+            Some(Err(_)) | None => {
+                result = result.and(Err(device(
+                    "a worker ended badly; this is a defect, report it",
+                )));
+            }
+        }
+    }
+    result
+}
+
+pub fn sum_up<N: Net>(
+    ports: &[OpenPort<N>],
+    workers: &[RunningWorker<N::Queue>],
+    seconds: f64,
+) -> (Report, u64) {
+    let mut report = Report {
+        seconds,
+        ..Report::default()
+    };
+    let mut busy_ticks = 0;
+    for (index, open) in ports.iter().enumerate() {
+        let (stats, _, busy) = live_stats(index, workers);
+        busy_ticks += busy;
+        report.ports.push(PortReport {
+            device: open.name.clone(),
+            mac: open.port.mac().to_string(),
+            rx_packets: stats.rx_packets,
+            rx_bytes: stats.rx_bytes,
+            tx_packets: stats.tx_packets,
+            tx_bytes: stats.tx_bytes,
+            tx_dropped: stats.tx_errors,
+            rx_dropped: stats.rx_starved,
+            rx_errors: stats.rx_errors,
+            rx_refused_by_driver: stats.rx_errors + stats.rx_starved,
+            rx_no_buffer: stats.rx_no_buffer,
+            tx_full: stats.tx_full,
+            ..PortReport::default()
+        });
+    }
+    for worker in workers {
+        let Some(outcome) = &worker.outcome else {
+            continue;
+        };
+        for ((from, _), undelivered) in worker.lanes.iter().zip(&outcome.undelivered) {
+            let to = partner(*from, ports.len());
+            if let Some(port) = report.ports.get_mut(to) {
+                port.tx_dropped += undelivered;
+            }
+        }
+    }
+    (report, busy_ticks)
+}
+
+/// Stops the devices, gives every buffer back, and adds what devices and wires counted.
+pub fn close<N: Net>(
+    mut ports: Vec<OpenPort<N>>,
+    workers: Vec<RunningWorker<N::Queue>>,
+    opened: &mut OpenPorts,
+    supervision: &Supervision<'_>,
+    report: &mut Report,
+) -> Result<(), RunError> {
+    let mut result = Ok(());
+    for (index, (open, report)) in ports.iter_mut().zip(&mut report.ports).enumerate() {
+        let totals = supervision.totals(index, open.software.as_ref());
+        let hardware = Hardware::read(&mut open.port, totals.as_ref());
+        report.rx_dropped += hardware.dropped;
+        report.rx_errors += hardware.errors;
+        result = result.and(open.port.stop().map_err(device));
+    }
+    for worker in workers {
+        let Some(outcome) = worker.outcome else {
+            continue;
+        };
+        for ((from, _), queue) in worker.lanes.iter().zip(outcome.queues) {
+            if let Some(open) = ports.get_mut(*from) {
+                open.port.return_queues(vec![queue]);
+            }
+        }
+    }
+    opened.finish();
+    let mut stray_dma = 0;
+    for (index, (open, report)) in ports.iter().zip(&mut report.ports).enumerate() {
+        let totals = supervision.totals(index, open.software.as_ref());
+        supervision.account(index, totals.as_ref(), report);
+        let Some(software) = &open.software else {
+            continue;
+        };
+        let wire = software.wire();
+        report.wire = Some(WireReport {
+            sent: wire.to_device_frames,
+            received: wire.from_device_frames,
+            missing: wire.errors.gaps,
+            errors: wire.errors.total() - wire.errors.gaps - wire.errors.refused,
+            refused: wire.errors.refused,
+            failure: wire.failure,
+        });
+        let violations = software.violations();
+        report.violations = violations.iter().map(|(_, count)| count).sum();
+        let stray = violations.iter().filter(|(rule, _)| *rule == STRAY);
+        stray_dma += stray.map(|(_, count)| count).sum::<u64>();
+        report.violated = violations
+            .iter()
+            .map(|(rule, n)| format!("{rule}: {n}"))
+            .collect();
+    }
+    report.stray_dma = stray_dma;
+    supervision.sum_up(report);
+    result
+}

@@ -1,0 +1,221 @@
+//! One run from open to summary: everything but the fast path.
+//!
+//! - `ports`: opens ports and starts workers over their queue pairs;
+//! - `watch`: waits for the end, looking after devices;
+//! - `supervision`: what domains add to a run: crashes on request, restarts, what they cost;
+//! - `finish`: stops, sums up, gives everything back.
+
+mod finish;
+mod ports;
+mod supervision;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sumac_interface::net::Net;
+use sumac_ixgbe::Port;
+use sumac_linux::cores::CoreList;
+use sumac_linux::open::{self, OpenPorts};
+use sumac_linux::signals::Stop;
+use sumac_rref::{PacketPool, SharedHeap};
+
+use crate::cli::{Isolation, Options};
+use crate::domains::DomainHost;
+use crate::dump::Dump;
+use crate::forward::Shared;
+use crate::report::{PoolReport, Report};
+
+use finish::{close, stop_all, sum_up};
+use ports::{OpenPort, open_ports, port_config, start_workers};
+use supervision::Supervision;
+use watch::watch;
+
+/// Buffers for caches and batches of one queue pair, besides its rings.
+const SPARE_BUFFERS: u32 = 1024;
+
+/// Why a run did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Something given cannot be: nothing was forwarded.
+    #[error("{0}")]
+    Input(String),
+    /// A device or a file failed on the way.
+    #[error("{0}")]
+    Device(String),
+}
+
+fn input(error: impl std::fmt::Display) -> RunError {
+    RunError::Input(error.to_string())
+}
+
+fn device(error: impl std::fmt::Display) -> RunError {
+    RunError::Device(error.to_string())
+}
+
+/// Forwards as the options say, until the time, the frames or the input are over or a signal comes. The
+/// program began at `began`.
+///
+/// # Errors
+/// [`RunError`].
+pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
+    if options.crash_every.is_some() && options.isolation != Isolation::Shadow {
+        return Err(input(
+            "--crash-every: nobody starts a driver again that crashed; add --isolation shadow",
+        ));
+    }
+    if options.interrupt && options.isolation != Isolation::Driver {
+        return Err(input(
+            "--interrupt: a driver in a domain wakes nobody yet; add --isolation driver",
+        ));
+    }
+    let stop = Stop::install().map_err(device)?;
+    let cores = Cores::choose(options)?;
+    // The domain's file first: a mistake there leaves no output file behind.
+    let host = match options.isolation {
+        Isolation::Driver => None,
+        Isolation::Domain | Isolation::Shadow => Some(DomainHost::new(options).map_err(input)?),
+    };
+    let mut opened = open::open(&options.devices, cores.device).map_err(input)?;
+    let run = Run {
+        options,
+        began,
+        stop,
+        cores,
+    };
+    let Some(host) = host else {
+        let pool = packet_pool(options, &opened, SharedHeap::create())?;
+        let config = port_config(options);
+        let ports = open_ports(&mut opened, |port| {
+            Port::open(port.backing.clone(), pool, &config).map_err(input)
+        })?;
+        return run.forward(&mut opened, pool, ports, Supervision::none());
+    };
+    let pool = packet_pool(options, &opened, host.heap())?;
+    let mut drivers = host.drivers(pool);
+    if options.isolation == Isolation::Domain {
+        let start = |port: &mut open::OpenPort| drivers.start(port, options).map_err(input);
+        let ports = open_ports(&mut opened, start)?;
+        return run.forward(&mut opened, pool, ports, Supervision::of(&drivers, None));
+    }
+    let supervise = |port: &mut open::OpenPort| drivers.supervise(port, options).map_err(input);
+    let ports = open_ports(&mut opened, supervise)?;
+    let supervision = Supervision::of(&drivers, options.crash_every);
+    run.forward(&mut opened, pool, ports, supervision)
+}
+
+fn packet_pool(
+    options: &Options,
+    opened: &OpenPorts,
+    heap: &'static SharedHeap,
+) -> Result<&'static PacketPool, RunError> {
+    PacketPool::create(heap, &*opened.dma, pool_size(options)).map_err(input)
+}
+
+/// What a run goes by.
+struct Run<'a> {
+    options: &'a Options,
+    began: Instant,
+    stop: Stop,
+    cores: Cores,
+}
+
+impl Run<'_> {
+    /// A run over ports that are started.
+    fn forward<N: Net<Queue: 'static>>(
+        &self,
+        opened: &mut OpenPorts,
+        pool: &'static PacketPool,
+        mut ports: Vec<OpenPort<N>>,
+        mut supervision: Supervision<'_>,
+    ) -> Result<Report, RunError> {
+        let options = self.options;
+        let dump = match &options.pcap_dump {
+            Some(path) => {
+                let dump = Dump::create(path, options.pcap_dump_size << 20).map_err(input)?;
+                Some(Arc::new(dump))
+            }
+            None => None,
+        };
+        let frames = Shared::new(options.frames);
+        let workers = start_workers(
+            options,
+            &mut ports,
+            pool,
+            &self.cores,
+            &frames,
+            dump.clone(),
+        );
+        let mut workers = workers?;
+
+        let start = Instant::now();
+        supervision.begin().map_err(device)?;
+        let watched = watch(self, &mut ports, &workers, opened, &frames, &supervision);
+        let seconds = start.elapsed().as_secs_f64();
+        supervision.end();
+
+        let stopped = stop_all(&mut ports, &mut workers, &frames);
+        let (mut report, busy_ticks) = sum_up(&ports, &workers, seconds);
+        let ended = close(ports, workers, opened, &supervision, &mut report);
+        report.sum_up(busy_ticks);
+        report.pool = PoolReport::new(pool.account(), pool.exhausted(), pool.huge_pages());
+        if let Some(dump) = dump {
+            dump.finish().map_err(device)?;
+        }
+        let watched = watched.and_then(|first| stopped.and(ended).map(|()| first));
+        report.first_frame_us = watched
+            .map_err(|error| supervision.explain(error))?
+            .map(|first| first.as_micros() as u64);
+        let failure = report.failures().next();
+        match failure {
+            Some(failure) => Err(device(failure)),
+            None => Ok(report),
+        }
+    }
+}
+
+/// Which core does what.
+struct Cores {
+    /// Where software devices live; none leaves it to Linux.
+    device: Option<usize>,
+    /// Where workers forward.
+    workers: Vec<Option<usize>>,
+}
+
+impl Cores {
+    /// The cores asked for, or as many as there are queue pairs, leaving the first core to the
+    /// software devices. With fewer than two cores nothing is pinned.
+    fn choose(options: &Options) -> Result<Self, RunError> {
+        let usable = CoreList::usable().map_err(input)?;
+        let queues = usize::from(options.queues);
+        if let Some(asked) = &options.cores {
+            asked.check_usable().map_err(input)?;
+            let asked = asked.as_slice();
+            let device = usable
+                .as_slice()
+                .iter()
+                .find(|core| !asked.contains(core))
+                .copied();
+            let workers = asked.iter().take(queues).copied().map(Some).collect();
+            return Ok(Self { device, workers });
+        }
+        Ok(match usable.as_slice() {
+            [first, rest @ ..] if !rest.is_empty() => Self {
+                device: Some(*first),
+                workers: rest.iter().take(queues).copied().map(Some).collect(),
+            },
+            _ => Self {
+                device: None,
+                workers: vec![None],
+            },
+        })
+    }
+}
+
+/// Enough buffers for every ring to be full with a batch and a cache beside it.
+fn pool_size(options: &Options) -> u32 {
+    options.pool.unwrap_or_else(|| {
+        let pairs = options.devices.len() as u32 * u32::from(options.queues);
+        pairs * (2 * u32::from(options.descriptors) + SPARE_BUFFERS)
+    })
+}

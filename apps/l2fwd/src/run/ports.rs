@@ -1,0 +1,169 @@
+//! Ports, and the workers over their queue pairs.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use sumac_interface::net::Net;
+use sumac_ixgbe::PortConfig;
+use sumac_linux::cores;
+use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
+use sumac_linux::{Bell, Interrupts};
+use sumac_rref::PacketPool;
+
+use crate::cli::Options;
+use crate::dump::Dump;
+use crate::forward::{Lane, LaneFigures, Outcome, Shared, Worker};
+use crate::rewrite::Rewrite;
+
+use super::{Cores, RunError, device, input};
+
+/// A port, what it was opened as, and where its frames go.
+pub struct OpenPort<N> {
+    pub name: String,
+    pub port: N,
+    pub software: Option<SoftwareDevice>,
+    interrupts: Option<Arc<dyn Interrupts>>,
+}
+
+pub fn port_config(options: &Options) -> PortConfig {
+    PortConfig {
+        queues: options.queues,
+        rx_descriptors: options.descriptors,
+        tx_descriptors: options.descriptors,
+        mtu: options.mtu,
+        promiscuous: options.is_promiscuous(),
+        all_multicast: options.is_promiscuous(),
+        interrupts: options.interrupt,
+        ..PortConfig::default()
+    }
+}
+
+pub fn open_ports<N: Net>(
+    opened: &mut OpenPorts,
+    mut make: impl FnMut(&mut open::OpenPort) -> Result<N, RunError>,
+) -> Result<Vec<OpenPort<N>>, RunError> {
+    let mut ports = Vec::new();
+    for mut opened in opened.ports.drain(..) {
+        let port = make(&mut opened)?;
+        ports.push(OpenPort {
+            name: opened.spec.to_string(),
+            port,
+            software: opened.software,
+            interrupts: opened.interrupts,
+        });
+    }
+    for open in &mut ports {
+        open.port.start().map_err(input)?;
+    }
+    Ok(ports)
+}
+
+/// Where port `index` of `count` sends what it receives: 0 and 1 to each other, 2 and 3; an odd last
+/// one to itself.
+pub fn partner(index: usize, count: usize) -> usize {
+    let other = index ^ 1;
+    if other < count { other } else { index }
+}
+
+/// A worker's thread and its figures, lane by lane: the port each lane receives from.
+pub struct RunningWorker<Q> {
+    pub thread: Option<JoinHandle<Outcome<Q>>>,
+    pub lanes: Vec<(usize, Arc<LaneFigures>)>,
+    pub outcome: Option<Outcome<Q>>,
+    /// What it sleeps on, if it sleeps.
+    pub bell: Option<Arc<Bell>>,
+}
+
+/// A bell for each worker, rung by the vectors of its queues.
+fn connect<N>(
+    options: &Options,
+    ports: &[OpenPort<N>],
+    workers: usize,
+) -> Result<Vec<Option<Arc<Bell>>>, RunError> {
+    if !options.interrupt {
+        return Ok(vec![None; workers]);
+    }
+    let bells = (0..workers).map(|_| Bell::new().map(Arc::new));
+    let bells = bells.collect::<Result<Vec<_>, _>>().map_err(device)?;
+    let of_queues: Vec<_> = (bells.iter().cycle())
+        .take(usize::from(options.queues))
+        .cloned()
+        .collect();
+    for open in ports {
+        let failed = |error: &dyn std::fmt::Display| {
+            let name = &open.name;
+            input(format!(
+                "{name}: no interrupts: {error}; leave --interrupt out"
+            ))
+        };
+        let interrupts = open
+            .interrupts
+            .as_ref()
+            .ok_or_else(|| failed(&"it has none"))?;
+        interrupts
+            .connect(&of_queues)
+            .map_err(|error| failed(&error))?;
+    }
+    Ok(bells.into_iter().map(Some).collect())
+}
+
+pub fn start_workers<N: Net<Queue: 'static>>(
+    options: &Options,
+    ports: &mut [OpenPort<N>],
+    pool: &'static PacketPool,
+    cores: &Cores,
+    shared: &Arc<Shared>,
+    dump: Option<Arc<Dump>>,
+) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
+    let count = ports.len();
+    let rewrites: Vec<Option<Rewrite>> = (0..count)
+        .map(|from| {
+            let to = partner(from, count);
+            let mac = ports[to].port.mac();
+            (!options.no_mac_updating).then(|| Rewrite::new(to as u8, mac))
+        })
+        .collect();
+    let mut lanes: Vec<Vec<Lane<N::Queue>>> = cores.workers.iter().map(|_| Vec::new()).collect();
+    let workers = lanes.len();
+    let mut queues: Vec<_> = ports
+        .iter_mut()
+        .map(|open| open.port.take_queues().into_iter())
+        .collect();
+    for pair in 0..usize::from(options.queues) {
+        let lanes = &mut lanes[pair % workers];
+        let first = lanes.len();
+        for (from, queues) in queues.iter_mut().enumerate() {
+            let Some(queue) = queues.next() else { continue };
+            let batch = pool.batch().map_err(input)?;
+            let to = first + partner(from, count);
+            lanes.push(Lane {
+                from,
+                to,
+                rewrite: rewrites[from],
+                queue,
+                batch,
+            });
+        }
+    }
+    let bells = connect(options, ports, workers)?;
+    let start = |(index, lanes): (usize, Vec<Lane<N::Queue>>)| {
+        let froms: Vec<usize> = lanes.iter().map(|lane| lane.from).collect();
+        let worker = Worker::new(
+            lanes,
+            usize::from(options.batch),
+            shared.clone(),
+            dump.clone(),
+            bells[index].clone(),
+        );
+        let figures = froms.into_iter().zip(worker.figures()).collect();
+        let core = cores.workers[index];
+        let thread = cores::spawn(&format!("l2fwd-{index}"), core, move || worker.run());
+        Ok(RunningWorker {
+            thread: Some(thread.map_err(device)?),
+            lanes: figures,
+            outcome: None,
+            bell: bells[index].clone(),
+        })
+    };
+    lanes.into_iter().enumerate().map(start).collect()
+}

@@ -1,0 +1,201 @@
+//! What domains add to a run: crashes on request, restarts, and what they cost.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use sumac_devices::ixgbe::{Counter, Totals};
+use sumac_interface::domain::Moment;
+use sumac_linux::cores;
+use sumac_linux::domains::{PortService, Restarts, Supervisor};
+use sumac_linux::open::SoftwareDevice;
+
+use crate::cli::Crashes;
+use crate::domains::Drivers;
+use crate::report::{PortReport, Report, Times};
+
+use super::RunError;
+
+/// Bytes of frame check sequence, which devices count.
+const FCS: u64 = 4;
+
+/// Looks after the drivers' domains during a run, if they are in any.
+pub struct Supervision<'a> {
+    drivers: Option<&'a Drivers>,
+    crashes: Option<Crashes>,
+    injector: Option<Injector>,
+}
+
+impl<'a> Supervision<'a> {
+    /// Of drivers that are part of this program.
+    pub fn none() -> Self {
+        Self {
+            drivers: None,
+            crashes: None,
+            injector: None,
+        }
+    }
+
+    /// Of these drivers, which are to crash if `crashes` says so.
+    pub fn of(drivers: &'a Drivers, crashes: Option<Crashes>) -> Self {
+        Self {
+            drivers: Some(drivers),
+            crashes,
+            injector: None,
+        }
+    }
+
+    /// Lets the crashes begin.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn begin(&mut self) -> Result<(), cores::CoreError> {
+        if let (Some(drivers), Some(crashes)) = (self.drivers, self.crashes) {
+            self.injector = Some(Injector::start(drivers.supervisors(), crashes)?);
+        }
+        Ok(())
+    }
+
+    /// Ends them.
+    pub fn end(&mut self) {
+        self.injector = None;
+    }
+
+    fn restarts(&self, port: usize) -> Option<Restarts> {
+        Some(self.drivers?.restarts(port)?.0)
+    }
+
+    /// What is to be shown besides the ports' figures.
+    pub fn shown(&self, ports: usize) -> Option<String> {
+        let all = (0..ports).filter_map(|port| self.restarts(port));
+        let mut sum = all.reduce(|mut sum, one| {
+            sum += &one;
+            sum
+        })?;
+        let median = times(&mut sum.latency).map_or(0.0, |times| times.p50 / 1e3);
+        let death = sum
+            .last_death
+            .map_or(String::new(), |how| format!("; last: {how}"));
+        Some(format!(
+            "{} restarts, ready again after {median:.1} ms (median){death}",
+            sum.count
+        ))
+    }
+
+    /// An error of the run, with what drivers died of.
+    pub fn explain(&self, error: RunError) -> RunError {
+        let deaths = self.drivers.map(Drivers::deaths).unwrap_or_default();
+        match error {
+            RunError::Device(what) if !deaths.is_empty() => {
+                let deaths = deaths.join("; ").replace('\n', " ");
+                RunError::Device(format!("{what}; {deaths}"))
+            }
+            error => error,
+        }
+    }
+
+    /// What a device itself counted, seen from behind: drivers that die take with them what they had counted.
+    pub fn totals(&self, port: usize, software: Option<&SoftwareDevice>) -> Option<Totals> {
+        self.restarts(port)?;
+        Some(software?.device().totals())
+    }
+
+    /// Adds what restarts of a port's driver cost. A frame that came is then received, or dropped, or lost;
+    /// one that was received is transmitted by the other port, or dropped, or lost.
+    pub fn account(&self, index: usize, totals: Option<&Totals>, port: &mut PortReport) {
+        let Some((restarts, losses)) = self.drivers.and_then(|drivers| drivers.restarts(index))
+        else {
+            return;
+        };
+        port.restarts = restarts.count;
+        if restarts.count == 0 {
+            return;
+        }
+        let Some(totals) = totals else {
+            // What was in the rings of a card is not known.
+            port.lost_transmit = losses.transmitting();
+            return;
+        };
+        let came = totals.get(Counter::GoodReceived);
+        port.lost_received = came.saturating_sub(port.rx_packets + port.rx_refused_by_driver);
+        let handed_over = port.tx_packets + losses.transmitting();
+        let left = totals.get(Counter::GoodTransmitted);
+        port.lost_transmit = handed_over.saturating_sub(left);
+        port.tx_packets = handed_over - port.lost_transmit;
+        port.tx_bytes = totals.get(Counter::GoodBytesTransmitted) - FCS * left;
+    }
+
+    /// Sums up over all ports.
+    pub fn sum_up(&self, report: &mut Report) {
+        let mut all = Restarts::default();
+        for port in 0..report.ports.len() {
+            if let Some(one) = self.restarts(port) {
+                all += &one;
+            }
+        }
+        report.restarts = all.count;
+        report.restart_latency_us = times(&mut all.latency);
+        report.device_reset_us = times(&mut all.reset);
+        report.restart_less_reset_us = times(&mut all.less_reset);
+        report.restart_own_us = times(&mut all.own);
+        report.last_death = all.last_death;
+        let lost = |port: &PortReport| port.lost_received + port.lost_transmit;
+        report.lost_in_restart = report.ports.iter().map(lost).sum();
+    }
+}
+
+fn times(of: &mut Histogram<u64>) -> Option<Times> {
+    let us = |ns: u64| ns as f64 / 1e3;
+    (!of.is_empty()).then(|| Times {
+        p50: us(of.value_at_quantile(0.5)),
+        p99: us(of.value_at_quantile(0.99)),
+        max: us(of.max()),
+    })
+}
+
+/// A thread that has drivers fail by turns, until this is dropped.
+struct Injector {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Injector {
+    fn start(
+        supervisors: Vec<Arc<Supervisor<PortService>>>,
+        crashes: Crashes,
+    ) -> Result<Self, cores::CoreError> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = cores::spawn("l2fwd-crashes", None, move || {
+            let ended = |pause: Duration| {
+                !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout))
+            };
+            for turn in 0.. {
+                if ended(crashes.every) {
+                    return;
+                }
+                let Some(driver) = supervisors.get(turn % supervisors.len().max(1)) else {
+                    return;
+                };
+                let moment = Moment::ALL[turn / supervisors.len() % Moment::ALL.len()];
+                // One that is dead already need not fail.
+                let _ = driver.with(|life| life.fail_next(crashes.how, moment));
+            }
+        })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Injector {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // It does nothing that panics.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `sumac serve`: software devices for other processes.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use sumac_devices::ixgbe::{Counter, DeviceThread};
+use sumac_devices::vfio_user::{ListenError, Listener, ServeError, Served82599, SessionReport};
+use sumac_linux::signals::Stop;
+use sumac_linux::spec::{DeviceSpec, SpecError};
+use sumac_linux::{OpenError, open};
+
+/// Between two looks at the counters.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What is served, and where.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Several ports get a socket each: PATH.0, PATH.1 and so on; PATH itself if there is one port. A client that\n\
+leaves may come back; a second at the same time is refused. Ends at Ctrl-C or SIGTERM and removes the sockets.\n\n\
+For QEMU (10.1 or later), whose memory must be shared:\n  \
+  qemu-system-x86_64 -m 1G -machine q35,memory-backend=m \\\n    \
+    -object memory-backend-memfd,id=m,size=1G,share=on \\\n    \
+    -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"/tmp/nic.sock\"}}' ...\n\n\
+Exit status: 0; 1 if a rule of the datasheet was broken and --strict is given, or a wire failed; 2 if it could\n\
+not start.")]
+pub struct ServeOptions {
+    /// The socket clients connect to.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// What is plugged into the port, and what it is, as in a device spec `sim:SPEC`: `tap=tap0`, `gen,rate=1M`,
+    /// `peer=a` (twice: two ports joined), `id=10f7,mac=02:00:00:00:00:01,null`. Once for all ports, or
+    /// once for each.
+    #[arg(long, value_name = "SPEC", default_value = "null")]
+    wire: Vec<String>,
+    /// How many ports.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    ports: u8,
+    /// Exit with 1 if the driver broke a rule of the datasheet.
+    #[arg(long)]
+    strict: bool,
+    /// The processor core that polls the ports.
+    #[arg(long, value_name = "CORE")]
+    core: Option<usize>,
+    /// No line of counters.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Neither one wire nor one for each port.
+    #[error("{ports} ports and {wires} times --wire: give it once, or once for each port")]
+    Wires {
+        /// Ports asked for.
+        ports: u8,
+        /// Wires given.
+        wires: usize,
+    },
+    /// A wire that means nothing.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A wire that cannot be had.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// No device.
+    #[error(transparent)]
+    Device(#[from] ServeError),
+    /// No socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// No thread, no signal handler.
+    #[error("cannot serve: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A port and its socket.
+struct Port {
+    device: Served82599,
+    listener: Listener,
+}
+
+/// Serves until a signal comes. `false`: something was not as it should be.
+///
+/// # Errors
+/// [`Refused`], before anything is served.
+pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
+    let specs = specs(options)?;
+    let mut ports = Vec::new();
+    for (number, (identity, wire)) in open::sockets(&specs)?.into_iter().enumerate() {
+        let path = socket_path(&options.socket, number, options.ports);
+        ports.push(Port {
+            device: Served82599::new(identity, wire)?,
+            listener: Listener::bind(&path)?,
+        });
+    }
+    let stop = Stop::install()?;
+    let devices: Vec<_> = ports.iter().map(|port| port.device.clone()).collect();
+    let thread = DeviceThread::spawn(&devices, options.core)?;
+    for port in &ports {
+        println!("serving an 82599 at {}", port.listener.path().display());
+    }
+    let served = std::thread::scope(|scope| {
+        let run = |port: &Port| {
+            let ended = |report, end| say_end(port, report, end);
+            let result = port.listener.run(&port.device, &ended);
+            if result.is_err() {
+                stop.request();
+            }
+            result
+        };
+        let threads: Vec<_> = ports
+            .iter()
+            .map(|port| scope.spawn(move || run(port)))
+            .collect();
+        watch(&ports, &thread, stop, options.quiet);
+        ports.iter().for_each(|port| port.listener.stop());
+        (threads.into_iter())
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("it has panicked")))
+            })
+            .collect::<io::Result<()>>()
+    });
+    let polled = thread.is_alive();
+    drop(thread);
+    Ok(sum_up(&ports, options.strict) && polled && said(served))
+}
+
+/// A device spec for each port.
+fn specs(options: &ServeOptions) -> Result<Vec<DeviceSpec>, Refused> {
+    let ports = usize::from(options.ports);
+    let wires = &options.wire;
+    if wires.len() != 1 && wires.len() != ports {
+        return Err(Refused::Wires {
+            ports: options.ports,
+            wires: wires.len(),
+        });
+    }
+    (0..ports)
+        .map(|port| {
+            let wire = &wires[port % wires.len()];
+            let spec = if wire.is_empty() {
+                "sim".to_owned()
+            } else {
+                format!("sim:{wire}")
+            };
+            Ok(spec.parse()?)
+        })
+        .collect()
+}
+
+fn socket_path(path: &Path, number: usize, ports: u8) -> PathBuf {
+    if ports == 1 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// Waits for the end, with a line of counters for people.
+fn watch(ports: &[Port], thread: &DeviceThread, stop: Stop, quiet: bool) {
+    let live = !quiet && io::stderr().is_terminal();
+    while thread.is_alive() && !stop.wait(SECOND) {
+        if live {
+            let mut line = String::new();
+            for (number, port) in ports.iter().enumerate() {
+                line_of(&mut line, number, port);
+            }
+            eprint!("\r{line}\x1b[K");
+            // A terminal that is gone is no failure.
+            let _ = io::stderr().flush();
+        }
+    }
+    if live {
+        eprintln!();
+    }
+}
+
+fn line_of(line: &mut String, number: usize, port: &Port) {
+    let totals = port.device.totals();
+    let client = if port.listener.is_connected() {
+        ""
+    } else {
+        " (no client)"
+    };
+    let separator = if number == 0 { "" } else { " | " };
+    // Writing to a string does not fail.
+    let _ = write!(
+        line,
+        "{separator}port {number}{client}: rx {}, tx {}, missed {}, violations {}",
+        totals.get(Counter::GoodReceived),
+        totals.get(Counter::GoodTransmitted),
+        totals.get(Counter::Missed),
+        port.device.violations().total(),
+    );
+}
+
+/// A client has left.
+fn say_end(port: &Port, report: SessionReport, end: io::Result<()>) {
+    let path = port.listener.path().display();
+    let SessionReport { messages, refused } = report;
+    let how = match end {
+        Ok(()) => String::new(),
+        Err(error) => format!(", {error}"),
+    };
+    println!("{path}: client left after {messages} messages, {refused} refused{how}");
+}
+
+/// The account of every port; `false` if something was not as it should be.
+fn sum_up(ports: &[Port], strict: bool) -> bool {
+    let mut good = true;
+    for (number, port) in ports.iter().enumerate() {
+        port.device.finish();
+        let (wire, violations) = (port.device.wire_report(), port.device.violations());
+        println!(
+            "port {number}: {} clients; {} frames to the driver, {} from it",
+            port.listener.clients(),
+            wire.to_device_frames,
+            wire.from_device_frames,
+        );
+        println!("port {number}: {violations}");
+        good &= violations.total() == 0 || !strict;
+        if let Some(failure) = wire.failure {
+            eprintln!("port {number}: {failure}");
+            good = false;
+        }
+    }
+    good
+}
+
+fn said(result: io::Result<()>) -> bool {
+    if let Err(error) = &result {
+        eprintln!("sumac: serving ended: {error}");
+    }
+    result.is_ok()
+}

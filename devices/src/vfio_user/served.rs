@@ -1,0 +1,258 @@
+//! A software 82599 as a PCI function for other processes.
+//!
+//! Registers are reached by messages, with their side effects. The tails can be mapped as well: region
+//! [`TAILS`] is the BAR's cells, of which a client may write the tails and nothing else. (On the silicon
+//! tails share pages with registers that must be trapped, so the BAR itself cannot be mapped.)
+//!
+//! Invariant: lock order is configuration space, core, interrupt lines.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use super::function::{Function, Region};
+use super::lines::Lines;
+use super::message::{Area, region};
+use crate::ixgbe::config_space::{self, MSIX_BAR_BYTES, MSIX_PENDING, MSIX_VECTORS};
+use crate::ixgbe::port::{LockedPort, Port};
+use crate::ixgbe::registers::{BAR_BYTES, Place, QueueRegister, decode};
+use crate::ixgbe::{Access32, Cells, Core, Identity, Polled, Totals, VENDOR, Violations};
+use crate::memory::{GuestMemory, WindowError};
+use crate::pci::{CONFIG_BYTES, ConfigSpace, STATUS, STATUS_INTX};
+use crate::shared_bar::{BarMemory, SharedBarError};
+use crate::wire::{AnyWire, Wire, WireReport};
+
+/// The region of the BAR's cells, for clients that know of it.
+pub const TAILS: u32 = region::PCI_COUNT;
+/// Its type: Intel's own.
+pub const TAILS_KIND: (u32, u32) = (1 << 31 | VENDOR as u32, 0x8259_9001);
+/// Whether the register at `offset` is a tail: what a client may store to in [`TAILS`].
+pub fn is_tail(offset: u32) -> bool {
+    matches!(
+        decode(offset),
+        Place::Receive(_, QueueRegister::Tail) | Place::Transmit(_, QueueRegister::Tail)
+    )
+}
+
+/// Bus addresses clients can use: 1 TiB.
+const WINDOW: u64 = 1 << 40;
+/// BAR 0, and the BAR of the MSI-X table.
+const REGISTERS: u32 = 0;
+const MSIX: u32 = 4;
+
+/// Why there is no device to be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No memory for registers.
+    #[error(transparent)]
+    Bar(#[from] SharedBarError),
+    /// No addresses for a client's memory.
+    #[error(transparent)]
+    Window(#[from] WindowError),
+}
+
+/// A software 82599 to be served. Clones are the same device.
+#[derive(Clone)]
+pub struct Served82599(Arc<Inner>);
+
+struct Inner {
+    cells: Arc<BarMemory>,
+    memory: GuestMemory,
+    port: LockedPort,
+    lines: Arc<Lines>,
+    config: Mutex<ConfigSpace>,
+    /// The MSI-X table: kept for whoever reads it; vectors go where the client said.
+    table: Mutex<Vec<u8>>,
+}
+
+impl Served82599 {
+    /// A device at power-on.
+    ///
+    /// # Errors
+    /// [`ServeError`] when the system gives no memory or addresses.
+    pub fn new(identity: Identity, wire: AnyWire) -> Result<Self, ServeError> {
+        let cells = Arc::new(BarMemory::new()?);
+        let lines = Arc::new(Lines::new(MSIX_VECTORS));
+        let shared = Arc::clone(&cells) as Cells;
+        let mut core = Core::new(shared, Access32::Trapped, identity, Vec::new(), false);
+        core.set_bus_master(false);
+        let told = Arc::clone(&lines);
+        core.on_interrupt(Box::new(move |vector| told.raise(vector)));
+        Ok(Self(Arc::new(Inner {
+            cells,
+            memory: GuestMemory::new(WINDOW)?,
+            port: LockedPort::new(core, wire),
+            lines,
+            config: Mutex::new(config_space::config_space(&identity)),
+            table: Mutex::new(vec![0; MSIX_PENDING as usize]),
+        })))
+    }
+
+    /// What the driver did wrong so far.
+    pub fn violations(&self) -> Violations {
+        self.0.port.lock_first().core.violations().clone()
+    }
+
+    /// Statistics since the device was made.
+    pub fn totals(&self) -> Totals {
+        self.0.port.lock_first().core.totals().clone()
+    }
+
+    /// What has passed the wire.
+    pub fn wire_report(&self) -> WireReport {
+        self.0.port.lock_first().wire.report()
+    }
+
+    /// Flushes the wire: after the last frame.
+    pub fn finish(&self) {
+        self.0.port.lock_first().wire.finish();
+    }
+}
+
+impl Polled for Served82599 {
+    fn poll(&self, now_ns: u64) -> usize {
+        let access = self.0.memory.access();
+        self.0.port.lock().poll(&access, now_ns)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.0.port.is_wanted()
+    }
+}
+
+impl Inner {
+    fn config(&self) -> MutexGuard<'_, ConfigSpace> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_config(&self, offset: usize, data: &[u8]) {
+        let mut config = self.config();
+        let changes = config_space::write(&mut config, offset, data);
+        let mut port = self.port.lock_first();
+        port.core.set_bus_master(changes.bus_master);
+        if changes.reset {
+            self.reset_function(&mut port);
+        }
+        self.lines
+            .allow_pin(changes.pin, port.core.interrupt_pending());
+    }
+
+    fn reset_function(&self, port: &mut Port) {
+        port.core.function_reset();
+        self.lines.reset();
+    }
+
+    fn read_config(&self, offset: usize, data: &mut [u8]) {
+        let mut config = self.config();
+        let asserted = self.port.lock_first().core.interrupt_pending();
+        let status = config.get16(STATUS) & !STATUS_INTX;
+        config.put16(STATUS, status | if asserted { STATUS_INTX } else { 0 });
+        config.read(offset, data);
+    }
+
+    fn table(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_msix(&self, offset: usize, data: &mut [u8]) {
+        let table = self.table();
+        for (at, byte) in (offset..).zip(data) {
+            let pending = at.wrapping_sub(MSIX_PENDING as usize);
+            *byte = match table.get(at) {
+                Some(&stored) => stored,
+                None if pending < usize::from(MSIX_VECTORS) / 8 => (0..8)
+                    .map(|bit| u8::from(self.lines.is_pending(8 * pending + bit)) << bit)
+                    .sum(),
+                None => 0,
+            };
+        }
+    }
+}
+
+impl Function for Served82599 {
+    fn regions(&self) -> u32 {
+        TAILS + 1
+    }
+
+    fn region(&self, index: u32) -> Option<Region<'_>> {
+        let plain = |bytes| Region {
+            bytes,
+            mappable: None,
+            kind: None,
+        };
+        match index {
+            REGISTERS => Some(plain(BAR_BYTES.into())),
+            MSIX => Some(plain(MSIX_BAR_BYTES.into())),
+            region::CONFIG => Some(plain(CONFIG_BYTES as u64)),
+            TAILS => {
+                let size = u64::from(BAR_BYTES);
+                let area = Area { offset: 0, size };
+                Some(Region {
+                    mappable: Some((self.0.cells.file(), area)),
+                    kind: Some(TAILS_KIND),
+                    ..plain(size)
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        match region {
+            REGISTERS => {
+                let mut port = self.0.port.lock_first();
+                for (at, word) in (offset as u32..).step_by(4).zip(data.chunks_mut(4)) {
+                    let value = port.core.read_bytes(at, word.len());
+                    word.copy_from_slice(&value.to_le_bytes()[..word.len()]);
+                }
+            }
+            MSIX => self.0.read_msix(offset as usize, data),
+            region::CONFIG => self.0.read_config(offset as usize, data),
+            // The same cells, without side effects, are there to be mapped.
+            _ => return Err(Errno::OPNOTSUPP),
+        }
+        Ok(())
+    }
+
+    fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        match region {
+            REGISTERS => {
+                let mut port = self.0.port.lock_first();
+                for (at, word) in (offset as u32..).step_by(4).zip(data.chunks(4)) {
+                    port.core.write_bytes(at, word);
+                }
+            }
+            MSIX => {
+                for (at, &byte) in (offset as usize..).zip(data) {
+                    if let Some(stored) = self.0.table().get_mut(at) {
+                        *stored = byte;
+                    }
+                }
+            }
+            region::CONFIG => self.0.write_config(offset as usize, data),
+            _ => return Err(Errno::OPNOTSUPP),
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> &GuestMemory {
+        &self.0.memory
+    }
+
+    fn lines(&self) -> &Lines {
+        &self.0.lines
+    }
+
+    fn pin_asserted(&self) -> bool {
+        self.0.port.lock_first().core.interrupt_pending()
+    }
+
+    fn reset(&self) {
+        let mut config = self.0.config();
+        config.reset();
+        let mut port = self.0.port.lock_first();
+        port.core.set_bus_master(false);
+        self.0.reset_function(&mut port);
+        self.0.table().fill(0);
+    }
+}

@@ -1,0 +1,283 @@
+//! DMA memory for devices outside this process: one space for all of them, however each is reached.
+//!
+//! Memory is taken from Linux in [regions](region) of whole 2 MiB, and made reachable at the same bus
+//! addresses through every [`Reach`] of the space: an IOMMU container, the processes that serve
+//! devices, the software devices' window. So one packet pool serves all ports. Small allocations share
+//! a region in whole pages: a device that runs wild within its space is bounded by what this process
+//! gave it, not by what one driver holds.
+
+mod region;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
+use sumac_devices::memory::{CHUNK, DmaFacts, Freed, GuestMemory, PAGE, Places, WindowError};
+
+pub(crate) use region::Region;
+
+/// Bus addresses from here on are handed out first: an address cut to 32 bits, or a null one, is not
+/// among them.
+const FIRST_IOVA: u64 = 4 << 30;
+/// Never handed out, however scarce addresses are.
+const LOWEST_IOVA: u64 = 1 << 20;
+
+/// A way by which memory of this process becomes reachable for devices.
+///
+/// # Safety
+/// Implementers promise that memory is unreachable, or stays pinned for whoever can still reach it, once
+/// [`unmap`](Self::unmap) succeeded or `self` is gone.
+pub(crate) unsafe trait Reach: Send + Sync {
+    /// Bus addresses that devices behind this can use.
+    fn usable(&self) -> Vec<Range<u64>>;
+
+    /// Makes `region` reachable at `iova`; why not, and what to do about it.
+    fn map(&self, region: &Region, iova: u64) -> Result<(), String>;
+
+    /// Takes it away again; why that failed.
+    fn unmap(&self, iova: u64, bytes: u64) -> Result<(), String>;
+}
+
+// SAFETY: the window has a mapping of its own of the region's file.
+unsafe impl Reach for GuestMemory {
+    fn usable(&self) -> Vec<Range<u64>> {
+        vec![FIRST_IOVA..self.limit()]
+    }
+
+    fn map(&self, region: &Region, iova: u64) -> Result<(), String> {
+        GuestMemory::map(self, iova, region.len() as u64, region.file(), 0).map_err(in_words)
+    }
+
+    fn unmap(&self, iova: u64, bytes: u64) -> Result<(), String> {
+        GuestMemory::unmap(self, iova, bytes).map_err(in_words)
+    }
+}
+
+fn in_words(error: WindowError) -> String {
+    error.to_string()
+}
+
+/// Memory that every device of a process can reach.
+#[derive(Clone)]
+pub struct LinuxDma {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    // Regions go before what makes them reachable: their places unmap them.
+    places: Mutex<Places<Region>>,
+    reaches: Vec<Arc<dyn Reach>>,
+    ordinary_pages: AtomicBool,
+    mapping_ns: AtomicU64,
+}
+
+impl LinuxDma {
+    /// Memory reachable through all of `reaches`.
+    pub(crate) fn new(reaches: Vec<Arc<dyn Reach>>) -> Self {
+        let everywhere = vec![LOWEST_IOVA..u64::MAX];
+        let usable = (reaches.iter()).fold(everywhere, |all, reach| common(&all, &reach.usable()));
+        let high = common(&usable, &[FIRST_IOVA..u64::MAX]);
+        let low = common(&usable, &[0..FIRST_IOVA]);
+        Self {
+            shared: Arc::new(Shared {
+                places: Mutex::new(Places::new(high.into_iter().chain(low))),
+                reaches,
+                ordinary_pages: AtomicBool::new(false),
+                mapping_ns: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// What kind of memory was had so far.
+    pub fn facts(&self) -> DmaFacts {
+        DmaFacts {
+            huge_pages: !self.shared.ordinary_pages.load(Ordering::Relaxed),
+            locked: true,
+        }
+    }
+
+    /// How long it took so far to make memory reachable, without getting it from Linux.
+    pub fn mapping_time(&self) -> Duration {
+        Duration::from_nanos(self.shared.mapping_ns.load(Ordering::Relaxed))
+    }
+}
+
+/// What lies in a range of both lists.
+fn common(first: &[Range<u64>], second: &[Range<u64>]) -> Vec<Range<u64>> {
+    let overlap = |a: &Range<u64>, b: &Range<u64>| a.start.max(b.start)..a.end.min(b.end);
+    (first.iter())
+        .flat_map(|a| second.iter().map(move |b| overlap(a, b)))
+        .filter(|range| !range.is_empty())
+        .collect()
+}
+
+impl DmaSpace for LinuxDma {
+    fn allocate(&self, len: usize, align: usize) -> Result<DmaMemory, DmaError> {
+        if len == 0 || !align.is_power_of_two() || align as u64 > CHUNK {
+            return Err(DmaError::BadLayout { bytes: len, align });
+        }
+        let mut places = self.shared.places();
+        let mapping = if Places::<Region>::shares(len) {
+            self.allocate_pages(&mut places, len, align)?
+        } else {
+            let (iova, region) = self.shared.map(&places, len)?;
+            let mapping = self.mapping(&region, 0, iova, len, region.len() as u64);
+            places.take(iova, region.len() as u64, region);
+            mapping
+        };
+        Ok(DmaMemory::new(Box::new(mapping)))
+    }
+}
+
+impl LinuxDma {
+    fn allocate_pages(
+        &self,
+        places: &mut Places<Region>,
+        len: usize,
+        align: usize,
+    ) -> Result<Mapping, DmaError> {
+        if let Some(mapping) = self.share(places, len, align) {
+            return Ok(mapping);
+        }
+        let (iova, region) = self.shared.map(places, len)?;
+        places.take_chunk(iova, region);
+        let mapping = self.share(places, len, align);
+        mapping.ok_or(DmaError::BadLayout { bytes: len, align })
+    }
+
+    /// Pages of a region that has some left.
+    fn share(&self, places: &mut Places<Region>, len: usize, align: usize) -> Option<Mapping> {
+        let (iova, chunk, region) = places.take_pages(len, align)?;
+        let bytes = (len as u64).next_multiple_of(PAGE);
+        let mapping = self.mapping(region, (iova - chunk) as usize, iova, len, bytes);
+        mapping.zero();
+        Some(mapping)
+    }
+
+    fn mapping(&self, region: &Region, at: usize, iova: u64, len: usize, bytes: u64) -> Mapping {
+        Mapping {
+            base: region.at(at),
+            shared: Arc::clone(&self.shared),
+            iova,
+            len,
+            bytes,
+            huge: region.huge_pages(),
+        }
+    }
+}
+
+impl Shared {
+    fn places(&self) -> MutexGuard<'_, Places<Region>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A region of fresh memory for `len` bytes that all devices reach, and where.
+    fn map(&self, places: &Places<Region>, len: usize) -> Result<(u64, Region), DmaError> {
+        let no_memory = |reason| DmaError::OutOfMemory { bytes: len, reason };
+        let bytes = len.checked_next_multiple_of(CHUNK as usize);
+        let bytes = bytes.ok_or_else(|| no_memory("that is more than there can be".into()))?;
+        let iova = places.find(bytes as u64).ok_or_else(|| {
+            no_memory("the devices' bus addresses are used up; use fewer or smaller buffers".into())
+        })?;
+        let region = Region::new(bytes)
+            .map_err(|error| no_memory(format!("{error}; use fewer or smaller buffers")))?;
+        let start = Instant::now();
+        for (index, reach) in self.reaches.iter().enumerate() {
+            if let Err(reason) = reach.map(&region, iova) {
+                let undone = self.unmap(&self.reaches[..index], iova, bytes as u64);
+                if !undone {
+                    region.leak();
+                }
+                return Err(no_memory(reason));
+            }
+        }
+        let mapping_ns = start.elapsed().as_nanos() as u64;
+        self.mapping_ns.fetch_add(mapping_ns, Ordering::Relaxed);
+        if !region.huge_pages() {
+            self.ordinary_pages.store(true, Ordering::Relaxed);
+        }
+        Ok((iova, region))
+    }
+
+    /// Whether the memory is out of every device's reach.
+    fn unmap(&self, reaches: &[Arc<dyn Reach>], iova: u64, bytes: u64) -> bool {
+        let mut all = true;
+        for reach in reaches {
+            if let Err(reason) = reach.unmap(iova, bytes) {
+                log::error!(
+                    "DMA memory at {iova:#x} stays mapped, and is not used again: {reason}"
+                );
+                all = false;
+            }
+        }
+        all
+    }
+
+    fn release(&self, iova: u64, bytes: u64) {
+        let mut places = self.places();
+        let Some(Freed {
+            iova,
+            bytes,
+            backing,
+        }) = places.give_back(iova, bytes)
+        else {
+            return;
+        };
+        if !self.unmap(&self.reaches, iova, bytes) {
+            // Neither the memory nor its address is to be had by anybody else.
+            places.take(iova, bytes, backing);
+        }
+    }
+}
+
+/// One allocation.
+struct Mapping {
+    shared: Arc<Shared>,
+    base: NonNull<u8>,
+    iova: u64,
+    len: usize,
+    /// Length in whole pages.
+    bytes: u64,
+    huge: bool,
+}
+
+// SAFETY: `base` points into a region that `shared` keeps while this lives.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; nothing here reads or writes through it after `zero`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Clears recycled pages, before they are handed out.
+    fn zero(&self) {
+        // SAFETY: `bytes` bytes are mapped at `base`, and nobody was given them.
+        unsafe { self.base.as_ptr().write_bytes(0, self.bytes as usize) };
+    }
+}
+
+// SAFETY: the pages are mapped, zeroed, aligned as asked (regions are to 2 MiB, at both addresses) and this
+// allocation's alone until `release`; a region is unmapped, or kept for good, before it is given back.
+unsafe impl DmaMapping for Mapping {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn iova(&self) -> u64 {
+        self.iova
+    }
+    fn huge_pages(&self) -> bool {
+        self.huge
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.shared.release(self.iova, self.bytes);
+    }
+}

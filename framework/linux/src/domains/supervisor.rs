@@ -1,0 +1,250 @@
+//! [`Supervisor`]: keeps a domain running. Who finds it dead has it buried and started again, and takes a
+//! fresh object from the new one; who comes later finds that done.
+//!
+//! Nothing here is on a fast path: a call that succeeds touches no supervisor. Lives are numbered, and who
+//! finds the domain dead says which life it means: so one death is followed by one restart, whoever
+//! notices it. The others wait at the lock; what is done under it is bounded.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use sumac_interface::{Cause, RpcError, RpcResult};
+use sumac_runtime::{Domain, SharedReclaim};
+
+use super::bury;
+use crate::grant::DeviceTime;
+
+/// What a supervisor keeps running.
+pub trait Service: Send {
+    /// What a life of its domain offers: objects for those who call it.
+    type Life: Send;
+    /// Why it does not start.
+    type Error: std::fmt::Display;
+
+    /// Starts the domain, in the state in which the one before began its work.
+    ///
+    /// # Errors
+    /// Nothing of the domain is left then.
+    fn start(&mut self) -> Result<(Domain, Self::Life), Self::Error>;
+
+    /// What of [`start`](Self::start), and of burying, went by waiting for a device: sums that only grow.
+    fn device_time(&self) -> DeviceTime {
+        DeviceTime::default()
+    }
+}
+
+/// Keeps one domain running.
+pub struct Supervisor<S: Service> {
+    shared: Arc<dyn SharedReclaim + Send>,
+    state: Mutex<State<S>>,
+}
+
+struct State<S: Service> {
+    service: S,
+    /// None after a restart that failed.
+    running: Option<(Domain, S::Life)>,
+    /// The number of the life.
+    life: u64,
+    /// Whether there are to be no more.
+    closed: bool,
+    record: Restarts,
+}
+
+/// What happened to a supervised domain.
+#[derive(Clone, Debug)]
+pub struct Restarts {
+    /// How often it was started again.
+    pub count: u64,
+    /// From noticing the death until it served again, in nanoseconds.
+    pub latency: Histogram<u64>,
+    /// The part of that in which the device stopped, was reset and settled.
+    pub reset: Histogram<u64>,
+    /// The rest of it.
+    pub less_reset: Histogram<u64>,
+    /// That rest without what the device took to answer.
+    pub own: Histogram<u64>,
+    /// How it died last: its name, the cause, and its last words.
+    pub last_death: Option<String>,
+    /// Why it was not started again, the last time that failed.
+    pub last_failure: Option<String>,
+}
+
+/// Who died, of what, and its last words; of a domain not buried yet.
+pub fn obituary(domain: Domain) -> String {
+    let cause = domain.cause().unwrap_or(Cause::Killed);
+    let (name, words) = (domain.name(), domain.last_words());
+    let colon = if words.is_empty() { "" } else { ": " };
+    format!("{name} died ({cause}){colon}{words}")
+}
+
+/// The longest time told apart from longer ones.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Digits that times are good for.
+const DIGITS: u8 = 3;
+
+impl Default for Restarts {
+    fn default() -> Self {
+        let times = || {
+            Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, DIGITS)
+                .expect("these bounds are fine")
+        };
+        Self {
+            count: 0,
+            latency: times(),
+            reset: times(),
+            less_reset: times(),
+            own: times(),
+            last_death: None,
+            last_failure: None,
+        }
+    }
+}
+
+impl Restarts {
+    fn add(&mut self, latency_ns: u64, before: DeviceTime, after: DeviceTime) {
+        let reset = after.reset_ns.saturating_sub(before.reset_ns);
+        let answers = after.answer_ns.saturating_sub(before.answer_ns);
+        let less_reset = latency_ns.saturating_sub(reset);
+        self.count += 1;
+        self.latency.saturating_record(latency_ns);
+        self.reset.saturating_record(reset);
+        self.less_reset.saturating_record(less_reset);
+        self.own
+            .saturating_record(less_reset.saturating_sub(answers));
+    }
+}
+
+impl std::ops::AddAssign<&Restarts> for Restarts {
+    fn add_assign(&mut self, other: &Restarts) {
+        self.count += other.count;
+        // Of the same bounds, so that nothing is out of range.
+        self.latency += &other.latency;
+        self.reset += &other.reset;
+        self.less_reset += &other.less_reset;
+        self.own += &other.own;
+        self.last_death = other.last_death.clone().or(self.last_death.take());
+        self.last_failure = other.last_failure.clone().or(self.last_failure.take());
+    }
+}
+
+impl<S: Service> Supervisor<S> {
+    /// Starts the service for the first time. `shared` frees what its domains own.
+    ///
+    /// # Errors
+    /// The service's.
+    pub fn start(
+        mut service: S,
+        shared: Arc<dyn SharedReclaim + Send>,
+    ) -> Result<Arc<Self>, S::Error> {
+        let running = Some(service.start()?);
+        Ok(Arc::new(Self {
+            shared,
+            state: Mutex::new(State {
+                service,
+                running,
+                life: 1,
+                closed: false,
+                record: Restarts::default(),
+            }),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the life that is running, or ran last.
+    pub fn life(&self) -> u64 {
+        self.state().life
+    }
+
+    /// Takes something from the life that is running, or looks at it; none between lives.
+    pub fn with<R>(&self, look: impl FnOnce(&mut S::Life) -> R) -> Option<R> {
+        let mut state = self.state();
+        state.running.as_mut().map(|(_, life)| look(life))
+    }
+
+    /// Changes what later lives begin with.
+    pub fn change(&self, change: impl FnOnce(&mut S)) {
+        change(&mut self.state().service);
+    }
+
+    /// Takes something from a life that is not `seen`, which was found dead: from the one that followed, or
+    /// from the one that is started now. `seen` is its number then.
+    ///
+    /// # Errors
+    /// [`RpcError::Refused`] where no more lives are to be had, or that of `take`.
+    pub fn renew<R>(
+        &self,
+        seen: &mut u64,
+        take: impl FnOnce(&mut S::Life) -> RpcResult<R>,
+    ) -> RpcResult<R> {
+        let noticed = Instant::now();
+        let mut state = self.state();
+        if state.running.is_none() || state.life == *seen {
+            state.restart(&*self.shared, noticed)?;
+        }
+        *seen = state.life;
+        match &mut state.running {
+            Some((_, life)) => take(life),
+            None => Err(RpcError::Refused),
+        }
+    }
+
+    /// What happened so far.
+    pub fn restarts(&self) -> Restarts {
+        self.state().record.clone()
+    }
+
+    /// Ends the domain for good, and frees all it had.
+    ///
+    /// # Errors
+    /// In words, where that cannot be.
+    pub fn end(&self) -> Result<(), String> {
+        let mut state = self.state();
+        state.closed = true;
+        state.bury(&*self.shared)
+    }
+}
+
+impl<S: Service> State<S> {
+    fn restart(&mut self, shared: &dyn SharedReclaim, noticed: Instant) -> RpcResult<()> {
+        if self.closed {
+            return Err(RpcError::Refused);
+        }
+        let before = self.service.device_time();
+        let started = match self.bury(shared) {
+            Ok(()) => self.service.start().map_err(|error| error.to_string()),
+            Err(failure) => Err(failure),
+        };
+        match started {
+            Ok(running) => self.running = Some(running),
+            Err(failure) => {
+                log::warn!("{failure}");
+                self.record.last_failure = Some(failure);
+                return Err(RpcError::Refused);
+            }
+        }
+        self.life += 1;
+        let latency = noticed.elapsed().as_nanos() as u64;
+        let after = self.service.device_time();
+        self.record.add(latency, before, after);
+        Ok(())
+    }
+
+    /// Frees what the last life had; one that somebody still calls is ended.
+    fn bury(&mut self, shared: &dyn SharedReclaim) -> Result<(), String> {
+        let Some((domain, life)) = self.running.take() else {
+            return Ok(());
+        };
+        if !domain.kill(Cause::Killed) {
+            self.record.last_death = Some(obituary(domain));
+        }
+        // Into a dead domain nothing is called: the objects are forgotten.
+        drop(life);
+        let name = domain.name();
+        let freed = bury(domain, shared).map(drop);
+        freed.map_err(|error| format!("what {name} had could not be freed: {error}"))
+    }
+}

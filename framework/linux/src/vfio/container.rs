@@ -1,0 +1,284 @@
+//! Containers and groups: several devices behind one IOMMU address space.
+//!
+//! # Who may reach what is mapped
+//! [`Container::map`](Reach::map) lets devices write into this process's memory at any time. What makes that
+//! sound: it maps nothing but whole [`Region`]s, memory files of ours that hold no Rust object. Their bytes
+//! are reached in this process only through [`DmaMemory`](sumac_device::DmaMemory), which lends atomics, and by
+//! whoever argues that a part is in no device's hands (the packet pool: a buffer is posted, or it is owned).
+//! The kernel pins the pages until they are unmapped, so a device can never write to memory that was given to
+//! somebody else, even if unmapping failed.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use nix::sys::resource::{Resource, getrlimit};
+use vfio_bindings::bindings::vfio::{
+    VFIO_API_VERSION, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_GROUP_FLAGS_VIABLE,
+    VFIO_IOMMU_INFO_CAPS, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, VFIO_TYPE1v2_IOMMU,
+    vfio_iommu_type1_dma_map,
+};
+
+use super::region::{capability, double, word};
+use super::{VfioError, sys};
+use crate::dma::{Reach, Region};
+use crate::pci::in_use::holders;
+use crate::pci::{IommuGroup, PciDevice, Tree};
+use crate::spec::PciAddress;
+
+/// The file that makes containers.
+const CONTAINER: &str = "dev/vfio/vfio";
+/// Bus addresses where a kernel before 5.4 does not say: of the narrowest IOMMU, and without the window of
+/// interrupts.
+const UNSAID: [Range<u64>; 2] = [0..0xfee0_0000, 0xfef0_0000..1 << 39];
+
+/// An IOMMU address space, and the groups in it.
+pub(crate) struct Container {
+    file: File,
+    groups: Vec<Group>,
+    ranges: Vec<Range<u64>>,
+}
+
+/// A group of this process's.
+struct Group {
+    number: u32,
+    file: File,
+}
+
+impl Container {
+    /// An empty container.
+    pub fn create(tree: &Tree, device: PciAddress) -> Result<Self, VfioError> {
+        let path = tree.path(CONTAINER);
+        let file = open(&path).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => VfioError::NoVfio(path.clone()),
+            Some(libc::EACCES | libc::EPERM) => VfioError::Permission {
+                device,
+                path: path.clone(),
+            },
+            _ => system(device, "opening VFIO", error),
+        })?;
+        let lacks = |lacks| VfioError::OtherVfio {
+            path: path.clone(),
+            lacks,
+        };
+        if sys::api_version(&file).ok() != Some(VFIO_API_VERSION as i32) {
+            return Err(lacks("version 0 of the interface"));
+        }
+        if !sys::has_extension(&file, VFIO_TYPE1v2_IOMMU) {
+            return Err(lacks("type 1 version 2 containers"));
+        }
+        Ok(Self {
+            file,
+            groups: Vec::new(),
+            ranges: Vec::new(),
+        })
+    }
+
+    /// Opens a device that is with vfio-pci, and puts its group into the container if it is not yet.
+    pub fn device(&mut self, tree: &Tree, device: &PciDevice) -> Result<File, VfioError> {
+        let address = device.address;
+        let number = device.group.ok_or(VfioError::NoIommu(address))?;
+        let index = match self.groups.iter().position(|group| group.number == number) {
+            Some(index) => index,
+            None => self.add_group(tree, device, number)?,
+        };
+        let name = CString::new(address.to_string()).unwrap_or_default();
+        let file = sys::device(&self.groups[index].file, &name);
+        file.map_err(|error| system(address, "taking the device from its group", error))
+    }
+
+    fn add_group(
+        &mut self,
+        tree: &Tree,
+        device: &PciDevice,
+        number: u32,
+    ) -> Result<usize, VfioError> {
+        let address = device.address;
+        let group = Group::open(tree, device, number)?;
+        sys::set_container(&group.file, &self.file).map_err(|error| {
+            system(
+                address,
+                "putting its group beside the other devices'",
+                error,
+            )
+        })?;
+        if self.groups.is_empty() {
+            sys::set_iommu(&self.file, VFIO_TYPE1v2_IOMMU).map_err(|error| {
+                match error.raw_os_error() {
+                    Some(libc::EPERM) => VfioError::NoInterruptRemapping(address),
+                    _ => system(address, "choosing the IOMMU", error),
+                }
+            })?;
+        }
+        self.groups.push(group);
+        let info = sys::iommu_info(&self.file)
+            .map_err(|error| system(address, "asking what the IOMMU can do", error))?;
+        self.ranges = ranges(&info);
+        Ok(self.groups.len() - 1)
+    }
+}
+
+impl Group {
+    fn open(tree: &Tree, device: &PciDevice, number: u32) -> Result<Self, VfioError> {
+        let address = device.address;
+        let path = tree.path(format!("dev/vfio/{number}"));
+        let file = open(&path).map_err(|error| match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => VfioError::Permission {
+                device: address,
+                path: path.clone(),
+            },
+            Some(libc::EBUSY) => VfioError::InUse {
+                device: address,
+                group: number,
+                holder: holder(tree, device),
+            },
+            Some(libc::ENOENT) if tree.path(format!("dev/vfio/noiommu-{number}")).exists() => {
+                VfioError::WithoutIommu(address)
+            }
+            Some(libc::ENOENT) => VfioError::NoVfio(path.clone()),
+            _ => system(address, "opening its group", error),
+        })?;
+        let flags = sys::group_flags(&file)
+            .map_err(|error| system(address, "asking about its group", error))?;
+        if flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
+            let group = IommuGroup::read(tree, number);
+            return Err(VfioError::NotViable {
+                device: address,
+                group: number,
+                others: group.in_the_way(address).cloned().collect(),
+            });
+        }
+        Ok(Self { number, file })
+    }
+}
+
+/// Who else has the device.
+fn holder(tree: &Tree, device: &PciDevice) -> String {
+    let holders: Vec<String> = (holders(tree, device).iter())
+        .map(ToString::to_string)
+        .collect();
+    match holders.as_slice() {
+        [] => "another process".to_owned(),
+        holders => holders.join(", "),
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+pub(super) fn system(device: PciAddress, what: &'static str, source: io::Error) -> VfioError {
+    VfioError::System {
+        device,
+        what,
+        source,
+    }
+}
+
+/// The bus addresses that the IOMMU takes (`struct vfio_iommu_type1_info` and the chain behind it).
+fn ranges(info: &[u8]) -> Vec<Range<u64>> {
+    let said = || {
+        let first = word(info, 16)
+            .filter(|_| word(info, 4).is_some_and(|f| f & VFIO_IOMMU_INFO_CAPS != 0))?;
+        let at = capability(info, first, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE)?;
+        let count = word(info, at + 8)? as usize;
+        // Each `struct vfio_iova_range` names its last address.
+        let range = |index: usize| {
+            let at = at + 16 + 16 * index;
+            let (start, last) = (double(info, at)?, double(info, at + 8)?);
+            Some(start..last.saturating_add(1))
+        };
+        Some((0..count.min(info.len() / 16)).map_while(range).collect())
+    };
+    said().unwrap_or_else(|| UNSAID.to_vec())
+}
+
+// SAFETY: after `unmap` no device reaches the memory; the kernel pins the pages as long as one does.
+unsafe impl Reach for Container {
+    fn usable(&self) -> Vec<Range<u64>> {
+        self.ranges.clone()
+    }
+
+    fn map(&self, region: &Region, iova: u64) -> Result<(), String> {
+        let map = vfio_iommu_type1_dma_map {
+            argsz: size_of::<vfio_iommu_type1_dma_map>() as u32,
+            flags: VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+            vaddr: region.base().as_ptr().addr() as u64,
+            iova,
+            size: region.len() as u64,
+        };
+        // SAFETY: a region is a memory file that holds no Rust object; see the module's argument.
+        unsafe { sys::map_dma(&self.file, &map) }.map_err(|error| refusal(&error, region.len()))
+    }
+
+    fn unmap(&self, iova: u64, bytes: u64) -> Result<(), String> {
+        match sys::unmap_dma(&self.file, iova, bytes) {
+            Ok(unmapped) if unmapped == bytes => Ok(()),
+            Ok(unmapped) => Err(format!("the IOMMU gave back {unmapped} bytes of {bytes}")),
+            Err(error) => Err(format!("the IOMMU keeps it: {error}")),
+        }
+    }
+}
+
+/// Why the kernel maps no more, and what to do.
+fn refusal(error: &io::Error, bytes: usize) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => match getrlimit(Resource::RLIMIT_MEMLOCK) {
+            Ok((limit, _)) if limit != libc::RLIM_INFINITY => format!(
+                "devices' memory is locked, and this process may lock {} KiB in all; run `ulimit -l unlimited` (as root), or set `memlock` in /etc/security/limits.conf and log in again",
+                limit / 1024
+            ),
+            _ => format!("the kernel has no room to map it: {error}; use fewer or smaller buffers"),
+        },
+        Some(libc::ENOSPC) => "the IOMMU's limit of mappings is reached; raise it: `echo 1000000 > /sys/module/vfio_iommu_type1/parameters/dma_entry_limit`".to_owned(),
+        _ => format!("the IOMMU refuses to map {bytes} bytes: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a kernel says of an IOMMU with these ranges.
+    fn info(caps: bool, list: &[(u64, u64)]) -> Vec<u8> {
+        let flags = if caps { 3 } else { 1 };
+        let mut bytes = [0_u32, flags, 0x1000, 0, 24, 0]
+            .map(u32::to_ne_bytes)
+            .concat();
+        // VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, then the ranges.
+        bytes.extend([3_u16, 1].map(u16::to_ne_bytes).concat());
+        bytes.extend([40_u32, 65535, 0].map(u32::to_ne_bytes).concat());
+        bytes.extend([1_u16, 1].map(u16::to_ne_bytes).concat());
+        bytes.extend([0, list.len() as u32, 0].map(u32::to_ne_bytes).concat());
+        for (first, last) in list {
+            bytes.extend([*first, *last].map(u64::to_ne_bytes).concat());
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_iommu_says_which_addresses_it_takes() {
+        let list = [(0, 0xfedf_ffff), (0xfef0_0000, (1 << 39) - 1)];
+        assert_eq!(ranges(&info(true, &list)), UNSAID);
+        assert_eq!(ranges(&info(true, &[(0, u64::MAX)])), [0..u64::MAX]);
+        assert_eq!(ranges(&info(false, &list[..1])), UNSAID);
+        assert_eq!(ranges(&info(true, &list)[..24]), UNSAID);
+        assert_eq!(ranges(&[]), UNSAID);
+        // More ranges than are there.
+        let cut = &info(true, &list)[..72];
+        assert_eq!(ranges(cut), UNSAID[..1]);
+    }
+
+    #[test]
+    fn a_refusal_names_the_remedy() {
+        let text = |code| refusal(&io::Error::from_raw_os_error(code), 4096);
+        assert!(text(libc::ENOSPC).contains("dma_entry_limit"));
+        assert!(text(libc::EINVAL).contains("refuses to map 4096 bytes"));
+        let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+        if limit != libc::RLIM_INFINITY {
+            assert!(text(libc::ENOMEM).contains("ulimit -l unlimited"));
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! The client against a server that answers, and then does not: scripted here, since no server of ours misbehaves.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use sumac_device::registers::{Readable, Writable};
+use sumac_device::{DeviceControl, DmaSpace};
+use sumac_devices::vfio_user::Socket;
+use sumac_devices::vfio_user::message::{
+    Area, Capabilities, Capability, Command, DeviceInfo, DmaMap, Header, IrqInfo, RegionAccess,
+    RegionInfo, SetIrqs, SparseHeader, Version, device, irq, region,
+};
+
+use super::*;
+use crate::dma::LinuxDma;
+use crate::interrupts::{Bell, Interrupts};
+
+const BAR: u64 = 0x8000;
+/// The part of the BAR that can be mapped.
+const AREA: Area = Area {
+    offset: 0x4000,
+    size: 0x1000,
+};
+
+/// A register, by its offset.
+#[derive(Clone, Copy)]
+struct Register(u32);
+
+impl Readable for Register {
+    fn offset(self) -> u32 {
+        self.0
+    }
+}
+
+impl Writable for Register {
+    fn offset(self) -> u32 {
+        self.0
+    }
+}
+
+/// What a server does instead of answering.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Misdeed {
+    HangUp,
+    Silence,
+    Trickle,
+    OtherQuestion,
+    TooShort,
+    TooLong,
+    Nonsense,
+    Questions,
+    Refusal,
+}
+
+/// What the server does, and what it saw.
+struct Script {
+    /// Which message is answered by a misdeed, from 0; none are, by default.
+    misdeed: Option<(usize, Misdeed)>,
+    version: (u16, u16),
+    sealed: bool,
+    max_fds: usize,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            misdeed: None,
+            version: (0, 0),
+            sealed: true,
+            max_fds: 1,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    mapped: BTreeMap<u64, File>,
+    events: Vec<(SetIrqs, Vec<OwnedFd>)>,
+    messages: usize,
+    registers: BTreeMap<u64, u32>,
+}
+
+struct Server {
+    socket: Socket,
+    script: Script,
+    bar: File,
+    config: [u8; 64],
+    seen: Arc<Mutex<Seen>>,
+}
+
+fn serve(stream: UnixStream, script: Script) -> (JoinHandle<()>, Arc<Mutex<Seen>>) {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let bar = File::from(memfd_create(c"bar", flags).unwrap());
+    bar.set_len(BAR).unwrap();
+    if script.sealed {
+        fcntl(&bar, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
+    }
+    let mut config = [0; 64];
+    config[..4].copy_from_slice(&[0x86, 0x80, 0xfb, 0x10]);
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let mut server = Server {
+        socket: stream.into(),
+        script,
+        bar,
+        config,
+        seen: seen.clone(),
+    };
+    (std::thread::spawn(move || server.run()), seen)
+}
+
+impl Server {
+    fn run(&mut self) {
+        let mut body = Vec::new();
+        while let Ok(Some(message)) = self.socket.receive(&mut body) {
+            let number = self.seen.lock().unwrap().messages;
+            self.seen.lock().unwrap().messages += 1;
+            if let Some((when, misdeed)) = self.script.misdeed
+                && when == number
+            {
+                if misdeed == Misdeed::HangUp {
+                    return;
+                }
+                self.misbehave(misdeed, &message.header);
+                continue;
+            }
+            let (answer, fd) = self.answer(&message.header, &body, message.fds);
+            let header = message.header.answer(answer.len());
+            let fds: Vec<_> = fd.iter().map(|fd: &File| fd.as_fd()).collect();
+            if self.socket.send(&header, &answer, &fds).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn misbehave(&self, misdeed: Misdeed, question: &Header) {
+        let answer = question.answer(0);
+        let send = |header: &Header, body: &[u8]| {
+            let _ = self.socket.send(header, body, &[]);
+        };
+        match misdeed {
+            Misdeed::HangUp | Misdeed::Silence => {}
+            Misdeed::Trickle => {
+                for byte in [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] {
+                    use std::io::Write;
+                    let _ = self.socket.stream().write_all(&[byte]);
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+            Misdeed::OtherQuestion => send(
+                &Header {
+                    id: question.id.wrapping_add(1),
+                    ..answer
+                },
+                &[],
+            ),
+            Misdeed::TooShort => send(&Header { size: 3, ..answer }, &[]),
+            Misdeed::TooLong => send(&question.answer(1 << 22), &vec![0; 1 << 22]),
+            Misdeed::Nonsense => send(&question.answer(7), &[0xFF; 7]),
+            Misdeed::Questions => {
+                for id in 0..100 {
+                    send(&Header::request(id, Command::DmaRead, 0), &[]);
+                }
+            }
+            Misdeed::Refusal => send(&question.refusal(16), &[]),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        header: &Header,
+        body: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> (Vec<u8>, Option<File>) {
+        let mut out = Vec::new();
+        let mut fd = None;
+        match Command::from_number(header.command).unwrap() {
+            Command::Version => {
+                let (major, minor) = self.script.version;
+                Version { major, minor }.put(&mut out);
+                Capabilities {
+                    max_fds: self.script.max_fds,
+                    ..Capabilities::default()
+                }
+                .put(&mut out);
+            }
+            Command::DeviceInfo => DeviceInfo {
+                argsz: 16,
+                flags: device::PCI | device::RESET,
+                regions: region::PCI_COUNT,
+                irqs: irq::PCI_COUNT,
+            }
+            .put(&mut out),
+            Command::RegionInfo => {
+                let index = RegionInfo::parse(body).unwrap().index;
+                self.region(index, &mut out);
+                fd = (index == 0).then(|| self.bar.try_clone().unwrap());
+            }
+            Command::IrqInfo => IrqInfo {
+                count: 64,
+                ..IrqInfo::parse(body).unwrap()
+            }
+            .put(&mut out),
+            Command::SetIrqs => {
+                let set = SetIrqs::parse(body).unwrap();
+                self.seen.lock().unwrap().events.push((set, fds));
+            }
+            Command::DmaMap => {
+                let map = DmaMap::parse(body).unwrap();
+                let file = File::from(fds.into_iter().next().unwrap());
+                self.seen.lock().unwrap().mapped.insert(map.address, file);
+            }
+            Command::DmaUnmap => {
+                let unmap = DmaMap::parse(&[body, &[0; 8]].concat()).unwrap();
+                self.seen.lock().unwrap().mapped.remove(&unmap.offset);
+                out.extend_from_slice(body);
+            }
+            Command::RegionRead | Command::RegionWrite => {
+                let access = RegionAccess::parse(body).unwrap();
+                access.put(&mut out);
+                let data = &body[RegionAccess::SIZE..];
+                let read = self.access(&access, data);
+                out.extend_from_slice(&read[..read.len() * usize::from(data.is_empty())]);
+            }
+            _ => self.config[4] = 2,
+        }
+        (out, fd)
+    }
+
+    fn region(&self, index: u32, out: &mut Vec<u8>) {
+        let size = if index == 0 { BAR } else { 256 };
+        RegionInfo {
+            argsz: 80,
+            flags: if index == 0 { 0xF } else { 0x3 },
+            index,
+            capabilities: if index == 0 {
+                RegionInfo::SIZE as u32
+            } else {
+                0
+            },
+            size,
+            offset: 0,
+        }
+        .put(out);
+        if index == 0 {
+            Capability {
+                id: region::CAPABILITY_SPARSE,
+                version: 1,
+                next: 0,
+            }
+            .put(out);
+            SparseHeader {
+                areas: 1,
+                reserved: 0,
+            }
+            .put(out);
+            AREA.put(out);
+        }
+    }
+
+    fn access(&mut self, access: &RegionAccess, data: &[u8]) -> Vec<u8> {
+        let count = access.count as usize;
+        if access.region == region::CONFIG {
+            let place = &mut self.config[access.offset as usize..][..count];
+            if !data.is_empty() {
+                place.copy_from_slice(data);
+            }
+            return place.to_vec();
+        }
+        let mut seen = self.seen.lock().unwrap();
+        if let Ok(value) = data.try_into() {
+            seen.registers
+                .insert(access.offset, u32::from_le_bytes(value));
+        }
+        let value = seen.registers.get(&access.offset).copied().unwrap_or(0);
+        value.to_le_bytes().to_vec()
+    }
+}
+
+fn connect(
+    script: Script,
+) -> (
+    Result<ServedDevice, VfioUserError>,
+    JoinHandle<()>,
+    Arc<Mutex<Seen>>,
+) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (thread, seen) = serve(theirs, script);
+    (ServedDevice::over(ours, "x.sock".as_ref()), thread, seen)
+}
+
+#[test]
+fn registers_are_mapped_where_offered_and_asked_for_elsewhere() {
+    let (device, thread, seen) = connect(Script::default());
+    let device = device.unwrap();
+    let backing = device.backing(Arc::new(LinuxDma::new(vec![device.reach()])));
+    assert_eq!((backing.id.vendor, backing.id.device), (0x8086, 0x10fb));
+    let before = seen.lock().unwrap().messages;
+    backing.bar.write(Register(0x4018), 7);
+    backing.bar.doorbell(Register(0x401c)).ring(8);
+    assert_eq!(
+        (
+            backing.bar.read(Register(0x4018)),
+            backing.bar.read(Register(0x401c))
+        ),
+        (7, 8)
+    );
+    assert_eq!(seen.lock().unwrap().messages, before);
+    backing.bar.write(Register(0x10), 9);
+    backing.bar.doorbell(Register(0x14)).ring(10);
+    assert_eq!(
+        (
+            backing.bar.read(Register(0x10)),
+            backing.bar.read(Register(0x18))
+        ),
+        (9, 0)
+    );
+    assert_eq!(
+        seen.lock().unwrap().registers,
+        BTreeMap::from([(0x10, 9), (0x14, 10)])
+    );
+    drop((device, backing));
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_file_that_could_be_shortened_is_not_mapped() {
+    let script = Script {
+        sealed: false,
+        ..Script::default()
+    };
+    let (device, thread, seen) = connect(script);
+    let device = device.unwrap();
+    let backing = device.backing(Arc::new(LinuxDma::new(vec![device.reach()])));
+    backing.bar.doorbell(Register(0x4018)).ring(7);
+    assert_eq!(
+        seen.lock().unwrap().registers,
+        BTreeMap::from([(0x4018, 7)])
+    );
+    drop((device, backing));
+    thread.join().unwrap();
+}
+
+#[test]
+fn the_server_gets_the_memory_and_loses_it_again() {
+    use std::os::unix::fs::FileExt;
+    let (device, thread, seen) = connect(Script::default());
+    let device = device.unwrap();
+    let dma = LinuxDma::new(vec![device.reach()]);
+    let memory = dma.allocate(4 << 20, 64).unwrap();
+    let iova = memory.iova().to_bits();
+    memory.cell(3).unwrap().store(0x55, Ordering::Relaxed);
+    let mut byte = [0];
+    let file = seen.lock().unwrap().mapped[&iova].try_clone().unwrap();
+    file.read_exact_at(&mut byte, 24).unwrap();
+    assert_eq!(byte, [0x55]);
+    drop(memory);
+    assert!(seen.lock().unwrap().mapped.is_empty());
+    device.stop();
+    device.start();
+    drop((device, dma));
+    thread.join().unwrap();
+}
+
+#[test]
+fn vectors_ring_bells_however_few_descriptors_the_server_takes() {
+    for (max_fds, messages) in [(1, 5), (3, 2), (1000, 1)] {
+        let script = Script {
+            max_fds,
+            ..Script::default()
+        };
+        let (device, thread, seen) = connect(script);
+        let device = device.unwrap();
+        assert_eq!(device.vectors().unwrap(), 64);
+        let bells: Vec<_> = (0..5).map(|_| Arc::new(Bell::new().unwrap())).collect();
+        device.connect(&bells).unwrap();
+        let events = std::mem::take(&mut seen.lock().unwrap().events);
+        assert_eq!(events.len(), messages);
+        let mut next = 0;
+        for (set, fds) in events {
+            assert_eq!(
+                (set.index, set.start, set.count as usize),
+                (irq::MSIX, next, fds.len())
+            );
+            next += set.count;
+            for fd in fds {
+                nix::unistd::write(&fd, &1_u64.to_ne_bytes()).unwrap();
+            }
+        }
+        assert!(bells.iter().all(|bell| bell.wait(Duration::from_secs(60))));
+        device.connect(&[]).unwrap();
+        assert_eq!(
+            seen.lock().unwrap().events[0].0.flags,
+            irq::DATA_NONE | irq::TRIGGER
+        );
+        drop(device);
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_server_may_do_anything_at_any_message() {
+    const LIMIT: Duration = Duration::from_secs(20);
+    use Misdeed::*;
+    let all = [
+        HangUp,
+        Silence,
+        Trickle,
+        OtherQuestion,
+        TooShort,
+        TooLong,
+        Nonsense,
+        Questions,
+        Refusal,
+    ];
+    let whole = {
+        let (device, thread, seen) = connect(Script::default());
+        drop(device.unwrap());
+        thread.join().unwrap();
+        seen.lock().unwrap().messages
+    };
+    assert!(whole > 8, "{whole}");
+    for misdeed in all {
+        for when in 0..whole {
+            let start = Instant::now();
+            let script = Script {
+                misdeed: Some((when, misdeed)),
+                ..Script::default()
+            };
+            let (device, thread, _) = connect(script);
+            match device.map(drop) {
+                Err(error) => {
+                    let error = error.to_string();
+                    let is_line = error.starts_with("vfio-user:x.sock: ") && !error.contains('\n');
+                    assert!(is_line, "{error}");
+                }
+                // A reset that fails is made up for; the answer to a write says nothing.
+                Ok(()) => assert!(
+                    [Refusal, Nonsense].contains(&misdeed),
+                    "{misdeed:?} at {when}"
+                ),
+            }
+            assert!(start.elapsed() < LIMIT);
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn after_its_server_is_gone_a_device_reads_as_all_ones() {
+    let (device, thread, seen) = connect(Script::default());
+    let device = device.unwrap();
+    let dma = LinuxDma::new(vec![device.reach()]);
+    let memory = dma.allocate(2 << 20, 64).unwrap();
+    let backing = device.backing(Arc::new(dma.clone()));
+    drop(thread);
+    {
+        let open = device.socket_for_test();
+        open.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+    assert_eq!(backing.bar.read(Register(0x10)), u32::MAX);
+    backing.bar.write(Register(0x10), 1);
+    assert!(!device.is_alive());
+    assert!(dma.allocate(2 << 20, 64).is_err());
+    device.stop();
+    drop(memory);
+    assert!(!seen.lock().unwrap().registers.contains_key(&0x10));
+}
+
+#[test]
+fn what_cannot_be_connected_to_says_why() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("s.sock");
+    let refusal = |path: &std::path::Path| ServedDevice::connect(path).err().unwrap().to_string();
+    assert!(refusal(&path).contains("no such socket; start its server first"));
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(refusal(&path).contains("nobody serves it any more"));
+    let long = folder.path().join("x".repeat(120));
+    assert!(refusal(&long).contains("at most 107 bytes"));
+    // A server that is busy with somebody else leaves us waiting.
+    let busy = folder.path().join("busy.sock");
+    let _listener = UnixListener::bind(&busy).unwrap();
+    assert!(refusal(&busy).contains("serves somebody else already"));
+    let script = |version| Script {
+        version,
+        ..Script::default()
+    };
+    for version in [(0, 1), (1, 0)] {
+        let error = connect(script(version)).0.err().unwrap().to_string();
+        let (major, minor) = version;
+        assert!(
+            error.contains(&format!("speaks version {major}.{minor}")),
+            "{error}"
+        );
+    }
+}

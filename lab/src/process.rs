@@ -1,0 +1,126 @@
+//! A program that runs beside a guest on this machine.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::console::Console;
+
+const POLL: Duration = Duration::from_millis(10);
+/// Far longer than anything here takes: a bound on hanging, not on speed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running program: killed when dropped, with all it wrote at hand.
+pub struct Process {
+    child: Child,
+    name: String,
+    console: Console,
+}
+
+impl Process {
+    /// Starts a command without standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(command: &mut Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let console = Console::default();
+        if let Some(stdout) = child.stdout.take() {
+            console.take(stdout);
+        }
+        if let Some(stderr) = child.stderr.take() {
+            console.take(stderr);
+        }
+        Self {
+            child,
+            name,
+            console,
+        }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Both its streams so far.
+    pub fn text(&self) -> String {
+        self.console.text()
+    }
+
+    /// Waits until it writes this text, after that of the last call.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) {
+        let came = self.console.wait_for(text, Instant::now() + PATIENCE);
+        assert!(
+            came,
+            "{} did not write {text:?}:\n{}",
+            self.name,
+            self.text()
+        );
+    }
+
+    /// Waits until a file, such as the socket it serves, is there.
+    ///
+    /// # Panics
+    /// When it does not come, or the program ends.
+    #[track_caller]
+    pub fn wait_for_file(&mut self, path: &Path) {
+        let deadline = Instant::now() + PATIENCE;
+        while !path.exists() {
+            let ended = self.child.try_wait().ok().flatten();
+            if ended.is_some() || Instant::now() > deadline {
+                let (name, path) = (&self.name, path.display());
+                panic!("{name} made no {path} ({ended:?}):\n{}", self.text());
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Asks it to end, by SIGTERM.
+    pub fn terminate(&self) {
+        // The child is ours and not yet waited for, so its id cannot have been reused.
+        let _ = Command::new("kill").arg(self.id().to_string()).status();
+    }
+
+    /// Waits for its end: how it ended and all that it wrote.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    #[track_caller]
+    pub fn finish(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                self.console.wait_for_end(deadline);
+                return (status, self.text());
+            }
+            let text = || self.text();
+            assert!(
+                Instant::now() < deadline,
+                "{} hangs:\n{}",
+                self.name,
+                text()
+            );
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,319 @@
+//! What the lab is made of: fetched once, kept in `target/lab`.
+//!
+//! Invariant: `target/lab/tools` is complete or absent. It is filled under another name and renamed, by one
+//! process at a time, and names the recipe it was made by: another recipe fetches again.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use crate::apt::{self, Apt};
+use crate::error::LabError;
+use crate::library;
+use crate::module::Modules;
+
+/// First release with the device `vfio-user-pci`.
+const QEMU_LEAST: (u32, u32) = (10, 1);
+const QEMU: &[&str] = &["qemu-system-x86", "seabios"];
+const KERNEL: &str = "linux-image-amd64";
+/// What tests run in a guest that is not ours.
+const GUEST: &[&str] = &["busybox-static", "ethtool", "iperf3", "iproute2"];
+const DPDK: &[&str] = &["dpdk-dev"];
+/// Raised when the way of fetching or unpacking changes.
+const RECIPE: u32 = 1;
+
+/// The lab's own folder.
+pub fn folder() -> PathBuf {
+    target().join("lab")
+}
+
+/// The folder cargo builds into.
+pub(crate) fn target() -> PathBuf {
+    let root = workspace();
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |named| root.join(named))
+}
+
+/// The repository.
+pub(crate) fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// QEMU, a kernel and programs for guests.
+pub struct Lab {
+    test: String,
+}
+
+impl Lab {
+    /// The lab, for a test of this name; fetched if it is not there.
+    ///
+    /// `None`, with a line that says so, when it cannot be had here.
+    ///
+    /// # Panics
+    /// When it can be had but not be set up, such as on a full disk.
+    pub fn open(test: &str) -> Option<Self> {
+        static READY: OnceLock<Result<(), String>> = OnceLock::new();
+        let ready = READY.get_or_init(|| match fetch() {
+            Ok(()) => Ok(()),
+            Err(LabError::Unavailable(reason)) => Err(reason),
+            Err(error) => panic!("{error}"),
+        });
+        match ready {
+            Ok(()) => Some(Self {
+                test: test.to_owned(),
+            }),
+            Err(reason) => {
+                let _ = writeln!(io::stderr(), "SKIP {test}: no QEMU lab: {reason}");
+                None
+            }
+        }
+    }
+
+    /// The name of the test it was opened for.
+    pub fn test(&self) -> &str {
+        &self.test
+    }
+
+    /// A file of a Debian package, by its path in the guest's file system, such as `usr/sbin/ethtool`.
+    ///
+    /// # Errors
+    /// [`LabError::NoFile`] when no package has it.
+    pub fn guest_file(&self, path: &str) -> Result<PathBuf, LabError> {
+        let file = guest_root().join(path);
+        if file.exists() {
+            Ok(file)
+        } else {
+            Err(LabError::NoFile(path.to_owned()))
+        }
+    }
+
+    /// The guest's kernel.
+    pub(crate) fn kernel(&self) -> Result<PathBuf, LabError> {
+        let boot = tools().join("kernel/boot");
+        let found = fs::read_dir(&boot).map_err(LabError::file(&boot))?;
+        found
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().is_some_and(starts_with_vmlinuz))
+            .ok_or_else(|| LabError::NoFile("boot/vmlinuz".to_owned()))
+    }
+
+    /// The kernel's modules.
+    pub(crate) fn modules(&self) -> Result<Modules, LabError> {
+        let versions = tools().join("kernel/usr/lib/modules");
+        let mut found = fs::read_dir(&versions).map_err(LabError::file(&versions))?;
+        let version = found.next().and_then(Result::ok);
+        let version = version.ok_or_else(|| LabError::NoFile("usr/lib/modules".to_owned()))?;
+        Modules::new(&version.path(), &self.guest_file(BUSYBOX)?)
+    }
+}
+
+/// Where busybox is in the guest's packages.
+pub(crate) const BUSYBOX: &str = "usr/bin/busybox";
+
+fn starts_with_vmlinuz(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with("vmlinuz-")
+}
+
+fn tools() -> PathBuf {
+    folder().join("tools")
+}
+
+/// The file system made of the guest's Debian packages.
+pub(crate) fn guest_root() -> PathBuf {
+    tools().join("guest")
+}
+
+/// QEMU's command, before its arguments: one's own by `SUMAC_QEMU`, or the fetched one with its own libraries.
+pub(crate) fn qemu() -> Command {
+    if let Some(own) = env::var_os("SUMAC_QEMU") {
+        return Command::new(own);
+    }
+    let root = tools().join("qemu");
+    let mut command = Command::new(root.join("usr/lib64/ld-linux-x86-64.so.2"));
+    command
+        .arg("--library-path")
+        .arg(library::search_path(&root));
+    command.args(["--argv0", "qemu-system-x86_64"]);
+    command.arg(root.join("usr/bin/qemu-system-x86_64"));
+    for data in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+        command.arg("-L").arg(root.join(data));
+    }
+    command
+}
+
+/// Fetches what is missing; nothing if all is there.
+///
+/// # Errors
+/// [`LabError::Unavailable`] where packages cannot be had or QEMU is too old; others when files cannot be written.
+pub fn fetch() -> Result<(), LabError> {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        let reason = "guests are x86-64 and so are their tools";
+        return Err(LabError::Unavailable(reason.to_owned()));
+    }
+    let home = folder();
+    fs::create_dir_all(&home).map_err(LabError::file(&home))?;
+    let path = home.join("lock");
+    let lock = File::create(&path).map_err(LabError::file(&path))?;
+    lock.lock().map_err(LabError::file(&path))?;
+    if fs::read_to_string(tools().join("recipe")).is_ok_and(|made_by| made_by == recipe()) {
+        return enough(&qemu_version()?);
+    }
+    let start = Instant::now();
+    println!("fetching the QEMU lab into {}", home.display());
+    let new = home.join("new");
+    remove(&new)?;
+    fill(&new)?;
+    let recipe_file = new.join("recipe");
+    fs::write(&recipe_file, recipe()).map_err(LabError::file(&recipe_file))?;
+    remove(&tools())?;
+    fs::rename(&new, tools()).map_err(LabError::file(tools()))?;
+    let version = qemu_version()?;
+    println!(
+        "{version}; fetched in {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
+    enough(&version)
+}
+
+/// The fetched packages with their versions, a line each.
+///
+/// # Errors
+/// When nothing was fetched.
+pub fn packages() -> Result<String, LabError> {
+    let path = tools().join("packages");
+    fs::read_to_string(&path).map_err(LabError::file(&path))
+}
+
+/// What is in `tools`: anything that decides it.
+fn recipe() -> String {
+    let qemu = if own_qemu() { &[] } else { QEMU };
+    format!(
+        "{RECIPE} {} {qemu:?} {KERNEL} {GUEST:?} {DPDK:?}\n",
+        apt::RELEASE
+    )
+}
+
+fn own_qemu() -> bool {
+    env::var_os("SUMAC_QEMU").is_some()
+}
+
+/// Downloads and unpacks everything below `new`.
+fn fill(new: &Path) -> Result<(), LabError> {
+    let downloads = new.join("apt");
+    let apt = Apt::new(&downloads)?;
+    let mut list = Vec::new();
+    if !own_qemu() {
+        unpack_all(
+            &apt.download(apt::BACKPORTS, QEMU)?,
+            &new.join("qemu"),
+            &mut list,
+        )?;
+    }
+    let kernel = apt.behind(KERNEL)?;
+    unpack_all(
+        &apt.download_alone(&kernel)?,
+        &new.join("kernel"),
+        &mut list,
+    )?;
+    for packages in [GUEST, DPDK] {
+        let files = apt.download(apt::RELEASE, packages)?;
+        let wanted: Vec<_> = files
+            .into_iter()
+            .filter(|file| is_wanted(&package_name(file), packages))
+            .collect();
+        unpack_all(&wanted, &new.join("guest"), &mut list)?;
+    }
+    list.sort();
+    let path = new.join("packages");
+    fs::write(&path, list.join("\n") + "\n").map_err(LabError::file(&path))?;
+    remove(&downloads)
+}
+
+/// Of what packages depend on, only shared libraries: no scripts, headers or documentation.
+fn is_wanted(package: &str, asked_for: &[&str]) -> bool {
+    let name = package.split('_').next().unwrap_or(package);
+    asked_for.contains(&name) || (name.starts_with("lib") && !name.ends_with("-dev"))
+}
+
+fn unpack_all(packages: &[PathBuf], to: &Path, list: &mut Vec<String>) -> Result<(), LabError> {
+    for package in packages {
+        apt::unpack(package, to)?;
+        list.push(package_name(package));
+    }
+    Ok(())
+}
+
+/// `name_version_architecture`.
+fn package_name(file: &Path) -> String {
+    file.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .replace("%3a", ":")
+}
+
+fn remove(folder: &Path) -> Result<(), LabError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LabError::file(folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// QEMU's first line about itself.
+fn qemu_version() -> Result<String, LabError> {
+    let mut command = qemu();
+    let failed = |said: String| LabError::Unavailable(format!("QEMU does not run: {said}"));
+    let output = command
+        .arg("--version")
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(said.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Refuses a QEMU that cannot plug in a device by vfio-user.
+fn enough(version: &str) -> Result<(), LabError> {
+    let (major, minor) = QEMU_LEAST;
+    match numbers(version) {
+        Some(found) if found >= QEMU_LEAST => Ok(()),
+        _ => Err(LabError::Unavailable(format!(
+            "{version}: {major}.{minor} or later is needed"
+        ))),
+    }
+}
+
+/// `QEMU emulator version 11.1.3 (Debian ...)`
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let (_, rest) = version.split_once("version ")?;
+    let mut parts = rest.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_old_qemu_is_refused() {
+        assert!(enough("QEMU emulator version 11.1.3 (Debian 1:11.1.3)").is_ok());
+        assert!(enough("QEMU emulator version 10.1.0").is_ok());
+        assert!(enough("QEMU emulator version 7.2.22 (Debian)").is_err());
+        assert!(enough("").is_err());
+    }
+
+    #[test]
+    fn test_only_libraries_come_along() {
+        let asked = ["dpdk-dev"];
+        assert!(is_wanted("dpdk-dev_24.11_amd64", &asked));
+        assert!(is_wanted("librte-ethdev25_24.11_amd64", &asked));
+        assert!(!is_wanted("libdpdk-dev_24.11_amd64", &asked));
+        assert!(!is_wanted("python3_3.13_amd64", &asked));
+    }
+}

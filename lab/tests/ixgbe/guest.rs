@@ -1,0 +1,56 @@
+//! A guest with two cards on one cable and Linux's driver.
+
+use sumac_lab::{Carried, Ended, Image, Lab, Machine, Served};
+
+/// Functions every script has. The second port is in a network namespace of its own, so that what is sent
+/// to it goes over the cable.
+const FUNCTIONS: &str = r#"
+set -e
+say() { echo "test: $*"; }
+# until COMMAND...: waits for it to succeed, for a while.
+until_true() { for i in $(seq 100); do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; done; say "in vain: $*"; return 1; }
+up() { grep -q 1 /sys/class/net/$1/carrier; }
+apart() {
+  unshare -n sleep 10000 & APART=$!
+  until_true nsenter -t $APART -n true
+  sleep 0.5
+  /bin/ip link set eth1 netns $APART
+  there ip link set lo up
+  /bin/ip addr add 10.0.0.1/24 dev eth0
+  there /bin/ip addr add 10.0.0.2/24 dev eth1
+  /bin/ip link set eth0 up
+  there /bin/ip link set eth1 up
+  until_true up eth0
+  until_true ping -c 1 -W 1 10.0.0.2
+}
+there() { nsenter -t $APART -n "$@"; }
+# stat NAME: a statistic of eth0's.
+stat() { ethtool -S eth0 | sed -n "s/^ *$1: //p"; }
+"#;
+
+/// What a guest left behind.
+pub struct Outcome {
+    pub ended: Ended,
+    pub carried: Vec<Carried>,
+}
+
+/// Boots a guest with two joined cards that runs `script`; its exit code has to be 0, and no rule broken.
+pub fn run(lab: &Lab, script: &str, set_up: impl FnOnce(&mut Machine)) -> Outcome {
+    let cards = Served::cards(&["peer=cable", "peer=cable"]);
+    let mut machine = Machine::new();
+    machine.cores(2).memory_mib(768);
+    for port in 0..2 {
+        machine.vfio_user(&cards.socket(port));
+    }
+    // Nothing but what a script asks for is to be on the cable.
+    machine.kernel_option("ipv6.disable=1");
+    set_up(&mut machine);
+    let mut image = Image::new(lab);
+    image.modules(&["ixgbe", "8021q"]);
+    image.tools(&["ethtool", "ip"]);
+    image.script(&format!("{FUNCTIONS}\n{script}"));
+    let ended = machine.boot(lab, &image).finish();
+    ended.assert_code(0);
+    let carried = cards.finish();
+    Outcome { ended, carried }
+}

@@ -1,0 +1,95 @@
+//! What `ethtool` says, above all the driver's own test of the hardware.
+
+use sumac_lab::{Ended, Lab};
+
+use crate::guest::run;
+
+/// The lines of `ethtool -t`.
+const TESTS: [&str; 5] = [
+    "Register test  (offline)",
+    "Eeprom test    (offline)",
+    "Interrupt test (offline)",
+    "Loopback test  (offline)",
+    "Link test   (on/offline)",
+];
+
+const TEST: &str = "
+/bin/ip link set eth0 up
+until_true up eth0
+for card in eth0 eth1; do ethtool -t $card offline; done
+until_true up eth0
+dmesg | grep -i 'hang\\|unsupported\\|error' && exit 1
+";
+
+fn assert_passed(ended: &Ended) {
+    let count = |text: &str| ended.text.matches(text).count();
+    assert_eq!(count("The test result is PASS"), 2, "{}", ended.text);
+    for test in TESTS {
+        let passed = (ended.text.lines())
+            .filter(|line| {
+                line.trim_start()
+                    .strip_prefix(test)
+                    .is_some_and(|rest| rest.trim() == "0")
+            })
+            .count();
+        assert_eq!(passed, 2, "{test}: {}", ended.text);
+    }
+}
+
+/// With MSI-X, and everything else `ethtool` asks.
+#[test]
+fn the_drivers_own_test_passes() {
+    let Some(lab) = Lab::open("ixgbe_self_test") else {
+        return;
+    };
+    let script = format!(
+        "{TEST}
+        for ask in -i -d -k -l -x -m; do echo \"ethtool $ask\"; ethtool $ask eth0; done
+        ethtool eth0
+        true"
+    );
+    let outcome = run(&lab, &script, |_| {});
+    let ended = &outcome.ended;
+    assert_passed(ended);
+    for (key, value) in [
+        ("driver:", "ixgbe"),
+        ("bus-info:", "0000:01:00.0"),
+        ("Speed:", "10000Mb/s"),
+        ("Link detected:", "yes"),
+        ("Transceiver type", ": 10G Ethernet: 10G Base-SR"),
+        ("Vendor OUI", ": 00:1b:21"),
+        ("rx-checksumming:", "on"),
+        ("tcp-segmentation-offload:", "on"),
+        ("Combined:", "2"),
+        (
+            "RX flow hash indirection table for eth0 with 2 RX ring(s):",
+            "",
+        ),
+        ("0x042A4: LINKS (Link Status register)", "0x7"),
+    ] {
+        let said = ended.value(key);
+        assert!(
+            said.is_some_and(|said| said.starts_with(value)),
+            "{key} {said:?}"
+        );
+    }
+}
+
+/// Without MSI: the driver's interrupt test has the pin to test.
+#[test]
+fn the_drivers_own_test_passes_with_the_interrupt_pin() {
+    let Some(lab) = Lab::open("ixgbe_interrupt_pin") else {
+        return;
+    };
+    let script = format!(
+        "{TEST}
+        grep IO-APIC.*eth0 /proc/interrupts
+        apart
+        ping -c 20 -i 0.05 10.0.0.2"
+    );
+    let outcome = run(&lab, &script, |machine| {
+        machine.kernel_option("pci=nomsi");
+    });
+    assert_passed(&outcome.ended);
+    assert!(outcome.ended.text.contains("20 packets received"));
+}

@@ -1,0 +1,130 @@
+//! Frames between two ports: the driver's counters are the device's, and every byte arrives.
+
+use std::time::Duration;
+
+use sumac_lab::Lab;
+
+use crate::guest::run;
+
+/// Sends a file of 64 MiB from eth0 to eth1 and compares.
+const TRANSFER: &str = "
+head -c 67108864 /dev/urandom > /tmp/sent
+# A receiver whose input ends would end, too.
+mkfifo /tmp/silence
+exec 3<> /tmp/silence
+transfer() {
+  there nc -l -p 5000 > /tmp/got <&3 & receiver=$!
+  until_true there sh -c 'netstat -ltn | grep -q :5000'
+  nc 10.0.0.2 5000 < /tmp/sent
+  wait $receiver
+  cmp /tmp/sent /tmp/got
+  rm /tmp/got
+}
+";
+
+#[test]
+fn files_arrive_whole_and_counters_agree() {
+    let Some(lab) = Lab::open("ixgbe_traffic") else {
+        return;
+    };
+    let script = format!(
+        "{TRANSFER}
+        apart
+        ping -c 10 -i 0.1 10.0.0.2
+        transfer
+        say small done
+        /bin/ip link set eth0 mtu 9000
+        there /bin/ip link set eth1 mtu 9000
+        until_true up eth0
+        until_true ping -c 1 -W 1 -s 8900 10.0.0.2
+        transfer
+        say jumbo done
+        sleep 2.5
+        say sent $(stat tx_pkts_nic) got $(stat rx_pkts_nic)
+        say lost $(stat rx_missed_errors) bad $(stat rx_csum_offload_errors) hung $(stat tx_timeout_count)"
+    );
+    let outcome = run(&lab, &script, |machine| {
+        machine.limit(Duration::from_secs(300));
+    });
+    let ended = &outcome.ended;
+    assert!(ended.text.contains("test: small done") && ended.text.contains("test: jumbo done"));
+    let card = outcome.carried[0];
+    let agreed = format!("sent {} got {}", card.from_driver, card.to_driver);
+    assert_eq!(
+        ended.value("test: sent"),
+        agreed.strip_prefix("sent ").map(str::trim)
+    );
+    assert_eq!(ended.value("test: lost"), Some("0 bad 0 hung 0"));
+}
+
+#[test]
+fn filters_tags_and_queues_do_what_they_are_told() {
+    let Some(lab) = Lab::open("ixgbe_filters") else {
+        return;
+    };
+    let script = r#"
+        apart
+        # Flows are spread over both queues.
+        for host in $(seq 10 40); do there /bin/ip addr add 10.0.0.$host/24 dev eth1; done
+        for host in $(seq 10 40); do ping -c 1 -W 2 10.0.0.$host > /dev/null; done
+        say queues $(ethtool -S eth0 | grep -c '[tr]x_queue_[01]_packets: [1-9]')
+        # Tags, stripped and inserted by the port; one it has no part in does not pass.
+        /bin/ip link add link eth0 name tagged type vlan id 100
+        there /bin/ip link add link eth1 name tagged type vlan id 100
+        /bin/ip addr add 10.1.0.1/24 dev tagged
+        there /bin/ip addr add 10.1.0.2/24 dev tagged
+        /bin/ip link set tagged up
+        there /bin/ip link set tagged up
+        until_true ping -c 1 -W 1 10.1.0.2
+        ping -c 3 10.1.0.2
+        # Multicast: only groups somebody joined, until all are wanted.
+        before=$(stat multicast)
+        there ping -c 3 -W 1 -I eth1 224.1.2.3 || true
+        sleep 2.5
+        say unwanted $(( $(stat multicast) - before ))
+        /bin/ip link set eth0 allmulticast on
+        there ping -c 3 -W 1 -I eth1 224.1.2.3 || true
+        sleep 2.5
+        test $(stat multicast) -ge $((before + 3))
+        # Promiscuous: frames to others.
+        there /bin/ip neigh replace 10.0.0.99 lladdr 02:00:00:00:00:99 dev eth1
+        sleep 2.5
+        before=$(stat rx_pkts_nic)
+        there ping -c 3 -W 1 10.0.0.99 || true
+        sleep 2.5
+        say others $(( $(stat rx_pkts_nic) - before ))
+        /bin/ip link set eth0 promisc on
+        there ping -c 3 -W 1 10.0.0.99 || true
+        sleep 2.5
+        test $(stat rx_pkts_nic) -ge $((before + 3))
+        say all done"#;
+    let outcome = run(&lab, script, |_| {});
+    let ended = &outcome.ended;
+    assert_eq!(ended.value("test: queues"), Some("4"));
+    assert_eq!(ended.value("test: others"), Some("0"));
+    assert_eq!(ended.value("test: all"), Some("done"));
+}
+
+#[test]
+fn a_reset_amid_traffic_is_survived() {
+    let Some(lab) = Lab::open("ixgbe_reset") else {
+        return;
+    };
+    let script = format!(
+        "{TRANSFER}
+        apart
+        transfer & busy=$!
+        for turn in $(seq 5); do
+          sleep 1
+          # New rings, and with them a reset.
+          ethtool -G eth0 rx $((512 + 64 * turn)) tx 512
+        done
+        wait $busy
+        ping -c 3 10.0.0.2
+        say again"
+    );
+    let outcome = run(&lab, &script, |machine| {
+        machine.limit(Duration::from_secs(300));
+    });
+    assert!(outcome.ended.text.contains("test: again"));
+}

@@ -1,0 +1,109 @@
+//! A guest with two cards, captures on their wires, and `l2fwd`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use sumac_lab::{Carried, Ended, Guest, Image, Lab, Machine, Program, Served, Slot};
+
+use crate::frames::{read_pcap, write_pcap};
+
+/// Bits of bus addresses of the IOMMU: the narrower of the two that are common.
+const IOMMU_BITS: u32 = 39;
+/// 2 MiB pages, of which l2fwd takes a third.
+const HUGE_PAGES: u32 = 96;
+
+/// Two cards and the files on their wires.
+pub struct Cards {
+    served: Served,
+    files: tempfile::TempDir,
+    pub machine: Machine,
+    pub slots: [Slot; 2],
+}
+
+/// What a run left behind.
+pub struct Outcome {
+    pub ended: Ended,
+    pub carried: Vec<Carried>,
+    /// What went out of each card.
+    pub sent: [Vec<Vec<u8>>; 2],
+}
+
+impl Cards {
+    /// Cards that receive these frames.
+    pub fn with(input: [&[Vec<u8>]; 2]) -> Self {
+        let files = tempfile::tempdir().expect("a temporary folder");
+        let wires = [0, 1].map(|port| {
+            let path = |name| files.path().join(format!("{name}{port}"));
+            write_pcap(&path("in"), input[port]);
+            format!(
+                "pcap={},out={}",
+                path("in").display(),
+                path("out").display()
+            )
+        });
+        let served = Served::cards(&[&wires[0], &wires[1]]);
+        let mut machine = Machine::new();
+        machine.iommu(IOMMU_BITS).cores(2).memory_mib(768);
+        let slots = [0, 1].map(|port| machine.vfio_user(&served.socket(port)));
+        Self {
+            served,
+            files,
+            machine,
+            slots,
+        }
+    }
+
+    /// Boots a guest that runs a script of [`script`].
+    pub fn boot(&self, lab: &Lab, script: &str) -> Guest {
+        self.boot_with(lab, script, |_| {})
+    }
+
+    /// As [`boot`](Self::boot), with more in its image.
+    pub fn boot_with(&self, lab: &Lab, script: &str, more: impl FnOnce(&mut Image)) -> Guest {
+        let mut image = Image::new(lab);
+        image.modules(&["vfio-pci", "vfio_iommu_type1"]);
+        image.program(&Program::built("l2fwd"));
+        image.script(&self.whole(script));
+        more(&mut image);
+        self.machine.boot(lab, &image)
+    }
+
+    /// The script after all that precedes l2fwd, and before the question that every test ends with: whether
+    /// the IOMMU has reported a fault. In it, `$A` and `$B` are the cards.
+    fn whole(&self, script: &str) -> String {
+        let [a, b] = [0, 1].map(|port: usize| &self.slots[port].address);
+        let mut whole = format!("A={a}\nB={b}\n");
+        let _ = writeln!(whole, "set -e\nbind-vfio $A $B");
+        let _ = writeln!(whole, "echo {HUGE_PAGES} > /proc/sys/vm/nr_hugepages");
+        let _ = writeln!(whole, "{script}");
+        let _ = writeln!(whole, "if dmesg | grep 'DMAR:.*fault'; then exit 99; fi");
+        whole
+    }
+
+    /// What went through the cards, once the guest has ended well.
+    #[track_caller]
+    pub fn finish(self, guest: Guest) -> Outcome {
+        let ended = guest.finish();
+        ended.assert_code(0);
+        let carried = self.served.finish();
+        let out = |port| -> PathBuf { self.files.path().join(format!("out{port}")) };
+        Outcome {
+            ended,
+            carried,
+            sent: [read_pcap(&out(0)), read_pcap(&out(1))],
+        }
+    }
+}
+
+/// Asserts that two lists of frames are the same, without printing megabytes.
+#[track_caller]
+pub fn assert_same(got: &[Vec<u8>], expected: &[Vec<u8>]) {
+    assert_eq!(got.len(), expected.len(), "frames");
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert!(
+            got == expected,
+            "frame {i} of {} bytes differs",
+            expected.len()
+        );
+    }
+}

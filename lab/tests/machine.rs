@@ -1,0 +1,83 @@
+//! The lab itself: a guest boots, has what it was given and ends with its script's exit code.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sumac_lab::{Image, Lab, Machine};
+
+#[test]
+fn guest_ends_with_the_exit_code_of_its_script() {
+    let Some(lab) = Lab::open("guest_ends_with_the_exit_code_of_its_script") else {
+        return;
+    };
+    let mut image = Image::new(&lab);
+    image.script("uname -r; read line; echo \"heard $line\"; exit 7");
+    let mut guest = Machine::new().boot(&lab, &image);
+    guest.wait_for("lab: up");
+    guest.send("a word");
+    guest.wait_for("heard a word");
+    guest.finish().assert_code(7);
+}
+
+#[test]
+fn guest_that_hangs_is_stopped() {
+    let Some(lab) = Lab::open("guest_that_hangs_is_stopped") else {
+        return;
+    };
+    let mut image = Image::new(&lab);
+    image.script("echo asleep; sleep 1000");
+    let mut machine = Machine::new();
+    machine.limit(Duration::from_secs(15));
+    let ended = machine.boot(&lab, &image).finish();
+    assert_eq!(ended.code, None, "{}", ended.text);
+}
+
+#[test]
+fn programs_of_packages_run() {
+    let Some(lab) = Lab::open("programs_of_packages_run") else {
+        return;
+    };
+    let mut image = Image::new(&lab);
+    image.tools(&["ethtool", "iperf3", "ip", "dpdk-testpmd"]);
+    image.script(
+        "set -e; ethtool --version; iperf3 --version; ip -V; dpdk-testpmd --version || true; ls /sys/class/net",
+    );
+    let ended = Machine::new().boot(&lab, &image).finish();
+    ended.assert_code(0);
+    for said in ["ethtool version", "iperf 3", "iproute2"] {
+        assert!(ended.text.contains(said), "{said}:\n{}", ended.text);
+    }
+}
+
+/// Two cards of QEMU's own, each in a group of its own behind the IOMMU, are handed to vfio-pci.
+#[test]
+fn devices_have_groups_and_go_to_vfio() {
+    let Some(lab) = Lab::open("devices_have_groups_and_go_to_vfio") else {
+        return;
+    };
+    let disk = tempfile::NamedTempFile::new().expect("a temporary file");
+    disk.as_file().set_len(16 << 20).expect("room for it");
+    let mut machine = Machine::new();
+    machine.iommu(48);
+    let card = machine.device(json!({ "driver": "igb" }));
+    let disk = machine.nvme(disk.path());
+    let mut image = Image::new(&lab);
+    image.modules(&["vfio-pci", "vfio_iommu_type1", "nvme"]);
+    image.script(&format!(
+        "set -e
+        dmesg | grep -q 'DMAR: Intel(R) Virtualization Technology for Directed I/O'
+        bind-vfio {card} {disk}
+        ls /sys/kernel/iommu_groups /dev/vfio
+        group() {{ basename $(readlink /sys/bus/pci/devices/$1/iommu_group); }}
+        test $(group {card}) != $(group {disk})
+        test -c /dev/vfio/$(group {card})
+        test -c /dev/vfio/$(group {disk})
+        echo 64 > /proc/sys/vm/nr_hugepages
+        grep HugePages_Total /proc/meminfo",
+        card = card.address,
+        disk = disk.address,
+    ));
+    let ended = machine.boot(&lab, &image).finish();
+    ended.assert_code(0);
+    assert_eq!(ended.value("HugePages_Total:"), Some("64"));
+}

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Gives network cards to Sumac's applications (bound to vfio-pci), usable by whoever calls this.
+#     scripts/bind-vfio.sh 0000:03:00.0 0000:03:00.1
+#     scripts/bind-vfio.sh --undo 0000:03:00.0 0000:03:00.1
+# A front door to `sumac bind`, `sumac unbind` and `sumac doctor`: their --help says more.
+set -eu
+[ $# -gt 0 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2; }
+cd "$(dirname "$0")/.."
+cargo build --quiet --release --package sumac
+sumac=target/release/sumac
+root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+if [ "$1" = --undo ]; then
+  shift
+  root "$sumac" unbind "$@"
+else
+  root "$sumac" bind --user "$(id -u)" "$@"
+  "$sumac" doctor "$@"
+fi

@@ -1,0 +1,137 @@
+//! `cargo xtask lab`: QEMU guests for what needs a PCI bus, an IOMMU or somebody else's driver.
+//!
+//! The machinery and the tests are the crate `lab`; here is only which of its commands runs.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::Subcommand;
+use sumac_lab::{Image, Lab, Machine};
+
+use crate::report::{self, Outcome, Report};
+use crate::workspace::cargo;
+
+/// All guests together, and building the programs they run.
+const LIMIT: Duration = Duration::from_secs(40 * 60);
+
+/// What to do with the lab.
+///
+/// Guests run under QEMU's own processor, so that no virtualisation of the hardware's is needed. QEMU (10.1 or
+/// later), a Debian kernel and some programs are downloaded by apt from the mirror this machine uses, and unpacked
+/// into target/lab; nothing is installed. Consoles of guests are kept in target/lab/logs.
+#[derive(Subcommand)]
+#[command(
+    after_help = "SUMAC_QEMU=PROGRAM takes another QEMU. SUMAC_LAB_SHOW=1 shows consoles as they are written."
+)]
+pub enum What {
+    /// Fetch QEMU, a guest kernel and programs, and tell their versions.
+    Fetch,
+    /// List the tests.
+    List,
+    /// Run the tests whose names contain a word, showing the guests' consoles; without one, all of them.
+    Run {
+        /// Part of a test's name.
+        test: Option<String>,
+    },
+    /// Boot a guest and talk to its shell; `exit` ends it.
+    Shell {
+        /// Memory in MiB.
+        #[arg(long, default_value_t = 512)]
+        memory: u32,
+        /// Sockets of vfio-user devices to plug in.
+        #[arg(long, value_name = "SOCKET")]
+        vfio_user: Vec<std::path::PathBuf>,
+        /// Programs of this machine to take along.
+        #[arg(long, value_name = "FILE")]
+        program: Vec<std::path::PathBuf>,
+    },
+}
+
+/// Does it; true if it went well.
+pub fn run(what: &What) -> bool {
+    match what {
+        What::Fetch => fetch(),
+        What::List => list(),
+        What::Run { test } => {
+            let mut report = Report::new(1);
+            report.step("lab", "QEMU guests", || tests(Some(test.as_deref())));
+            report.finish()
+        }
+        What::Shell {
+            memory,
+            vfio_user,
+            program,
+        } => shell(*memory, vfio_user, program),
+    }
+}
+
+/// The lab's tests as a step: `filter` as for [`What::Run`], or all of them quietly.
+///
+/// One at a time: a guest and the process that serves its device fill two cores.
+pub fn tests(filter: Option<Option<&str>>) -> Outcome {
+    let mut test = cargo([
+        "test",
+        "--package",
+        "sumac-lab",
+        "--test",
+        "*",
+        "--no-fail-fast",
+    ]);
+    test.args(filter.flatten()).args(["--", "--test-threads=1"]);
+    if filter.is_some() {
+        test.arg("--nocapture").env("SUMAC_LAB_SHOW", "1");
+    }
+    report::tests(&mut test, LIMIT)
+}
+
+fn fetch() -> bool {
+    let fetched = sumac_lab::fetch().and_then(|()| sumac_lab::packages());
+    match fetched {
+        Ok(packages) => {
+            print!("{packages}");
+            println!("in {}", sumac_lab::folder().display());
+            true
+        }
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            false
+        }
+    }
+}
+
+/// Each test by its name, below the file it is in.
+fn list() -> bool {
+    let mut list = cargo(["test", "--quiet", "--package", "sumac-lab", "--test", "*"]);
+    let status = list
+        .args(["--", "--list", "--format", "terse"])
+        .stdin(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn shell(memory: u32, sockets: &[std::path::PathBuf], programs: &[std::path::PathBuf]) -> bool {
+    let Some(lab) = Lab::open("shell") else {
+        return false;
+    };
+    let mut image = Image::new(&lab);
+    image.modules(&["vfio-pci", "vfio_iommu_type1", "ixgbe"]);
+    image.tools(&["ethtool", "iperf3", "ip", "dpdk-testpmd"]);
+    for program in programs {
+        image.program(&sumac_lab::Program::at(program));
+    }
+    image.script("stty sane; setsid cttyhack sh");
+    let mut machine = Machine::new();
+    machine.memory_mib(memory).iommu(48);
+    for socket in sockets {
+        let slot = machine.vfio_user(socket);
+        println!("{} is {}", socket.display(), slot.address);
+    }
+    println!("control-a x stops the guest, control-a c talks to QEMU");
+    match machine.attend(&lab, &image) {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            false
+        }
+    }
+}
