@@ -23,6 +23,8 @@ use crate::turns::{self, Measured};
 pub struct Comparison {
     /// DPDK's version, for the peer's name.
     pub dpdk_version: String,
+    /// How it is timed.
+    pub kinds: Vec<Kind>,
     /// What a turn does.
     pub modes: Vec<Mode>,
     /// Packets a turn.
@@ -61,7 +63,7 @@ pub fn compare(comparison: &Comparison) -> Result<Report, SessionError> {
         window_ticks: (hz / 1000.0) as u64,
         stop: comparison.stop,
     };
-    let all = plan::rows(&comparison.modes, &comparison.batches);
+    let all = plan::rows(&comparison.kinds, &comparison.modes, &comparison.batches);
     let mut report = Report {
         machine: Machine {
             processor: processor::name(),

@@ -87,9 +87,11 @@ impl Ours {
     fn receive_some(&mut self, batch: usize) -> usize {
         // The only error is a batch of another pool, which this one is not.
         let count = self.receiver.receive(&mut self.batch, batch).unwrap_or(0);
+        let mut bytes = 0;
         for mut packet in self.batch.packets_mut() {
-            self.seen = self.seen.wrapping_add(packet.data_mut().len() as u64);
+            bytes += packet.data_mut().len() as u64;
         }
+        self.seen = self.seen.wrapping_add(bytes);
         count
     }
 

@@ -10,6 +10,13 @@ pub const MODES: [(&str, Mode); 4] = [
     ("macswap", Mode::Macswap),
 ];
 
+/// Every way of timing, by name.
+pub const KINDS: [(&str, Kind); 3] = [
+    ("stream", Kind::Stream),
+    ("phase", Kind::Phase),
+    ("stepped", Kind::Stepped),
+];
+
 /// Every batch size that is measured.
 pub const BATCHES: [u32; 6] = [1, 4, 8, 16, 32, 64];
 
@@ -41,15 +48,14 @@ impl Row {
     }
 }
 
-/// The rows of these modes and batches.
-pub fn rows(modes: &[Mode], batches: &[u32]) -> Vec<Row> {
-    let kinds = [Kind::Stream, Kind::Phase, Kind::Stepped];
+/// The rows of these ways of timing, modes and batches.
+pub fn rows(kinds: &[Kind], modes: &[Mode], batches: &[u32]) -> Vec<Row> {
     let of_kind = |kind| {
         modes
             .iter()
             .flat_map(move |&mode| batches.iter().map(move |&batch| Row { mode, kind, batch }))
     };
-    kinds.into_iter().flat_map(of_kind).collect()
+    kinds.iter().copied().flat_map(of_kind).collect()
 }
 
 #[cfg(test)]
@@ -58,7 +64,7 @@ mod tests {
 
     #[test]
     fn names() {
-        let names: Vec<_> = rows(&[Mode::Forward], &[1, 32])
+        let names: Vec<_> = rows(&KINDS.map(|(_, kind)| kind), &[Mode::Forward], &[1, 32])
             .iter()
             .map(Row::name)
             .collect();

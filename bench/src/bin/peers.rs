@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use sumac_bench::compare::{Comparison, compare};
-use sumac_bench::control::Mode;
-use sumac_bench::plan::{BATCHES, MODES};
+use sumac_bench::control::{Kind, Mode};
+use sumac_bench::plan::{BATCHES, KINDS, MODES};
 use sumac_bench::{dpdk, figure};
 use sumac_linux::signals::Stop;
 
@@ -19,6 +19,9 @@ struct Options {
     /// A minute instead of ten: batches 1 and 32 unless --batches says otherwise.
     #[arg(long)]
     quick: bool,
+    /// Ways of timing.
+    #[arg(long, value_delimiter = ',', value_parser = kind, default_value = "stream,phase,stepped")]
+    kinds: Vec<Kind>,
     /// Modes to measure.
     #[arg(long, value_delimiter = ',', value_parser = mode, default_value = "receive,transmit,forward,macswap")]
     modes: Vec<Mode>,
@@ -44,6 +47,13 @@ fn mode(text: &str) -> Result<Mode, String> {
     found
         .map(|(_, mode)| *mode)
         .ok_or_else(|| "one of receive, transmit, forward, macswap".to_owned())
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let found = KINDS.iter().find(|(name, _)| *name == text);
+    found
+        .map(|(_, kind)| *kind)
+        .ok_or_else(|| "one of stream, phase, stepped".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -77,6 +87,7 @@ fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .unwrap_or(if options.quick { 45 } else { 570 });
     let report = compare(&Comparison {
         dpdk_version: version,
+        kinds: options.kinds,
         modes: options.modes,
         batches,
         budget: Duration::from_secs(seconds),

@@ -2,7 +2,8 @@
 //! once the device reported them done, never earlier.
 //!
 //! The device is asked to report at the last descriptor of every call, so that what was posted
-//! before a queue went idle can be reclaimed too.
+//! before a queue went idle can be reclaimed too. While frames are posted, one report in a group of
+//! descriptors is looked at, and buffers are given back by groups.
 
 use alloc::boxed::Box;
 
@@ -20,8 +21,8 @@ const PREFETCH_AHEAD: u32 = 32;
 /// From this many outstanding descriptors on, finished ones are looked for while posting.
 const RECLAIM_ABOVE: u32 = 64;
 
-/// Reports looked at together where so many are waited for.
-const REPORTS_AT_ONCE: u32 = 8;
+/// Of the reports asked for, one in so many slots is noted and looked at while frames are posted.
+const GROUP: u32 = 32;
 
 /// How the bits of a transmit descriptor are made and read.
 pub trait TransmitFormat {
@@ -66,10 +67,10 @@ pub struct Part {
 pub struct TransmitCounters {
     /// Frames taken over from sources.
     pub frames: u64,
-    /// Their bytes.
-    pub bytes: u64,
     /// Times a source kept frames because no slot was free.
     pub full: u64,
+    /// Bytes of the frames taken over.
+    pub bytes: u64,
     /// Frames dropped because they span more buffers than the ring has slots.
     pub too_long: u64,
     /// Buffers reported done, or drained, and given back to the pool.
@@ -89,7 +90,8 @@ pub struct TransmitRing<F> {
     slots: Slots,
     /// The pool ([`BufferPool::key`]) whose buffers are posted; changes only when none is.
     pool: usize,
-    /// Slots at which the device was asked to report: a queue, `first_report..next_report`.
+    /// Slots at which the device was asked to report, one a group: a queue, `first_report..next_report`.
+    /// Where all is reported, the slot before `next` is, whether it is noted here or not.
     reports: Box<[u32]>,
     first_report: u32,
     next_report: u32,
@@ -101,7 +103,10 @@ pub struct TransmitRing<F> {
     contexts: u32,
     /// Context descriptors ever posted. Free running.
     contexts_posted: u32,
-    /// At how many outstanding descriptors finished ones are looked for again.
+    /// Slots of a group; a power of two.
+    group: u32,
+    /// At how many outstanding descriptors finished ones are looked for again; there is a slot for each
+    /// below.
     reclaim_at: u32,
     doorbell: Doorbell,
     counters: TransmitCounters,
@@ -129,7 +134,8 @@ impl<F: TransmitFormat> TransmitRing<F> {
             oldest: 0,
             contexts: 0,
             contexts_posted: 0,
-            reclaim_at: RECLAIM_ABOVE,
+            group: GROUP.min(size.get() / 4),
+            reclaim_at: RECLAIM_ABOVE.min(size.get() - 1),
             doorbell,
             counters: TransmitCounters::default(),
             format,
@@ -192,34 +198,71 @@ impl<F: TransmitFormat> TransmitRing<F> {
         pool: &mut P,
         source: &mut S,
     ) -> Result<usize, ForeignPool> {
-        if source.pool_key() != pool.key() {
+        if source.pool_key() != self.pool {
+            self.bind(source.pool_key(), pool.key())?;
+        }
+        if pool.key() != self.pool {
             return Err(ForeignPool);
         }
         // SAFETY: bounded by the ring and the batch, and nothing in it fails; a driver's format is trusted.
         let _whole = unsafe { Whole::begin() };
-        if self.pool != pool.key() {
-            self.bind(pool.key())?;
-        }
-        let outstanding = self.outstanding();
         let entries = source.entries();
         if let [frame] = *entries
             && frame.flags() & (F::OFFLOADS | Entry::CHAINED) == 0
-            && outstanding < self.reclaim_at.min(self.slots.mask())
+            && self.outstanding() < self.reclaim_at
         {
             self.post_one(pool, frame);
             // SAFETY: the buffer is posted, and will be given back by `reclaim` or `drain`.
             unsafe { source.empty() };
             return Ok(1);
         }
-        let waiting = entries.len();
-        if outstanding >= self.reclaim_at || (self.free() as usize) < waiting {
+        // Not that it is: but larger batches bear registers spilled for the sake of single frames.
+        core::hint::cold_path();
+        Ok(self.post_many(pool, source))
+    }
+
+    /// Posts a single plain frame, for which there is a slot: the whole of a call in few steps.
+    #[inline(always)]
+    fn post_one<P: BufferPool>(&mut self, pool: &mut P, frame: Entry) {
+        let status = self.format.whole(frame.len()) | F::REPORT;
+        // SAFETY: a source's entries name buffers of the pool whose key it has, which is this.
+        let address = unsafe { pool.addresses().of(frame.id()) }.to_bits();
+        let slot = self.next;
+        let (descriptor, holder) = self.slots.slot(slot);
+        *holder = frame.id();
+        write(descriptor, [address, status]);
+        self.next = slot.wrapping_add(1);
+        self.counters.frames += 1;
+        self.counters.bytes += u64::from(frame.len());
+        // SAFETY: one was posted just now.
+        unsafe { pool.account(1, 0) };
+        self.doorbell.ring(self.next & self.slots.mask());
+        if self.next & 3 == 0 {
+            self.begin_line(slot);
+        }
+    }
+
+    /// Where a cache line of descriptors begins after a frame was posted by itself.
+    #[inline(never)]
+    fn begin_line(&mut self, before: u32) {
+        self.note_report(before);
+        self.slots
+            .table()
+            .prefetch_for_write(self.next.wrapping_add(PREFETCH_AHEAD));
+    }
+
+    /// Posts any frames.
+    #[inline(always)]
+    fn post_many<P: BufferPool, S: EntrySource>(&mut self, pool: &mut P, source: &mut S) -> usize {
+        let waiting = source.entries().len();
+        if self.outstanding() as usize + waiting > self.reclaim_at as usize {
             self.reclaim_ahead(pool, waiting);
         }
         let before = (self.next, self.contexts_posted);
         let uneven = AbortOnUnwind;
         let mut taken = self.post_plain(pool, source.entries());
         if taken < waiting {
-            taken = self.post_rest(pool, source.entries(), taken);
+            taken = self.post_rest(pool, source.entries(), taken, before.0);
             self.counters.full += u64::from(taken < waiting);
         }
         // SAFETY: the buffers of the first `taken` entries are posted, and will be given back by
@@ -232,37 +275,22 @@ impl<F: TransmitFormat> TransmitRing<F> {
         }
         core::mem::forget(uneven);
         self.commit(pool, before);
-        Ok(taken)
-    }
-
-    /// Posts a single plain frame, for which there is a slot: the whole of a call in few steps.
-    #[inline(always)]
-    fn post_one<P: BufferPool>(&mut self, pool: &mut P, frame: Entry) {
-        let status = self.format.whole(frame.len()) | F::REPORT;
-        let next = self.next;
-        if next & 3 == 0 {
-            self.slots
-                .table()
-                .prefetch_for_write(next.wrapping_add(PREFETCH_AHEAD));
-        }
-        // SAFETY: a source's entries name buffers of the pool whose key it has, which is this.
-        let address = unsafe { pool.addresses().of(frame.id()) }.to_bits();
-        let (descriptor, holder) = self.slots.slot(next);
-        *holder = frame.id();
-        write(descriptor, [address, status]);
-        self.next = next.wrapping_add(1);
-        self.counters.frames += 1;
-        self.counters.bytes += u64::from(frame.len());
-        self.announce(pool, next, 1);
+        taken
     }
 
     /// Posts what [`post_plain`](Self::post_plain) left from `taken` on: frames that are not plain,
     /// and the plain ones between them. Returns how many frames are posted or dropped now.
     #[cold]
     #[inline(never)]
-    fn post_rest<P: BufferPool>(&mut self, pool: &mut P, all: &[Entry], mut taken: usize) -> usize {
+    fn post_rest<P: BufferPool>(
+        &mut self,
+        pool: &mut P,
+        all: &[Entry],
+        mut taken: usize,
+        told: u32,
+    ) -> usize {
         while let Some(frame) = all.get(taken) {
-            match self.post_other(pool, *frame) {
+            match self.post_other(pool, *frame, told) {
                 Outcome::Posted | Outcome::Dropped => taken += 1,
                 Outcome::Full => break,
             }
@@ -271,10 +299,11 @@ impl<F: TransmitFormat> TransmitRing<F> {
         taken
     }
 
-    /// Makes the pool of this key the one whose buffers are posted.
+    /// Makes the pool of this key, which the source's must be, the one whose buffers are posted.
     #[cold]
-    fn bind(&mut self, key: usize) -> Result<(), ForeignPool> {
-        if self.outstanding() != 0 {
+    #[inline(never)]
+    fn bind(&mut self, source: usize, key: usize) -> Result<(), ForeignPool> {
+        if source != key || self.pool != key && self.outstanding() != 0 {
             return Err(ForeignPool);
         }
         self.pool = key;
@@ -336,9 +365,10 @@ impl<F: TransmitFormat> TransmitRing<F> {
         posted
     }
 
-    /// Posts a frame of several buffers, or one that asks for offloads.
+    /// Posts a frame of several buffers, or one that asks for offloads. The device knows of the slots
+    /// before `told`.
     #[cold]
-    fn post_other<P: BufferPool>(&mut self, pool: &mut P, frame: Entry) -> Outcome {
+    fn post_other<P: BufferPool>(&mut self, pool: &mut P, frame: Entry, told: u32) -> Outcome {
         let (buffers, frame_bytes) = measure(pool, frame);
         let needed = buffers + 1;
         if needed > self.slots.mask() {
@@ -349,7 +379,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
         }
         if needed > self.free() {
             // `post` reckoned with one slot a frame.
-            self.reclaim_down_to(pool, 0);
+            self.reclaim_all(pool, told);
         }
         if needed > self.free() {
             return Outcome::Full;
@@ -401,24 +431,26 @@ impl<F: TransmitFormat> TransmitRing<F> {
         if posted == 0 {
             return;
         }
-        let last = self.next.wrapping_sub(1);
-        self.slots.add_to_status(last, F::REPORT);
+        self.slots
+            .add_to_status(self.next.wrapping_sub(1), F::REPORT);
+        self.note_report(before.0);
         let contexts = self.contexts_posted.wrapping_sub(before.1);
-        self.announce(pool, last, posted.wrapping_sub(contexts));
+        // SAFETY: so many were posted just now.
+        unsafe { pool.account(posted.wrapping_sub(contexts), 0) };
+        self.doorbell.ring(self.next & self.slots.mask());
     }
 
-    /// Notes that the device was asked to report at `last`, the last slot posted, and that `buffers`
-    /// went out since the last time, and rings the doorbell: the only place that does.
+    /// Notes the report asked for at the last slot posted, if a group ended since `next` was `before`.
     #[inline(always)]
-    fn announce<P: BufferPool>(&mut self, pool: &mut P, last: u32, buffers: u32) {
-        let mask = self.slots.mask();
-        if let Some(report) = self.reports.get_mut((self.next_report & mask) as usize) {
-            *report = last;
+    fn note_report(&mut self, before: u32) {
+        if (self.next ^ before) & !(self.group - 1) == 0 {
+            return;
+        }
+        let place = (self.next_report & self.slots.mask()) as usize;
+        if let Some(report) = self.reports.get_mut(place) {
+            *report = self.next.wrapping_sub(1);
         }
         self.next_report = self.next_report.wrapping_add(1);
-        // SAFETY: so many were posted just now.
-        unsafe { pool.account(buffers, 0) };
-        self.doorbell.ring(self.next & mask);
     }
 
     /// Gives back every buffer the device reported done. For idle moments: while frames are posted,
@@ -427,7 +459,7 @@ impl<F: TransmitFormat> TransmitRing<F> {
         // SAFETY: bounded by the ring, and nothing in it fails.
         let _whole = unsafe { Whole::begin() };
         if self.pool == pool.key() {
-            self.reclaim_down_to(pool, 0);
+            self.reclaim_all(pool, self.next);
         }
     }
 
@@ -436,31 +468,38 @@ impl<F: TransmitFormat> TransmitRing<F> {
     #[cold]
     #[inline(never)]
     fn reclaim_ahead<P: BufferPool>(&mut self, pool: &mut P, waiting: usize) {
-        let short = (self.free() as usize) < waiting;
-        self.reclaim_down_to(pool, if short { 0 } else { RECLAIM_ABOVE / 2 });
-        self.reclaim_at = RECLAIM_ABOVE.max(self.outstanding() + RECLAIM_ABOVE / 2);
+        if (self.free() as usize) < waiting {
+            self.reclaim_all(pool, self.next);
+        } else {
+            self.reclaim_groups(pool, self.group);
+        }
+        let next_look = self.outstanding() + self.group;
+        self.reclaim_at = next_look.max(RECLAIM_ABOVE).min(self.slots.mask());
     }
 
-    /// Gives back finished buffers until at most `keep` descriptors are outstanding or the device
-    /// reported no more.
+    /// Gives back all finished buffers: those of each group, or, when the last report asked for is in,
+    /// those of every slot. `end` is what `next` was when the device was last told of it.
+    fn reclaim_all<P: BufferPool>(&mut self, pool: &mut P, end: u32) {
+        let last = self.slots.descriptor(end.wrapping_sub(1));
+        if self.oldest != end && status(last) & F::DONE == F::DONE {
+            self.first_report = self.next_report;
+            self.release(pool, end);
+        } else {
+            self.reclaim_groups(pool, 0);
+        }
+    }
+
+    /// Gives back finished buffers by groups until at most `keep` descriptors are outstanding or the
+    /// device reported no more.
     #[inline]
-    fn reclaim_down_to<P: BufferPool>(&mut self, pool: &mut P, keep: u32) {
+    fn reclaim_groups<P: BufferPool>(&mut self, pool: &mut P, keep: u32) {
         let mut done = self.oldest;
         while self.first_report != self.next_report && self.next.wrapping_sub(done) > keep {
-            // In order: where a later report is in, the earlier ones are.
-            let waiting = self.next_report.wrapping_sub(self.first_report);
-            let many = waiting >= REPORTS_AT_ONCE;
-            let last = if many { REPORTS_AT_ONCE - 1 } else { 0 };
-            let mut report = self.first_report.wrapping_add(last);
-            let mut slot = self.report(report);
-            if many && status(self.slots.descriptor(slot)) & F::DONE != F::DONE {
-                report = self.first_report;
-                slot = self.report(report);
-            }
+            let slot = self.report(self.first_report);
             if status(self.slots.descriptor(slot)) & F::DONE != F::DONE {
                 break;
             }
-            self.first_report = report.wrapping_add(1);
+            self.first_report = self.first_report.wrapping_add(1);
             done = slot.wrapping_add(1);
         }
         self.release(pool, done);

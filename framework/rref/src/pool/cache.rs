@@ -121,19 +121,27 @@ impl PacketCache {
         self.shelf.len.store(len as u32, Ordering::Relaxed);
     }
 
-    /// Makes sure of `wanted` (at most [`BULK`]) buffers on the shelf, if the depot has them.
+    /// Adds buffers to a shelf that has few, if the depot has any.
     #[cold]
-    fn restock(&mut self, wanted: usize) -> bool {
+    #[inline(never)]
+    fn restock(&mut self) {
         // SAFETY: a copy of BULK numbers, and nothing in it fails.
         let _whole = unsafe { Whole::begin() };
         let len = self.len();
         let pool = self.pool;
-        let Some(room) = self.ids().get_mut(len..len + BULK) else {
-            return len >= wanted;
-        };
-        let len = len + pool.take_bulk(room);
-        self.set_len(len);
-        len >= wanted
+        if let Some(room) = self.ids().get_mut(len..len + BULK) {
+            let taken = pool.take_bulk(room);
+            self.set_len(len + taken);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stock_after_restocking(&mut self, wanted: usize) -> &[BufferId] {
+        self.restock();
+        let len = self.len();
+        let first = len.saturating_sub(wanted);
+        self.ids().get(first..len).unwrap_or(&[])
     }
 
     /// Moves buffers to the depot until `room` more fit on the shelf.
@@ -292,31 +300,25 @@ unsafe impl BufferPool for PacketCache {
         self.pool.addresses()
     }
 
-    #[inline(always)]
+    #[inline]
     unsafe fn take(&mut self) -> Option<BufferId> {
-        let mut len = self.len();
-        if len == 0 {
-            if !self.restock(1) {
-                return None;
-            }
-            len = self.len();
+        if self.len() == 0 {
+            self.restock();
         }
-        let id = self.ids().get(len - 1).copied();
-        self.set_len(len - 1);
-        id
+        let last = self.len().wrapping_sub(1);
+        let id = self.ids().get(last).copied()?;
+        self.set_len(last);
+        Some(id)
     }
 
     #[inline(always)]
     fn stock(&mut self, wanted: usize) -> &[BufferId] {
         let wanted = wanted.min(BULK);
-        let mut len = self.len();
-        if len < wanted {
-            self.restock(wanted);
-            len = self.len();
+        if self.len() < wanted {
+            return self.stock_after_restocking(wanted);
         }
-        self.ids()
-            .get(len.saturating_sub(wanted)..len)
-            .unwrap_or(&[])
+        let len = self.len();
+        self.ids().get(len - wanted..len).unwrap_or(&[])
     }
 
     #[inline(always)]
