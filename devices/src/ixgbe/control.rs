@@ -22,8 +22,6 @@ const LINKS_10G: u32 = r::LINKS_UP | 0x3000_0000 | 0x8000_0000 | 0x0002_0000 | 0
 const REGISTERS_END: u32 = 0x2_0000;
 /// SWSM bit 0: reading it takes it.
 const SWSM_SOFTWARE: u32 = 1 << 0;
-/// SWFW_SYNC bits 9:5: firmware holds the resource.
-const SYNC_FIRMWARE: u32 = 0x1F << 5;
 
 impl Core {
     /// A driver reads the register at byte `offset`.
@@ -67,7 +65,9 @@ impl Core {
                 self.set(r::SWSM, value | SWSM_SOFTWARE);
                 value
             }
-            r::SWFW_SYNC if self.faults.hit(FaultKind::SemaphoreHeld) => value | SYNC_FIRMWARE,
+            r::SWFW_SYNC if self.faults.hit(FaultKind::SemaphoreHeld) => {
+                value | r::SWFW_SYNC_FIRMWARE
+            }
             r::LINKS if self.faults.hit(FaultKind::LinkDown) => 0,
             r::RDRXCTL if self.faults.hit(FaultKind::DmaInitNeverDone) => {
                 value & !r::RDRXCTL_DMA_INIT_DONE

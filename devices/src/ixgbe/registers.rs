@@ -150,6 +150,8 @@ offsets! {
     SWFW_SYNC = 0x1_0160;
 }
 
+/// SWFW_SYNC bits 9:5: firmware holds the resource.
+pub const SWFW_SYNC_FIRMWARE: u32 = 0x1F << 5;
 /// CTRL bit 2: stop mastering PCIe.
 pub const CTRL_GIO_DISABLE: u32 = 1 << 2;
 /// CTRL bit 3: link reset.
@@ -422,6 +424,9 @@ pub fn kept(place: Place) -> u32 {
             // Bit 4 is kept though its field begins at bit 5.
             FCRTL..0x3240 | FCRTH..0x3280 => 0x8007_FFF0,
             RAL_LOW..0x5480 | RAL..0xA600 if offset & 4 != 0 => RAH_VALID | 0xFFFF,
+            // This device has no firmware: what seems held by it, by a fault, is not because a driver
+            // writes back what it read.
+            SWFW_SYNC => !SWFW_SYNC_FIRMWARE,
             _ => u32::MAX,
         },
     }

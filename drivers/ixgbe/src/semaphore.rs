@@ -1,7 +1,8 @@
 //! Resources shared with the firmware and the other port (section 10.5.4).
 //!
-//! A [`Held`] resource is given back when dropped. Firmware or a driver that died holding one is
-//! not overruled but for one case: SWSM.SMBI, which a driver that crashed leaves set for ever.
+//! A [`Held`] resource is given back when dropped. A driver that died, or whose device went away,
+//! holding SWSM.SMBI or a resource leaves it held for ever, through resets too, so it is overruled
+//! when its time is over. Firmware is not.
 
 use sumac_device::Clock;
 
@@ -54,9 +55,27 @@ pub fn acquire<'a>(
     generation: Generation,
     resource: Resource,
 ) -> Result<Held<'a>, Fault> {
+    let taken = wait_for(registers, clock, generation, resource);
+    let held_too_long = Wait::SharedResource;
+    if !matches!(taken, Err(Fault::TimedOut { wait, .. }) if wait == held_too_long) {
+        return taken;
+    }
+    forget_drivers(registers, clock, generation)?;
+    wait_for(registers, clock, generation, resource)
+}
+
+/// Takes `resource` once nobody has it.
+fn wait_for<'a>(
+    registers: &'a Registers,
+    clock: &'a dyn Clock,
+    generation: Generation,
+    resource: Resource,
+) -> Result<Held<'a>, Fault> {
     let bit = resource as u8;
     let mut failed = None;
-    let taken = registers.wait(
+    // Given back if the device is found gone after all.
+    let mut held = None;
+    let waited = registers.wait(
         clock,
         Wait::SharedResource,
         RESOURCE_INTERVAL,
@@ -70,31 +89,44 @@ pub fn acquire<'a>(
             let free = (sync.software() | sync.firmware()) & bit == 0;
             if free {
                 registers.set(sync.with_software(sync.software() | bit));
+                held = Some(resource);
             }
             unlock_sync(registers, generation);
             free
         },
     );
-    match failed {
-        Some(fault) => Err(fault),
-        None => taken.map(|()| Held {
-            registers,
-            clock,
-            generation,
-            resource,
-        }),
-    }
+    let held = held.map(|resource| Held {
+        registers,
+        clock,
+        generation,
+        resource,
+    });
+    failed.map_or(waited, Err)?;
+    held.ok_or(Fault::DeviceGone)
+}
+
+/// Takes from drivers what they hold: none holds a resource as long as was waited and lives. This one
+/// holds none itself, since it waits for one only then.
+fn forget_drivers(
+    registers: &Registers,
+    clock: &dyn Clock,
+    generation: Generation,
+) -> Result<(), Fault> {
+    lock_sync(registers, clock, generation)?;
+    registers.update(|sync: SwFwSync| sync.with_software(0));
+    unlock_sync(registers, generation);
+    Ok(())
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // Without the lock firmware may have written in between; giving back without it is still
-        // better than keeping the resource for ever.
-        let locked = lock_sync(self.registers, self.clock, self.generation).is_ok();
-        let sync: SwFwSync = self.registers.get();
-        self.registers
-            .set(sync.with_software(sync.software() & !(self.resource as u8)));
-        if locked {
+        // Without the lock firmware's bits may change meanwhile, and writing them back would have it
+        // hold for ever what it let go of, or lose what it took. Whoever wants the resource next takes
+        // it from a driver that held it too long.
+        if lock_sync(self.registers, self.clock, self.generation).is_ok() {
+            let kept = !(self.resource as u8);
+            self.registers
+                .update(|sync: SwFwSync| sync.with_software(sync.software() & kept));
             unlock_sync(self.registers, self.generation);
         }
     }

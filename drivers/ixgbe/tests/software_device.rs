@@ -151,6 +151,20 @@ fn waits_that_never_end_are_named() {
 }
 
 #[test]
+fn a_semaphore_held_for_once_is_free_again() {
+    let bench = Bench::kx4();
+    for occasion in 0..16 {
+        let held = Misbehaviour::once(FaultKind::SemaphoreHeld, occasion);
+        bench.device.inject(held);
+        let _open_or_not = bench.control(&PortConfig::default());
+        bench.device.heal();
+        let control = bench.control(&PortConfig::default());
+        assert!(control.is_ok(), "{occasion}: {:?}", control.err());
+    }
+    bench.end();
+}
+
+#[test]
 fn a_bad_eeprom_is_refused_unless_told_otherwise() {
     let bench = Bench::kx4();
     bench

@@ -7,7 +7,7 @@ mod register_file;
 
 use module::WiredModule;
 use register_file::*;
-use sumac_device::Clock;
+use sumac_device::{Clock, RegisterIo};
 use sumac_interface::net::MacAddress;
 use sumac_ixgbe::{
     ConfigError, Control, Fault, FlowControl, LinkState, PortConfig, QueueControl,
@@ -108,6 +108,15 @@ fn every_wait_of_bring_up_ends_with_its_name() {
     assert_eq!(wait(RDRXCTL, 0), Some(Wait::DmaInit));
     assert_eq!(wait(SWSM, 1), Some(Wait::DriverSemaphore));
     assert_eq!(wait(SW_FW_SYNC, 1 << 8), Some(Wait::SharedResource));
+}
+
+#[test]
+fn what_a_driver_that_died_holds_is_taken_from_it() {
+    let (registers, _, backing) = device(KX4);
+    // The other port's driver, with its firmware at work on something else.
+    registers.write32(SW_FW_SYNC, 1 << 3 | 1 << 6);
+    assert!(Control::open(backing, &PortConfig::default()).is_ok());
+    assert_eq!(registers.cell(SW_FW_SYNC), 1 << 6);
 }
 
 #[test]
