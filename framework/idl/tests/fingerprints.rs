@@ -230,7 +230,8 @@ fn tags_of_generic_types_follow_their_parameters() {
 
 #[test]
 fn interfaces_in_circles_describe_each_other_once() {
-    assert_eq!(<dyn Crashy>::TEXT.matches("interface ").count(), 1);
+    // Crashy and what makes it name each other.
+    assert_eq!(<dyn Crashy>::TEXT.matches("interface ").count(), 2);
     assert_eq!(<dyn Anchor>::TEXT.matches("interface ").count(), 2);
     assert_eq!(<dyn NetDevice>::TEXT.matches("interface ").count(), 2);
     assert_ne!(<dyn Anchor>::FINGERPRINT, <dyn Chain>::FINGERPRINT);
