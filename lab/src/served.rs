@@ -66,11 +66,6 @@ impl Served {
         self.folder.path()
     }
 
-    /// Has the cards vanish: whoever reads a register of theirs from now on reads ones.
-    pub fn vanish(mut self) {
-        drop(self.process.take());
-    }
-
     /// Unplugs the cards and returns what each has carried.
     ///
     /// # Panics

@@ -1,6 +1,8 @@
 //! `l2fwd`: forwards frames between pairs of ports.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -16,18 +18,22 @@ fn main() -> ExitCode {
     };
     match run(&options, began) {
         Ok(report) if options.json => match serde_json::to_string_pretty(&report) {
-            Ok(json) => {
-                println!("{json}");
-                ExitCode::SUCCESS
-            }
+            Ok(json) => show(&json),
             Err(error) => fail(&error.to_string(), 1),
         },
-        Ok(report) => {
-            println!("{report}");
-            ExitCode::SUCCESS
-        }
+        Ok(report) => show(&report),
         Err(error @ RunError::Input(_)) => fail(&error.to_string(), 2),
         Err(error @ RunError::Device(_)) => fail(&error.to_string(), 1),
+    }
+}
+
+/// Prints what the run gave. Nobody left to read it is no failure; a full disk is.
+fn show(result: &dyn Display) -> ExitCode {
+    match writeln!(io::stdout(), "{result}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("standard output: {error}"), 1)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Interrupts by messages (sections 7.3.1 and 8.2.3.5): a vector for each receive queue, and one for the link.
 //!
 //! A queue's vector masks itself when its message is sent, and its cause clears itself: a driver that was woken
-//! polls until nothing comes, then [arms](arm) the vector again. A cause that came up meanwhile is pending, and
+//! polls until nothing comes, then arms the vector again. A cause that came up meanwhile is pending, and
 //! arming sends its message at once, so no wake-up is lost.
 
 use sumac_device::{Bar, Doorbell};

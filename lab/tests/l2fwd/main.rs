@@ -11,4 +11,3 @@ mod refused;
 mod setup;
 #[path = "../testpmd/traffic.rs"]
 mod traffic;
-mod vanish;

@@ -94,11 +94,6 @@ impl Cards {
         whole
     }
 
-    /// Has both cards vanish.
-    pub fn vanish(self) {
-        self.served.vanish();
-    }
-
     /// What went through the cards of a generator each, once the guest has ended well.
     #[track_caller]
     pub fn finish_load(self, guest: Guest) -> (Ended, Vec<Carried>) {

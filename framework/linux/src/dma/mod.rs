@@ -1,7 +1,7 @@
 //! DMA memory for devices outside this process: one space for all of them, however each is reached.
 //!
-//! Memory is taken from Linux in [regions](region) of whole 2 MiB, and made reachable at the same bus
-//! addresses through every [`Reach`] of the space: an IOMMU container, the processes that serve
+//! Memory is taken from Linux in regions of whole 2 MiB, and made reachable at the same bus
+//! addresses every way there is: through an IOMMU container, the processes that serve
 //! devices, the software devices' window. So one packet pool serves all ports. Small allocations share
 //! a region in whole pages: a device that runs wild within its space is bounded by what this process
 //! gave it, not by what one driver holds.

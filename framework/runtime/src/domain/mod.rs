@@ -1,8 +1,8 @@
 //! Domains: who lives, with what quotas and memory.
 //!
-//! A fixed number of controls ([`control`]) serve all domains one after the other, so that a million domains
+//! A fixed number of controls (`control`) serve all domains one after the other, so that a million domains
 //! that come and go leave nothing behind. Nobody is brought back: a control is alive again only by
-//! [`Domain::create`], for another number. [`reclaim`] takes back what the dead had.
+//! [`Domain::create`], for another number. `reclaim` takes back what the dead had.
 
 mod control;
 mod reclaim;
@@ -230,7 +230,7 @@ impl Domain {
     /// Hands the memory of the domain's image over, to be unmapped with the rest. Not in its quota.
     ///
     /// # Safety
-    /// The pages came from [`Host::map`], whatever their protection is now, and are the domain's alone.
+    /// The pages came from [`Host::map`](crate::host::Host::map), whatever their protection is now, and are the domain's alone.
     pub unsafe fn adopt(self, start: NonNull<u8>, pages: usize) {
         self.control.adopt(start, pages);
     }
