@@ -23,6 +23,8 @@ pub(crate) struct SpinLock<T> {
 unsafe impl<T: Send> Sync for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
+    /// Hosts make what images find made.
+    #[cfg(not(feature = "image"))]
     pub(crate) fn new(value: T) -> Self {
         Self {
             locked: AtomicBool::new(false),
