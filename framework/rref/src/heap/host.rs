@@ -7,14 +7,14 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-use super::{
-    Class, DropValue, Exchangeable, FREE, Reclaimed, SMALLEST_SLOT, SharedHeap, VALUE_OFFSET,
-};
+use super::{Class, DropValue, Exchangeable, Reclaimed, SMALLEST_SLOT, SharedHeap, VALUE_OFFSET};
 use crate::spin::SpinLock;
-use crate::{DomainId, Header, HostHooks};
+use crate::{DomainId, Header, HostHooks, TypeTag};
 
 /// Bytes of a slab, and its alignment.
 const SLAB_BYTES: usize = 64 * 1024;
+/// The type of a slot that holds nothing.
+const FREE: TypeTag = TypeTag(0);
 
 impl SharedHeap {
     /// A heap of a host without domains, never given back: shared objects may outlive whoever made them.

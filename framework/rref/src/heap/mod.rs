@@ -21,7 +21,7 @@ use sumac_device::Whole;
 
 pub use self::exchangeable::{Exchangeable, PoolGrant};
 use crate::spin::SpinLock;
-use crate::{DomainId, Header, HostHooks, Mover, TypeTag};
+use crate::{DomainId, Header, HostHooks, Mover};
 
 /// Bytes of the smallest slot; each further class doubles it.
 const SMALLEST_SLOT: usize = 64;
@@ -31,10 +31,6 @@ const CLASSES: usize = 10;
 const VALUE_OFFSET: usize = 32;
 
 const _: () = assert!(size_of::<Head>() <= VALUE_OFFSET);
-
-/// The type of a slot that holds nothing.
-#[cfg(not(feature = "image"))]
-const FREE: TypeTag = TypeTag(0);
 
 /// What a slot with a value begins with.
 #[repr(C)]

@@ -4,7 +4,6 @@
 //! The stock lies in the pool (a *shelf*), claimed by at most one [`PacketCache`] at a time, so that
 //! it is found again when whoever claimed it is gone.
 
-use alloc::vec::Vec;
 use sumac_device::Whole;
 use sumac_device::ring::{BufferAddresses, BufferId, BufferPool, Entry, EntrySink, EntrySource};
 
@@ -33,6 +32,8 @@ unsafe impl Sync for Shelf {}
 // SAFETY: a shelf holds plain numbers.
 unsafe impl Send for Shelf {}
 
+/// What only hosts do with shelves.
+#[cfg(not(feature = "image"))]
 impl Shelf {
     pub(super) fn new() -> Self {
         Self {
@@ -43,10 +44,6 @@ impl Shelf {
         }
     }
 
-    pub(super) fn len(&self) -> u32 {
-        self.len.load(Ordering::Relaxed)
-    }
-
     pub(super) fn owner(&self) -> DomainId {
         DomainId::new(self.owner.load(Ordering::Relaxed))
     }
@@ -55,7 +52,7 @@ impl Shelf {
     ///
     /// # Safety
     /// Whoever claimed it runs nowhere any more.
-    pub(super) unsafe fn take_over(&self) -> Vec<BufferId> {
+    pub(super) unsafe fn take_over(&self) -> alloc::vec::Vec<BufferId> {
         #[cfg(not(loom))]
         let ids = self.ids.get();
         #[cfg(loom)]
@@ -67,6 +64,12 @@ impl Shelf {
         self.device.store(0, Ordering::Relaxed);
         self.owner.store(DomainId::NONE.get(), Ordering::Release);
         ids
+    }
+}
+
+impl Shelf {
+    pub(super) fn len(&self) -> u32 {
+        self.len.load(Ordering::Relaxed)
     }
 
     pub(super) fn device(&self) -> u32 {

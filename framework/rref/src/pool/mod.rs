@@ -30,8 +30,6 @@ use crate::{DomainId, Header, HeapError, PacketBatch, SharedHeap, TypeTag};
 pub const BUFFER_BYTES: u16 = 2048;
 /// Bytes from one buffer to the next.
 pub const STRIDE: usize = 2048 + 64;
-/// The most caches a pool has: one per queue.
-const SHELVES: usize = if cfg!(loom) { 2 } else { 256 };
 
 /// The type of a packet buffer.
 pub(crate) const PACKET_TAG: TypeTag = TypeTag(0x5041_434b_4554);
