@@ -195,10 +195,13 @@ fn test_a_server_killed_in_traffic_ends_the_run_with_one_line() {
         let folder = TempDir::new().expect("a temporary folder");
         let server = Server::start(folder, &["gen", "gen"]);
         let devices = [server.spec(0), server.spec(1)];
-        let words = ["--json", "--isolation", isolation].map(str::to_owned);
+        let dump = server.folder.path().join("forwarded");
+        let dumped = dump.display().to_string();
+        let words = ["--json", "--isolation", isolation, "--pcap-dump", &dumped].map(str::to_owned);
         let mut running = Running::start(words.into_iter().chain(devices));
-        running.wait_for_handler(Signal::SIGTERM);
-        thread::sleep(Duration::from_millis(500));
+        running.wait_for("frame forwarded", || {
+            fs::metadata(&dump).is_ok_and(|file| file.len() > 4096)
+        });
         server.signal(Signal::SIGKILL);
         let finished = running.finish();
         assert_one_line(&finished, 1, &[&server.spec(0), "gone"]);
