@@ -215,6 +215,11 @@ impl<Q: NetQueue> Worker<Q> {
         self.figures.clone()
     }
 
+    /// Moves up to so many frames at once from now on.
+    pub fn set_batch(&mut self, batch: usize) {
+        self.batch = batch;
+    }
+
     /// Forwards until told to stop or a queue fails.
     pub fn run(mut self) -> Outcome<Q> {
         let error = self.forward_until_told().err();
@@ -239,12 +244,12 @@ impl<Q: NetQueue> Worker<Q> {
         while !self.shared.draining() {
             let mut moved = 0;
             for _ in 0..ROUNDS_BETWEEN_REPORTS {
-                let now = self.forward_once()?;
-                if now > 0 && !begun {
+                let now = self.round()?;
+                if !begun && now != Exchanged::default() {
                     begun = true;
                     self.publish();
                 }
-                moved += now;
+                moved += now.sent + now.received;
             }
             if moved == 0 {
                 self.sleep();
@@ -281,18 +286,22 @@ impl<Q: NetQueue> Worker<Q> {
     }
 
     /// One round over all ports; returns how many frames moved.
+    ///
+    /// # Errors
+    /// The first of a queue.
     #[inline]
-    fn forward_once(&mut self) -> Result<usize, QueueError> {
-        let mut moved = 0;
+    pub fn round(&mut self) -> Result<Exchanged, QueueError> {
+        let mut moved = Exchanged::default();
         for index in 0..self.lanes.len() {
             let start = ticks();
-            let port_moved = self.exchange(index)?;
-            if port_moved > 0
+            let of_port = self.exchange(index)?;
+            if of_port != Exchanged::default()
                 && let Some(busy) = self.busy_ticks.get_mut(index)
             {
                 *busy += ticks().wrapping_sub(start);
             }
-            moved += port_moved;
+            moved.sent += of_port.sent;
+            moved.received += of_port.received;
         }
         Ok(moved)
     }
@@ -300,9 +309,9 @@ impl<Q: NetQueue> Worker<Q> {
     /// A port's round: transmits what is to leave by it, receives what has come, and rewrites that. Returns
     /// how many frames moved.
     #[inline]
-    fn exchange(&mut self, index: usize) -> Result<usize, QueueError> {
+    fn exchange(&mut self, index: usize) -> Result<Exchanged, QueueError> {
         let Some(lane) = self.lanes.get(index) else {
-            return Ok(0);
+            return Ok(Exchanged::default());
         };
         // Partners are each other's; a port without one is its own.
         let partner = lane.to;
@@ -313,7 +322,7 @@ impl<Q: NetQueue> Worker<Q> {
         let mut exchanged = exchange(&mut self.lanes, index, partner, allowed)?;
         self.shared.give_back(allowed - exchanged.received);
         let Some(lane) = self.lanes.get_mut(index) else {
-            return Ok(0);
+            return Ok(exchanged);
         };
         if exchanged.received > 0 {
             if let Some(rewrite) = &lane.rewrite {
@@ -326,7 +335,7 @@ impl<Q: NetQueue> Worker<Q> {
         if partner == index && !lane.batch.is_empty() {
             exchanged.sent = lane.queue.transmit(&mut lane.batch)?;
         }
-        Ok(exchanged.sent + exchanged.received)
+        Ok(exchanged)
     }
 
     /// Receives until nothing comes any more, and waits until all was sent, within limits.
@@ -334,14 +343,14 @@ impl<Q: NetQueue> Worker<Q> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
-            let moved = self.forward_once()?;
+            let moved = self.round()?;
             let may_receive = !self.shared.exhausted();
             let pending = self
                 .lanes
                 .iter()
                 .any(|lane| !lane.batch.is_empty() || may_receive && lane.queue.waiting(1) > 0);
             let outstanding: u32 = self.lanes.iter_mut().map(|lane| lane.queue.reclaim()).sum();
-            if moved > 0 || pending || outstanding > 0 {
+            if moved != Exchanged::default() || pending || outstanding > 0 {
                 quiet = 0;
             } else {
                 quiet += 1;

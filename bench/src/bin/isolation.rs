@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use sumac_bench::figure;
-use sumac_bench::isolation::{self, IsolationError, calls, nullnet, process, restart};
+use sumac_bench::isolation::{self, IsolationError, calls, forward, nullnet, process, restart};
 use sumac_bench::report::Report;
 use sumac_linux::cores::pin_current_thread;
 
-/// A round of restarts takes as long as this many windows.
+/// A round of restarts, or of the drivers' ladder, takes as long as this many windows.
 const WINDOWS_A_ROUND: usize = 100;
 
 /// Which benchmark.
@@ -21,6 +21,8 @@ enum What {
     Calls,
     /// Packets through a port that does nothing: without a boundary, over one, through a shadow.
     Nullnet,
+    /// Packets through the 82599 driver and l2fwd's loop: the driver linked in, in a domain, and behind shadows.
+    Forward,
     /// Restarts of a driver under traffic, beside starting the program; in microseconds.
     Restart,
 }
@@ -38,6 +40,9 @@ struct Options {
     /// The core to run on.
     #[arg(long, default_value_t = 1)]
     core: usize,
+    /// The software devices' core, where there are any.
+    #[arg(long, default_value_t = 0)]
+    device_core: usize,
     /// Where the domain files are.
     #[arg(long, default_value = "target/domains")]
     domains: PathBuf,
@@ -69,13 +74,15 @@ fn run(options: &Options) -> Result<(), IsolationError> {
         let _ = pin_current_thread(options.core);
     }
     let (domains, windows) = (&options.domains, options.windows);
+    let rounds = (windows / WINDOWS_A_ROUND).max(1);
     let (name, sheet, report) = match options.what {
         What::Calls => ("calls", figure::CALLS, calls::run(domains, windows)?),
         What::Nullnet => ("nullnet", figure::NULLNET, nullnet::run(domains, windows)?),
-        What::Restart => {
-            let rounds = (windows / WINDOWS_A_ROUND).max(1);
-            ("restart", figure::RESTART, restart::run(domains, rounds)?)
+        What::Forward => {
+            let report = forward::measure(domains, rounds, options.device_core, options.core)?;
+            ("forward", figure::FORWARD, report)
         }
+        What::Restart => ("restart", figure::RESTART, restart::run(domains, rounds)?),
     };
     let json = options.output.join(format!("{name}.json"));
     let svg = json.with_extension("svg");
