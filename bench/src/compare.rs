@@ -175,14 +175,7 @@ pub fn line(
         {
             let spread = spread(ours, peer, rules, class);
             let name = name.to_owned();
-            return Some(report::Row::compare(
-                row,
-                class,
-                our,
-                their,
-                name,
-                spread,
-            ));
+            return Some(report::Row::compare(row, class, our, their, name, spread));
         }
     }
     let undisturbed = |sample: &Sample| {

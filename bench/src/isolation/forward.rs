@@ -31,7 +31,7 @@ use crate::compare::line;
 use crate::constant_wire::ConstantWire;
 use crate::control::{Control, ControlPage, Kind, Mode, Order};
 use crate::device_thread::{DeviceThread, Group, Ports};
-use crate::report::Report;
+use crate::report::{Report, Row};
 use crate::session::DEVICE_ID;
 use crate::statistics::{Rules, Sample};
 use crate::third_party::{UNSEEN, unexpected};
@@ -340,25 +340,23 @@ pub fn measure(
     let broken = Cell::new(false);
     let mut ladder = Ladder::start(&options, device_core, driver_core, &broken)?;
     let hz = machine(&counter).ticks_per_second;
-    let rows = KINDS
+    let mut rows = KINDS
         .iter()
-        .flat_map(|kind| BATCHES.map(|batch| (kind, batch)));
-    let mut rows: Vec<_> = rows
-        .map(|row| (row, <[Sample; STEPS.len()]>::default()))
-        .collect();
+        .flat_map(|kind| BATCHES.map(|batch| Rung::new(kind, batch)))
+        .collect::<Vec<_>>();
     for round in 0..rounds {
-        for (((kind, _, windows), batch), samples) in &mut rows {
+        for rung in &mut rows {
             let order = Order {
                 mode: Mode::Forward,
-                kind: *kind,
-                batch: *batch,
-                windows: *windows,
+                kind: rung.kind,
+                batch: rung.batch,
+                windows: rung.windows,
                 window_ticks: (hz / 1000.0) as u64,
             };
             // Who is first changes from round to round.
             for turn in 0..STEPS.len() {
                 let step = (round + turn) % STEPS.len();
-                ladder.windows(step, order, &mut samples[step]);
+                ladder.windows(step, order, &mut rung.samples[step]);
             }
         }
     }
@@ -366,18 +364,42 @@ pub fn measure(
     if broken.get() {
         return Err(failed("a driver died while it was measured"));
     }
-    let rules = &Rules::at(hz);
-    let lines = rows.iter().flat_map(|(((kind, prefix, _), batch), of)| {
-        let [driver, others @ ..] = of;
-        let steps = STEPS.iter().skip(1).zip(others);
-        steps.filter_map(move |(step, sample)| {
-            let name = format!("{prefix}{step}/{batch}");
-            line(name, *kind, [driver, sample], rules, STEPS[0])
-        })
-    });
+    let rules = Rules::at(hz);
     Ok(Report {
         machine: machine(&counter),
-        rows: lines.collect(),
+        rows: rows.iter().flat_map(|rung| rung.rows(&rules)).collect(),
         tolerated: Vec::new(),
     })
+}
+
+/// All steps at one batch, timed in one way.
+struct Rung {
+    kind: Kind,
+    prefix: &'static str,
+    windows: u32,
+    batch: u32,
+    samples: [Sample; STEPS.len()],
+}
+
+impl Rung {
+    fn new(&(kind, prefix, windows): &(Kind, &'static str, u32), batch: u32) -> Self {
+        Self {
+            kind,
+            prefix,
+            windows,
+            batch,
+            samples: Default::default(),
+        }
+    }
+
+    /// Each step beside the first.
+    fn rows(&self, rules: &Rules) -> Vec<Row> {
+        let [driver, others @ ..] = &self.samples;
+        let steps = STEPS.iter().skip(1).zip(others);
+        let rows = steps.filter_map(|(step, sample)| {
+            let name = format!("{}{step}/{}", self.prefix, self.batch);
+            line(name, self.kind, [driver, sample], rules, STEPS[0])
+        });
+        rows.collect()
+    }
 }

@@ -148,7 +148,8 @@ pub fn quantile(figures: &[f64], share: f64) -> f64 {
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
-/// A row: the median of `ours`, beside that of the peer measured in the same turns.
+/// A row: the median of `ours`, beside that of the peer measured in the same turns; the ratio is the median of
+/// the turns' ratios, so that what slows a whole turn down leaves it alone.
 pub fn row(
     name: &str,
     unit: &'static str,
@@ -166,7 +167,7 @@ pub fn row(
         ours: median,
         peer: peer_median,
         peer_name: peer.map(|(name, _)| name.to_owned()),
-        ratio: peer_median.map(|peer| median / peer),
+        ratio: ratios.as_deref().map(|ratios| quantile(ratios, 0.5)),
         spread: ratios.map(|ratios| [quantile(&ratios, 0.25), quantile(&ratios, 0.75)]),
         windows: ours.len(),
         class: "same core",

@@ -16,10 +16,11 @@ use sumac_runtime::{Domain, Phase, ThreadBlock};
 
 use super::threads::processor_ns;
 
-/// How often the watchdog looks when it has to.
+/// How often the watchdog looks at least, and at most: each look takes a core from whoever has it.
 const SOON: Duration = Duration::from_millis(1);
-/// How often it looks when nothing has a deadline.
 const LATER: Duration = Duration::from_millis(20);
+/// How often it looks while the shortest deadline goes by: a call may have that part of it more.
+const LOOKS: u32 = 10;
 
 /// Starts the watchdog's thread, which lasts as long as the process.
 pub(super) fn start() -> io::Result<()> {
@@ -69,11 +70,13 @@ impl Watchdog {
             // Handles of threads long gone, too.
             self.watched.clear();
         }
-        let urgent = |domain: Domain| dead(&domain) || domain.call_ns() != 0;
-        if Domain::all().any(urgent) {
-            SOON
-        } else {
-            LATER
+        if Domain::all().any(|domain| dead(&domain)) {
+            return SOON;
+        }
+        let limits = Domain::all().map(|domain| domain.call_ns());
+        match limits.filter(|limit| *limit != 0).min() {
+            Some(shortest) => (Duration::from_nanos(shortest) / LOOKS).clamp(SOON, LATER),
+            None => LATER,
         }
     }
 
