@@ -24,6 +24,8 @@ const ROUNDS_BETWEEN_REPORTS: u32 = 256;
 
 /// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
 const NAP: Duration = Duration::from_secs(1);
+/// So much later than its frame an interrupt has been lost.
+const LATE: Duration = Duration::from_millis(100);
 /// Times a worker does not sleep because of frames it could not send, or that were not sent: a link that is down
 /// keeps them.
 const UNSENT_LOOKS: u32 = 64;
@@ -294,7 +296,7 @@ impl<Q: NetQueue> Worker<Q> {
         self.sleeps.slept += 1;
         if bell.wait(nap) {
             self.sleeps.woken += 1;
-        } else if self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0) {
+        } else if self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0) && !bell.wait(LATE) {
             self.sleeps.overslept += 1;
         }
         Ok(())
