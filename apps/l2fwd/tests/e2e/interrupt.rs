@@ -15,15 +15,15 @@ fn test_workers_sleep_between_frames_and_miss_none() {
             "--interrupt",
             "--isolation",
             isolation,
-            "sim:rate=500pps,frames=500",
+            "sim:rate=100pps,frames=200",
             "sim:null",
         ])
         .report();
         report.assert_books_balance();
-        assert_eq!(report.count("/ports/1/tx_packets"), 500, "{:#}", report.0);
+        assert_eq!(report.count("/ports/1/tx_packets"), 200, "{:#}", report.0);
         let [slept, woken, overslept] = sleeps(&report);
-        // Two milliseconds pass from one frame to the next; on a busy machine some are not slept through.
-        assert!(slept >= 100 && woken >= 100, "{:#}", report.0);
+        // Ten milliseconds pass from one frame to the next; on a busy machine some are not slept through.
+        assert!(slept >= 50 && woken >= 50, "{isolation}: {:#}", report.0);
         assert_eq!(overslept, 0, "{:#}", report.0);
         for port in 0..2 {
             let link = report.count(&format!("/ports/{port}/link_mbps"));
