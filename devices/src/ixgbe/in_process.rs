@@ -139,6 +139,11 @@ impl Sim82599 {
         self.shared.port.lock_first().core.heal();
     }
 
+    /// Whether it was pulled out.
+    pub fn is_gone(&self) -> bool {
+        self.shared.port.lock_first().core.gone()
+    }
+
     /// Ends the device's DMA, and resets it: it stands still when this returns, since polls hold the
     /// same lock.
     fn halt(&self) {
