@@ -139,11 +139,6 @@ impl Sim82599 {
         self.shared.port.lock_first().core.heal();
     }
 
-    /// Whether it was pulled out.
-    pub fn is_gone(&self) -> bool {
-        self.shared.port.lock_first().core.gone()
-    }
-
     /// Ends the device's DMA, and resets it: it stands still when this returns, since polls hold the
     /// same lock.
     fn halt(&self) {
@@ -175,6 +170,10 @@ impl DeviceControl for Sim82599 {
 
     fn start(&self) {
         self.shared.port.lock_first().core.set_bus_master(true);
+    }
+
+    fn is_there(&self) -> bool {
+        !self.shared.port.lock_first().core.gone()
     }
 }
 

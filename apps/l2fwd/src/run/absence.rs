@@ -102,8 +102,7 @@ impl<N: Net> Ports<'_, N> {
             }
             port.return_queues(queues);
         }
-        open.interrupts = None;
-        open.wanted_back = None;
+        open.let_go();
         open.absence.begin(why);
         supervision.end_driver(index);
         self.opened.let_go(index);
@@ -125,6 +124,7 @@ impl<N: Net> Ports<'_, N> {
         let failed = match back {
             Ok((opened, port)) => {
                 open.wanted_back = wanted_back(opened.interrupts.as_deref());
+                open.control = Some(opened.control);
                 open.interrupts = opened.interrupts;
                 open.mac = port.mac();
                 open.port = Some(port);
@@ -135,9 +135,7 @@ impl<N: Net> Ports<'_, N> {
         };
         if let Some(error) = failed {
             open.absence.not_back = Some(error.to_string());
-            open.port = None;
-            open.interrupts = None;
-            open.wanted_back = None;
+            open.let_go();
             supervision.end_driver(index);
             self.opened.let_go(index);
             return false;

@@ -131,7 +131,10 @@ pub fn close<N: Net>(
             continue;
         };
         for ((from, _), queue) in worker.lanes.iter().zip(outcome.queues) {
-            let open = ports.list.get_mut(*from).and_then(|open| open.port.as_mut());
+            let open = ports
+                .list
+                .get_mut(*from)
+                .and_then(|open| open.port.as_mut());
             if let (Some(port), Some(queue)) = (open, queue) {
                 port.return_queues(vec![queue]);
             }

@@ -96,9 +96,8 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
     let Some(host) = host else {
         let pool = packet_pool(options, &opened, SharedHeap::create())?;
         let config = port_config(options);
-        let make: Make<'_, _> = Box::new(|_, port| {
-            Port::open(port.backing.clone(), pool, &config).map_err(input)
-        });
+        let make: Make<'_, _> =
+            Box::new(|_, port| Port::open(port.backing.clone(), pool, &config).map_err(input));
         let ports = Ports::start(&mut opened, make)?;
         return run.forward(ports, pool, Supervision::none());
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
+use sumac_device::DeviceControl;
 use sumac_interface::net::Net;
 use sumac_ixgbe::PortConfig;
 use sumac_linux::cores;
@@ -28,6 +29,8 @@ pub struct OpenPort<N> {
     /// Its own address, or that it had last.
     pub mac: MacAddress,
     pub software: Option<SoftwareDevice>,
+    /// What is left of the opened device beside its driver; nothing while it is gone.
+    pub control: Option<Arc<dyn DeviceControl>>,
     pub interrupts: Option<Arc<dyn Interrupts>>,
     /// Rung when the device's host wants it back.
     pub wanted_back: Option<Bell>,
@@ -66,10 +69,28 @@ impl<N: Net> OpenPort<N> {
             mac: port.mac(),
             port: Some(port),
             wanted_back: wanted_back(opened.interrupts.as_deref()),
+            control: Some(opened.control),
             interrupts: opened.interrupts,
             software: opened.software,
             absence: Absence::default(),
         }
+    }
+}
+
+impl<N> OpenPort<N> {
+    /// Lets go of the device.
+    pub fn let_go(&mut self) {
+        self.port = None;
+        self.control = None;
+        self.interrupts = None;
+        self.wanted_back = None;
+    }
+
+    /// Whether the device answers.
+    pub fn is_there(&self) -> bool {
+        self.control
+            .as_ref()
+            .is_some_and(|control| control.is_there())
     }
 }
 

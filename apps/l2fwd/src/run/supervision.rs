@@ -180,10 +180,7 @@ struct Injector {
 }
 
 impl Injector {
-    fn start(
-        supervisors: Supervisors,
-        crashes: Crashes,
-    ) -> Result<Self, cores::CoreError> {
+    fn start(supervisors: Supervisors, crashes: Crashes) -> Result<Self, cores::CoreError> {
         let (stop, stopped) = mpsc::channel();
         let thread = cores::spawn("l2fwd-crashes", None, move || {
             let ended = |pause: Duration| {

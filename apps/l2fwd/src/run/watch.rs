@@ -130,12 +130,16 @@ fn look_after<N: Net>(
                 device: port.name().to_owned(),
             }
         } else if due || failed {
+            let gone = NetError::Gone {
+                device: port.name().to_owned(),
+            };
             match port.check() {
-                Ok(()) if failed => return Ok(Devices::End), // Its worker's outcome says why.
-                Ok(()) => continue,
+                Ok(()) if !failed => continue,
                 Err(error @ NetError::Gone { .. }) => Gone::Vanished(error),
-                Err(_) if failed => return Ok(Devices::End),
-                Err(error) => return Err(device(error)),
+                // A driver in a domain may have died of it.
+                _ if !open.is_there() => Gone::Vanished(gone),
+                Err(error) if !failed => return Err(device(error)),
+                _ => return Ok(Devices::End), // Its worker's outcome says why.
             }
         } else {
             continue;

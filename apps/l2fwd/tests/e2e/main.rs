@@ -12,4 +12,5 @@ mod generator;
 mod isolation;
 mod namespaces;
 mod program;
+mod removal;
 mod served;

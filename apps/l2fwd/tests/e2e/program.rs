@@ -52,6 +52,25 @@ impl Finished {
     /// The JSON object of a run that must have ended well.
     pub fn report(&self) -> Report {
         assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        self.json()
+    }
+
+    /// The JSON object of a run at whose end devices were gone, each of which is named in its one line of error.
+    pub fn report_without(&self, devices: &[&str]) -> Report {
+        let Self { status, stderr, .. } = self;
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        let errors: Vec<_> = (stderr.lines())
+            .filter(|line| !line.ends_with("waiting for its return") && !line.ends_with(": back"))
+            .collect();
+        assert_eq!(errors.len(), 1, "{stderr}");
+        for device in devices {
+            assert!(errors[0].contains(device), "{device}: {stderr}");
+        }
+        assert!(errors[0].contains("gone"), "{stderr}");
+        self.json()
+    }
+
+    fn json(&self) -> Report {
         let value = serde_json::from_str(&self.stdout)
             .unwrap_or_else(|e| panic!("stdout is not one JSON object ({e}): {}", self.stdout));
         Report(value)
@@ -216,6 +235,11 @@ impl Report {
             .unwrap_or_else(|| panic!("no number {pointer} in {:#}", self.0))
     }
 
+    /// Whether a port's device was gone at the end.
+    pub fn is_removed(&self, port: usize) -> bool {
+        self.0["ports"][port]["removed"].as_bool().expect("a bool")
+    }
+
     /// How many ports there are.
     pub fn ports(&self) -> usize {
         self.0["ports"].as_array().map_or(0, Vec::len)
@@ -285,7 +309,8 @@ impl Report {
                 self.0
             );
             // A ring full, and a batch in hand.
-            let most = restarts * queues * (descriptors + 64);
+            let absences = count("returns") + u64::from(self.is_removed(port));
+            let most = (restarts + absences) * queues * (descriptors + 64);
             assert!(lost.iter().all(|lost| *lost <= most), "{:#}", self.0);
         }
         assert_eq!(

@@ -96,7 +96,9 @@ pub enum OpenError {
         reason: String,
     },
     /// A software device that other processes are to have, and that is to go away.
-    #[error("{spec}: only a card in the same process goes away by itself: leave gone= and back= out")]
+    #[error(
+        "{spec}: only a card in the same process goes away by itself: leave gone= and back= out"
+    )]
     GoneElsewhere {
         /// The spec.
         spec: String,
@@ -264,7 +266,7 @@ impl OpenPorts {
             }),
         };
         match way {
-            Way::Software(software) if software.device.is_gone() => Err(OpenError::StillGone {
+            Way::Software(software) if !software.device.is_there() => Err(OpenError::StillGone {
                 spec: spec.to_string(),
             }),
             Way::Software(software) => Ok(OpenPort::software(spec, software, dma)),

@@ -122,11 +122,7 @@ impl Container {
     }
 
     /// Opens a device that is with vfio-pci, and puts its group into the container if it is not yet.
-    pub fn device(
-        self: &Arc<Self>,
-        tree: &Tree,
-        device: &PciDevice,
-    ) -> Result<Joined, VfioError> {
+    pub fn device(self: &Arc<Self>, tree: &Tree, device: &PciDevice) -> Result<Joined, VfioError> {
         let address = device.address;
         let number = device.group.ok_or(VfioError::NoIommu(address))?;
         let mut state = self.state();

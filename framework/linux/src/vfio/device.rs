@@ -182,6 +182,10 @@ impl DeviceControl for VfioDevice {
             log::error!("{}: cannot be let do DMA: {error}", self.address);
         }
     }
+
+    fn is_there(&self) -> bool {
+        function::ids(&self.config).is_ok()
+    }
 }
 
 impl Interrupts for VfioDevice {
