@@ -129,6 +129,11 @@ impl Sim82599 {
         self.shared.port.lock_first().core.totals().clone()
     }
 
+    /// Whether its driver has it receive: the last step of starting it.
+    pub fn is_receiving(&self) -> bool {
+        self.shared.port.lock_first().core.is_receiving()
+    }
+
     /// Lets something go wrong from now on.
     pub fn inject(&self, fault: Fault) {
         self.shared.port.lock_first().core.inject(fault);

@@ -22,7 +22,7 @@ const WATCH: Duration = Duration::from_millis(20);
 const FIRST: Duration = Duration::from_micros(100);
 const BEGINNING: Duration = Duration::from_secs(1);
 /// How often it looks after the devices.
-const CHECK: Duration = Duration::from_millis(500);
+const CHECK: Duration = Duration::from_millis(100);
 
 /// Waits for the end. Returns when the first frame left, since the program began, if one did.
 ///

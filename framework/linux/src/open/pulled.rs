@@ -11,6 +11,9 @@ use super::{OpenError, SoftwareDevice};
 use crate::cores;
 use crate::spec::{DeviceSpec, Pulled, SimSpec};
 
+/// How often a device is looked at that its driver has not started yet.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// A thread that pulls one device out, until this is dropped.
 pub(super) struct Pulling {
     stop: Option<Sender<()>>,
@@ -55,6 +58,11 @@ impl Pulling {
             let passes = |time: Duration| {
                 matches!(stopped.recv_timeout(time), Err(RecvTimeoutError::Timeout))
             };
+            while !device.is_receiving() {
+                if !passes(LOOK) {
+                    return;
+                }
+            }
             if passes(pulled.after) {
                 device.inject(Fault::always(FaultKind::SurpriseRemoval));
                 let back = pulled.back.map(|back| back.saturating_sub(pulled.after));

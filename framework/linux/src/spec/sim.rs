@@ -36,7 +36,7 @@ const MAX_RATE: u64 = 1_000_000_000;
 /// | `peer=ID` | back to back with the port of the same id |
 /// | `null` | a link with nobody at the other end |
 /// | `id=10fb` `mac=..` | the device's PCI device id and MAC address |
-/// | `gone=TIME` `back=TIME` | the device is pulled out so long after it was opened, as in `1s` or `500ms`; and put back |
+/// | `gone=TIME` `back=TIME` | the device is pulled out so long after its driver started it, as in `1s` or `500ms`; and put back |
 ///
 /// A value cannot hold a comma.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ pub struct SimSpec {
     pub pulled: Option<Pulled>,
 }
 
-/// When a software device is pulled out, since it was opened.
+/// When a software device is pulled out, since its driver started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pulled {
     /// So long after that.
