@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -80,8 +80,40 @@ impl Finished {
 /// A run under way.
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Option<Collected>,
+    stderr: Option<Collected>,
+}
+
+/// What a pipe has brought so far, and the thread that reads it.
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Collected {
+    /// Reads a pipe to its end on a thread of its own, so that the program never blocks on it.
+    fn new(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let come = Arc::clone(&bytes);
+        let thread = thread::spawn(move || {
+            let mut part = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut part) {
+                come.lock().unwrap().extend_from_slice(&part[..count]);
+            }
+        });
+        Self { bytes, thread }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    fn all(self) -> String {
+        let Self { bytes, thread } = self;
+        let _ = thread.join();
+        let bytes = bytes.lock().unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 impl Running {
@@ -121,8 +153,8 @@ impl Running {
                 Err(e) => panic!("{command:?}: {e}"),
             }
         };
-        let stdout = child.stdout.take().map(collect);
-        let stderr = child.stderr.take().map(collect);
+        let stdout = child.stdout.take().map(Collected::new);
+        let stderr = child.stderr.take().map(Collected::new);
         Self {
             child,
             stdout,
@@ -161,6 +193,21 @@ impl Running {
         }
     }
 
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
+        let stderr = self.stderr.as_ref();
+        stderr.map(Collected::so_far).unwrap_or_default()
+    }
+
+    /// Waits until it has said so on standard error, as often as that.
+    pub fn wait_for_words(&mut self, words: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.said().matches(words).count() < times {
+            assert!(Instant::now() < deadline, "not said: {words}");
+            thread::sleep(POLL);
+        }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id is an i32"));
@@ -179,11 +226,7 @@ impl Running {
             }
             thread::sleep(POLL);
         };
-        let text = |reader: Option<JoinHandle<String>>| {
-            reader
-                .and_then(|thread| thread.join().ok())
-                .unwrap_or_default()
-        };
+        let text = |pipe: Option<Collected>| pipe.map(Collected::all).unwrap_or_default();
         Finished {
             status,
             stdout: text(self.stdout.take()),
@@ -198,15 +241,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Reads a pipe to its end on a thread of its own, so that the program never blocks on it.
-fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
 }
 
 /// Runs `l2fwd` to its end.

@@ -1,9 +1,6 @@
 //! Devices that go away in mid-run: the others go on, and so do they when they come back; and whatever happens, each
 //! frame and buffer is accounted for.
 
-use std::thread;
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 
 use crate::program::{Finished, Report, Running, run};
@@ -93,8 +90,7 @@ fn test_a_signal_ends_the_wait_for_devices() {
             "--json",
         ];
         let mut l2fwd = Running::start(ports);
-        l2fwd.wait_for_handler(signal);
-        thread::sleep(Duration::from_millis(1500));
+        l2fwd.wait_for_words("waiting for its return", 2);
         l2fwd.signal(signal);
         assert_exact(&l2fwd.finish().report_without(&["sim0", "sim1"]));
     }

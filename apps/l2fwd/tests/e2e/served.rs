@@ -279,9 +279,9 @@ fn test_a_server_that_comes_back_is_gone_on_with() {
         let mut running = Running::start(options.chain(ports));
         running.wait_for("frame forwarded", || forwarded() > 4096);
         server.replace(&wires);
-        // More than was under way when the first server was killed.
+        running.wait_for_words(": back", 2);
         let before = forwarded();
-        running.wait_for("frame forwarded again", || forwarded() > before + (1 << 20));
+        running.wait_for("frame forwarded again", || forwarded() > before + 4096);
         running.signal(Signal::SIGINT);
         let report = running.finish().report();
         for port in 0..2 {

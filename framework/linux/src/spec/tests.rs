@@ -1,5 +1,7 @@
 //! Every form and every mistake.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -70,6 +72,28 @@ fn plain_sim_is_a_generator_at_line_rate() {
         panic!("not a generator")
     };
     assert_eq!((generator.size, generator.rate), (64, Rate::Line));
+}
+
+#[test]
+fn when_a_card_goes_and_comes_back() {
+    let pulled = |text: &str| sim(text).pulled.map(|Pulled { after, back }| (after, back));
+    let ms = Duration::from_millis;
+    assert_eq!(pulled("sim:null"), None);
+    assert_eq!(pulled("sim:null,gone=1s"), Some((ms(1000), None)));
+    let both = "sim:rate=max,gone=500ms,back=2s";
+    assert_eq!(pulled(both), Some((ms(500), Some(ms(2000)))));
+    assert_eq!(sim(both).to_string(), "sim:rate=max,gone=500ms,back=2000ms");
+    for bad in [
+        "gone",
+        "gone=1",
+        "back=1s",
+        "gone=1s,back=1s",
+        "gone=1s,back=",
+        "back=2s,gone=1s",
+    ] {
+        let message = refusal(&format!("sim:{bad}"));
+        assert!(message.contains("such as"), "{message}");
+    }
 }
 
 #[test]
