@@ -13,7 +13,7 @@ use sumac_linux::open;
 use crate::cli::Options;
 use crate::forward::Change;
 
-use super::ports::{OpenPort, Ports, RunningWorker, connect, partner, rewrite, wanted_back};
+use super::ports::{OpenPort, Ports, RunningWorker, partner, rewrite, wanted_back};
 use super::supervision::Supervision;
 use super::watch::Hardware;
 use super::{RunError, device};
@@ -104,6 +104,7 @@ impl<N: Net> Ports<'_, N> {
         }
         open.let_go();
         open.absence.begin(why);
+        self.links.lose(index);
         supervision.end_driver(index);
         self.opened.let_go(index);
         Ok(())
@@ -128,8 +129,7 @@ impl<N: Net> Ports<'_, N> {
                 open.interrupts = opened.interrupts;
                 open.mac = port.mac();
                 open.port = Some(port);
-                let bells: Vec<_> = workers.iter().map(|worker| worker.bell.clone()).collect();
-                connect(options, open, &bells).err()
+                self.bells.connect(open).err()
             }
             Err(error) => Some(error),
         };
@@ -143,6 +143,7 @@ impl<N: Net> Ports<'_, N> {
         open.absence.why = None;
         open.absence.not_back = None;
         open.absence.returns += 1;
+        supervision.wake(workers);
         bring_queues(index, open, options, workers);
         true
     }
@@ -152,6 +153,15 @@ impl<N: Net> Ports<'_, N> {
         let mut port = (self.make)(index, &opened)?;
         port.start().map_err(device)?;
         Ok((opened, port))
+    }
+
+    /// Looks at the links of the ports that are there. One that does not answer is found by who looks after devices.
+    pub fn look_at_links(&mut self) {
+        for (index, open) in self.list.iter_mut().enumerate() {
+            if let Some(port) = &mut open.port {
+                let _ = self.links.look(index, port);
+            }
+        }
     }
 
     /// Whether frames still pass between two ports, or from one to itself.

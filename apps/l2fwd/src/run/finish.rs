@@ -8,6 +8,7 @@ use crate::forward::{Order, Shared};
 use crate::report::{PortReport, Report, WireReport};
 
 use super::absence::Gone;
+use super::links::Links;
 use super::ports::{OpenPort, Ports, RunningWorker, partner};
 use super::supervision::Supervision;
 use super::watch::{Hardware, Live};
@@ -69,6 +70,7 @@ fn stop<N: Net>(
 pub fn sum_up<N: Net>(
     ports: &[OpenPort<N>],
     workers: &[RunningWorker<N::Queue>],
+    links: &Links,
     seconds: f64,
 ) -> (Report, u64) {
     let mut report = Report {
@@ -79,10 +81,13 @@ pub fn sum_up<N: Net>(
     for (index, open) in ports.iter().enumerate() {
         let live = Live::of(index, workers);
         let stats = live.stats;
+        let seen = links.of(index);
         busy_ticks += live.busy_ticks;
         report.ports.push(PortReport {
             device: open.name.clone(),
             mac: open.mac.to_string(),
+            link_mbps: if seen.link.up { seen.link.mbps } else { 0 },
+            link_changes: seen.changes,
             rx_packets: stats.rx_packets,
             rx_bytes: stats.rx_bytes,
             tx_packets: stats.tx_packets,
@@ -101,6 +106,7 @@ pub fn sum_up<N: Net>(
         let Some(outcome) = &worker.outcome else {
             continue;
         };
+        report.sleeps += &outcome.sleeps;
         for ((from, _), undelivered) in worker.lanes.iter().zip(&outcome.undelivered) {
             let to = partner(*from, ports.len());
             if let Some(port) = report.ports.get_mut(to) {

@@ -3,11 +3,13 @@
 //! - `ports`: opens ports and starts workers over their queue pairs;
 //! - `watch`: waits for the end, looking after devices;
 //! - `absence`: devices that go away meanwhile, and come back;
+//! - `links`: the ports' links, as they were seen last;
 //! - `supervision`: what domains add to a run: crashes on request, restarts, what they cost;
 //! - `finish`: stops, sums up, gives everything back.
 
 mod absence;
 mod finish;
+mod links;
 mod ports;
 mod supervision;
 mod watch;
@@ -72,11 +74,6 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
     if options.crash_every.is_some() && options.isolation != Isolation::Shadow {
         return Err(input(
             "--crash-every: nobody starts a driver again that crashed; add --isolation shadow",
-        ));
-    }
-    if options.interrupt && options.isolation != Isolation::Driver {
-        return Err(input(
-            "--interrupt: a driver in a domain wakes nobody yet; add --isolation driver",
         ));
     }
     let stop = Stop::install().map_err(device)?;
@@ -149,6 +146,7 @@ impl Run<'_> {
             None => None,
         };
         let frames = Shared::new(options.frames);
+        ports.connect(options, self.cores.workers.len())?;
         let workers = start_workers(
             options,
             &mut ports.list,
@@ -156,8 +154,10 @@ impl Run<'_> {
             &self.cores,
             &frames,
             dump.clone(),
+            &ports.bells,
         );
         let mut workers = workers?;
+        supervision.wake(&workers);
 
         let start = Instant::now();
         supervision.begin().map_err(device)?;
@@ -166,7 +166,7 @@ impl Run<'_> {
         supervision.end();
 
         let stopped = stop_all(&mut ports.list, &mut workers, &frames);
-        let (mut report, busy_ticks) = sum_up(&ports.list, &workers, seconds);
+        let (mut report, busy_ticks) = sum_up(&ports.list, &workers, &ports.links, seconds);
         let ended = close(&mut ports, workers, &supervision, &mut report);
         let gone: Vec<_> = (ports.list.iter())
             .filter_map(|open| open.absence.error())

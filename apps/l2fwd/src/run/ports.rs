@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use sumac_device::DeviceControl;
 use sumac_interface::net::Net;
 use sumac_ixgbe::PortConfig;
+use sumac_ixgbe::interrupts::link_vector;
 use sumac_linux::cores;
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
 use sumac_linux::{Bell, Interrupts};
@@ -19,6 +20,7 @@ use crate::forward::{Change, Lane, LaneFigures, Outcome, Shared, Worker};
 use crate::rewrite::Rewrite;
 
 use super::absence::Absence;
+use super::links::Links;
 use super::{Cores, RunError, device, input};
 
 /// A port, what it was opened as, and where its frames go.
@@ -45,6 +47,8 @@ pub struct Ports<'a, N> {
     pub list: Vec<OpenPort<N>>,
     pub opened: &'a mut OpenPorts,
     pub make: Make<'a, N>,
+    pub bells: Bells,
+    pub links: Links,
 }
 
 impl<'a, N: Net> Ports<'a, N> {
@@ -58,7 +62,21 @@ impl<'a, N: Net> Ports<'a, N> {
         for port in list.iter_mut().filter_map(|open| open.port.as_mut()) {
             port.start().map_err(input)?;
         }
-        Ok(Self { list, opened, make })
+        Ok(Self {
+            links: Links::new(list.len(), None),
+            bells: Bells::default(),
+            list,
+            opened,
+            make,
+        })
+    }
+
+    /// Connects the ports' vectors with bells of so many workers, if there are to be interrupts.
+    pub fn connect(&mut self, options: &Options, workers: usize) -> Result<(), RunError> {
+        self.bells = Bells::new(options, workers)?;
+        self.links = Links::new(self.list.len(), self.bells.links.clone());
+        let connect = |open: &OpenPort<N>| self.bells.connect(open);
+        self.list.iter().try_for_each(connect)
     }
 }
 
@@ -130,42 +148,65 @@ pub struct RunningWorker<Q> {
     pub bell: Option<Arc<Bell>>,
 }
 
-/// A bell for each worker, if they sleep.
-fn bells(options: &Options, workers: usize) -> Result<Vec<Option<Arc<Bell>>>, RunError> {
-    if !options.interrupt {
-        return Ok(vec![None; workers]);
-    }
-    let bells = (0..workers).map(|_| Bell::new().map(|bell| Some(Arc::new(bell))));
-    bells.collect::<Result<_, _>>().map_err(device)
+/// What a run sleeps on.
+#[derive(Default)]
+pub struct Bells {
+    /// Of each worker, rung by the vectors of its queues; none where nobody sleeps.
+    workers: Vec<Option<Arc<Bell>>>,
+    /// What each vector of a port rings; nothing without interrupts.
+    of_vectors: Vec<Arc<Bell>>,
+    /// Rung by the vectors of the links.
+    links: Option<Arc<Bell>>,
 }
 
-/// Has the vectors of a port's queues ring the bells of the workers that have them, if those sleep.
-pub fn connect<N>(
-    options: &Options,
-    open: &OpenPort<N>,
-    bells: &[Option<Arc<Bell>>],
-) -> Result<(), RunError> {
-    if !options.interrupt {
-        return Ok(());
+impl Bells {
+    fn new(options: &Options, workers: usize) -> Result<Self, RunError> {
+        if !options.interrupt {
+            return Ok(Self {
+                workers: vec![None; workers],
+                ..Self::default()
+            });
+        }
+        let bell = || Bell::new().map(Arc::new).map_err(device);
+        let bells = (0..workers)
+            .map(|_| bell())
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut of_vectors: Vec<_> = (bells.iter().cycle())
+            .take(usize::from(options.queues))
+            .cloned()
+            .collect();
+        // With as many queues as there are vectors the link shares one with a queue, and is looked at now and then.
+        let links = match link_vector(options.queues) == options.queues {
+            true => Some(bell()?),
+            false => None,
+        };
+        of_vectors.extend(links.clone());
+        Ok(Self {
+            workers: bells.into_iter().map(Some).collect(),
+            of_vectors,
+            links,
+        })
     }
-    let of_queues = bells.iter().flatten().cycle();
-    let of_queues: Vec<_> = of_queues
-        .take(usize::from(options.queues))
-        .cloned()
-        .collect();
-    let failed = |error: &dyn std::fmt::Display| {
-        let name = &open.name;
-        input(format!(
-            "{name}: no interrupts: {error}; leave --interrupt out"
-        ))
-    };
-    let interrupts = open
-        .interrupts
-        .as_ref()
-        .ok_or_else(|| failed(&"it has none"))?;
-    interrupts
-        .connect(&of_queues)
-        .map_err(|error| failed(&error))
+
+    /// Connects a port's vectors, if there are to be interrupts.
+    pub fn connect<N>(&self, open: &OpenPort<N>) -> Result<(), RunError> {
+        if self.of_vectors.is_empty() {
+            return Ok(());
+        }
+        let failed = |error: &dyn std::fmt::Display| {
+            let name = &open.name;
+            input(format!(
+                "{name}: no interrupts: {error}; leave --interrupt out"
+            ))
+        };
+        let interrupts = open
+            .interrupts
+            .as_ref()
+            .ok_or_else(|| failed(&"it has none"))?;
+        interrupts
+            .connect(&self.of_vectors)
+            .map_err(|error| failed(&error))
+    }
 }
 
 /// How frames that leave by port `to` are changed, whose own address is `mac`.
@@ -180,6 +221,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
     cores: &Cores,
     shared: &Arc<Shared>,
     dump: Option<Arc<Dump>>,
+    bells: &Bells,
 ) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
     let count = ports.len();
     let mut lanes: Vec<Vec<Lane<N::Queue>>> = cores.workers.iter().map(|_| Vec::new()).collect();
@@ -205,10 +247,6 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             });
         }
     }
-    let bells = bells(options, workers)?;
-    for open in &*ports {
-        connect(options, open, &bells)?;
-    }
     let start = |(index, lanes): (usize, Vec<Lane<N::Queue>>)| {
         let froms: Vec<usize> = lanes.iter().map(|lane| lane.from).collect();
         let (changes, asked) = mpsc::channel();
@@ -218,7 +256,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             usize::from(options.batch),
             shared.clone(),
             dump.clone(),
-            bells[index].clone(),
+            bells.workers[index].clone(),
         );
         let figures = froms.into_iter().zip(worker.figures()).collect();
         let core = cores.workers[index];
@@ -228,7 +266,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             changes,
             lanes: figures,
             outcome: None,
-            bell: bells[index].clone(),
+            bell: bells.workers[index].clone(),
         })
     };
     lanes.into_iter().enumerate().map(start).collect()

@@ -17,7 +17,7 @@ use crate::report::{PortReport, Report, Times};
 
 use super::RunError;
 use super::absence::Absence;
-use super::ports::OpenPort;
+use super::ports::{OpenPort, RunningWorker};
 
 /// Bytes of frame check sequence, which devices count.
 const FCS: u64 = 4;
@@ -45,6 +45,16 @@ impl<'a> Supervision<'a> {
             drivers: Some(drivers),
             crashes,
             injector: None,
+        }
+    }
+
+    /// Has these workers woken when a driver is started again.
+    pub fn wake<Q>(&self, workers: &[RunningWorker<Q>]) {
+        let bells: Vec<_> = workers.iter().filter_map(|w| w.bell.clone()).collect();
+        let supervisors = self.drivers.map(Drivers::supervisors).unwrap_or_default();
+        let supervisors = supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        for supervisor in supervisors.iter() {
+            supervisor.ring_at_restarts(bells.clone());
         }
     }
 

@@ -12,6 +12,7 @@ use crate::forward::Shared;
 use crate::table::{Line, LinkState, Table};
 
 use super::absence::Gone;
+use super::links::Links;
 use super::ports::{OpenPort, Ports, RunningWorker};
 use super::supervision::Supervision;
 use super::{Run, RunError, device};
@@ -81,12 +82,15 @@ pub fn watch<N: Net>(
         if look_after(ports, due, options, workers, supervision)? == Devices::End {
             return Ok(first);
         }
+        if ports.links.rung() || due && !ports.links.have_interrupts() {
+            ports.look_at_links();
+        }
         if !interval.is_zero() && drawn.elapsed() >= interval {
-            let lines = ports
-                .list
+            let Ports { list, links, .. } = &mut *ports;
+            let lines = list
                 .iter_mut()
                 .enumerate()
-                .map(|(i, open)| line(i, open, workers, supervision));
+                .map(|(i, open)| line(i, open, workers, links, supervision));
             let lines: Vec<_> = lines.collect();
             let besides = supervision.shown(lines.len());
             table.draw(lines, drawn.elapsed(), besides.as_deref());
@@ -206,6 +210,7 @@ fn line<N: Net>(
     index: usize,
     open: &mut OpenPort<N>,
     workers: &[RunningWorker<N::Queue>],
+    links: &Links,
     supervision: &Supervision<'_>,
 ) -> Line {
     let Live {
@@ -216,7 +221,7 @@ fn line<N: Net>(
     } = Live::of(index, workers);
     let totals = supervision.totals(index, open);
     let hardware = Hardware::read(open, totals.as_ref());
-    let state = open.port.as_ref().map(Net::link);
+    let state = open.port.is_some().then(|| links.of(index).link);
     Line {
         device: open.name.clone(),
         link: match state {

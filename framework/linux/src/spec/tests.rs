@@ -323,13 +323,22 @@ fn any_spec() -> impl Strategy<Value = DeviceSpec> {
     let mac = any::<[u8; 6]>().prop_map(|octets| {
         Some(octets.into()).filter(|mac: &sumac_packet::MacAddress| mac.is_unicast())
     });
-    let sim = (any_wire(), any::<Option<u16>>(), mac).prop_map(|(wire, device_id, mac)| {
-        DeviceSpec::Sim(SimSpec {
-            wire,
-            device_id,
-            mac,
-        })
+    let pulled = any::<Option<(u32, Option<u16>)>>().prop_map(|times| {
+        let (after, later) = times?;
+        let after = Duration::from_millis(after.into());
+        let back = later.map(|ms| after + Duration::from_millis(u64::from(ms) + 1));
+        Some(Pulled { after, back })
     });
+    let sim = (any_wire(), any::<Option<u16>>(), mac, pulled).prop_map(
+        |(wire, device_id, mac, pulled)| {
+            DeviceSpec::Sim(SimSpec {
+                wire,
+                device_id,
+                mac,
+                pulled,
+            })
+        },
+    );
     let pci =
         (any::<u32>(), any::<u8>(), 0u8..32, 0u8..8).prop_map(|(domain, bus, device, function)| {
             DeviceSpec::Pci(PciAddress::new(domain, bus, device, function).unwrap())

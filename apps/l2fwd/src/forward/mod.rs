@@ -5,18 +5,26 @@
 //! its batch and goes first next time; until then nothing more is received for it: back-pressure, no drop.
 //! What is for a port whose device is gone is dropped, and counted.
 
+mod lane;
+mod orders;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use sumac_interface::net::{Exchanged, NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError};
 use sumac_linux::Bell;
 use sumac_linux::time::ticks;
-use sumac_rref::PacketBatch;
 
 use crate::dump::Dump;
+use crate::report::Sleeps;
 use crate::rewrite::Rewrite;
+
+pub use lane::{Lane, LaneFigures};
+pub use orders::{Change, Order, Shared};
+
+use lane::Books;
 
 /// How long a stop waits for frames under way before it gives up on them.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,177 +33,13 @@ const ROUNDS_BETWEEN_REPORTS: u32 = 256;
 
 /// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
 const NAP: Duration = Duration::from_secs(1);
-
-/// What the main thread asks of all workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Order {
-    /// Forward.
-    Run = 0,
-    /// Forward what has come, receive until nothing comes any more, then end.
-    Drain = 1,
-}
-
-/// What workers and the main thread share: orders one way, figures the other.
-pub struct Shared {
-    order: AtomicU8,
-    /// Frames that may still be received; ends a run of `--frames`.
-    allowance: AtomicU64,
-}
-
-impl Shared {
-    /// Orders for a run of at most `frames` frames.
-    pub fn new(frames: Option<u64>) -> Arc<Self> {
-        Arc::new(Self {
-            order: AtomicU8::new(Order::Run as u8),
-            allowance: AtomicU64::new(frames.unwrap_or(u64::MAX)),
-        })
-    }
-
-    /// Gives an order.
-    pub fn order(&self, order: Order) {
-        self.order.store(order as u8, Ordering::Release);
-    }
-
-    /// Whether all frames of `--frames` were received.
-    pub fn exhausted(&self) -> bool {
-        self.allowance.load(Ordering::Relaxed) == 0
-    }
-
-    fn draining(&self) -> bool {
-        self.order.load(Ordering::Acquire) == Order::Drain as u8
-    }
-
-    /// Up to `wanted` of the frames that may still be received.
-    fn allow(&self, wanted: usize) -> usize {
-        let left = self.allowance.load(Ordering::Relaxed);
-        if left == u64::MAX {
-            return wanted;
-        }
-        let take = |left: u64| Some(left - left.min(wanted as u64));
-        match self
-            .allowance
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-        {
-            Ok(before) => before.min(wanted as u64) as usize,
-            Err(_) => 0,
-        }
-    }
-
-    fn give_back(&self, frames: usize) {
-        if frames > 0 && self.allowance.load(Ordering::Relaxed) != u64::MAX {
-            self.allowance.fetch_add(frames as u64, Ordering::Relaxed);
-        }
-    }
-}
-
-/// One direction of a worker: from a port to its partner.
-pub struct Lane<Q> {
-    /// Index of the port frames come from, also of `queue` among the worker's.
-    pub from: usize,
-    /// Index of the port they leave by.
-    pub to: usize,
-    /// How frames are changed on the way; none leaves them alone.
-    pub rewrite: Option<Rewrite>,
-    /// The worker's queue pair of port `from`; none while its device is gone.
-    pub queue: Option<Q>,
-    /// Received, not yet transmitted.
-    pub batch: PacketBatch,
-}
-
-/// What the main thread asks of one worker.
-pub enum Change<Q> {
-    /// Give up the queue pairs of a port.
-    Take {
-        /// Which port.
-        port: usize,
-        /// Where they go, in order.
-        to: Sender<Vec<Q>>,
-    },
-    /// Go on with a port that came back.
-    Bring {
-        /// Which port.
-        port: usize,
-        /// Its queue pairs for this worker, in order.
-        queues: Vec<Q>,
-        /// How frames that leave by it are changed from now on.
-        rewrite: Option<Rewrite>,
-    },
-}
-
-/// Live figures of one lane, written by its worker alone.
-#[derive(Default)]
-#[repr(align(128))]
-pub struct LaneFigures {
-    rx_packets: AtomicU64,
-    rx_bytes: AtomicU64,
-    tx_packets: AtomicU64,
-    tx_bytes: AtomicU64,
-    rx_errors: AtomicU64,
-    tx_errors: AtomicU64,
-    tx_gone: AtomicU64,
-    rx_starved: AtomicU64,
-    rx_no_buffer: AtomicU64,
-    tx_full: AtomicU64,
-    waiting: AtomicU64,
-    busy_ticks: AtomicU64,
-    failed: AtomicBool,
-}
-
-impl LaneFigures {
-    fn publish(&self, stats: QueueStats, waiting: u32, gone: u64, busy_ticks: u64) {
-        let store = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
-        store(&self.rx_packets, stats.rx_packets);
-        store(&self.rx_bytes, stats.rx_bytes);
-        store(&self.tx_packets, stats.tx_packets);
-        store(&self.tx_bytes, stats.tx_bytes);
-        store(&self.rx_errors, stats.rx_errors);
-        store(&self.tx_errors, stats.tx_errors);
-        store(&self.tx_gone, gone);
-        store(&self.rx_starved, stats.rx_starved);
-        store(&self.rx_no_buffer, stats.rx_no_buffer);
-        store(&self.tx_full, stats.tx_full);
-        store(&self.waiting, u64::from(waiting));
-        store(&self.busy_ticks, busy_ticks);
-    }
-
-    /// What the lane's queue pair counted, when it last published.
-    pub fn stats(&self) -> QueueStats {
-        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
-        QueueStats {
-            rx_packets: load(&self.rx_packets),
-            rx_bytes: load(&self.rx_bytes),
-            tx_packets: load(&self.tx_packets),
-            tx_bytes: load(&self.tx_bytes),
-            rx_errors: load(&self.rx_errors),
-            tx_errors: load(&self.tx_errors),
-            rx_starved: load(&self.rx_starved),
-            rx_no_buffer: load(&self.rx_no_buffer),
-            tx_full: load(&self.tx_full),
-            tx_outstanding: 0,
-        }
-    }
-
-    /// Frames that were to leave by this lane's port, and dropped while its device was gone.
-    pub fn gone(&self) -> u64 {
-        self.tx_gone.load(Ordering::Relaxed)
-    }
-
-    /// Whether the lane's queue pair failed, and is put aside.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    /// Frames that waited in the receive ring, of the first 64.
-    pub fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Time-stamp counter ticks spent in rounds of this lane's port that moved frames.
-    pub fn busy_ticks(&self) -> u64 {
-        self.busy_ticks.load(Ordering::Relaxed)
-    }
-}
+/// So much later than its frame an interrupt has been lost.
+const LATE: Duration = Duration::from_millis(100);
+/// Times a worker does not sleep because of frames it could not send, or that were not sent: a link that is down
+/// keeps them.
+const UNSENT_LOOKS: u32 = 64;
+/// How long it sleeps then: nothing rings when frames leave.
+const UNSENT_NAP: Duration = Duration::from_millis(10);
 
 /// What a worker leaves behind when it ends.
 pub struct Outcome<Q> {
@@ -203,6 +47,8 @@ pub struct Outcome<Q> {
     pub queues: Vec<Option<Q>>,
     /// Frames received but never transmitted: dropped when draining timed out.
     pub undelivered: Vec<u64>,
+    /// How it slept.
+    pub sleeps: Sleeps,
     /// What a queue pair failed with, and which port's it is: the first of those that were not taken away.
     pub error: Option<(usize, QueueError)>,
 }
@@ -218,28 +64,9 @@ pub struct Worker<Q> {
     dump: Option<Arc<Dump>>,
     /// What the vectors of its queues ring; none polls all the time.
     bell: Option<Arc<Bell>>,
-}
-
-/// What a worker itself counts of a lane.
-struct Books<Q> {
-    busy_ticks: u64,
-    /// What queue pairs counted that were given up.
-    past: QueueStats,
-    /// Frames that were to leave by the lane's port, dropped while it was gone.
-    gone: u64,
-    /// A queue pair that failed: nothing is asked of it any more.
-    failed: Option<(Q, QueueError)>,
-}
-
-impl<Q> Default for Books<Q> {
-    fn default() -> Self {
-        Self {
-            busy_ticks: 0,
-            past: QueueStats::default(),
-            gone: 0,
-            failed: None,
-        }
-    }
+    sleeps: Sleeps,
+    /// Times in a row it would have slept but for frames not sent.
+    unsent: u32,
 }
 
 impl<Q: NetQueue> Worker<Q> {
@@ -267,6 +94,8 @@ impl<Q: NetQueue> Worker<Q> {
             shared,
             dump,
             bell,
+            sleeps: Sleeps::default(),
+            unsent: 0,
         }
     }
 
@@ -297,6 +126,7 @@ impl<Q: NetQueue> Worker<Q> {
         Outcome {
             queues,
             undelivered,
+            sleeps: self.sleeps,
             error,
         }
     }
@@ -375,23 +205,54 @@ impl<Q: NetQueue> Worker<Q> {
         let Some(bell) = self.bell.clone() else {
             return;
         };
-        let idle = |lanes: &mut [Lane<Q>]| {
-            (lanes.iter_mut()).all(|lane| lane.batch.is_empty() && lane.outstanding() == 0)
-        };
-        if !idle(&mut self.lanes) || self.shared.exhausted() {
+        if self.shared.exhausted() {
             return;
         }
+        let nap = match self.all_is_sent() {
+            true => NAP,
+            false if self.unsent < UNSENT_LOOKS => {
+                self.unsent += 1;
+                return;
+            }
+            false => UNSENT_NAP,
+        };
         self.publish();
-        // Frames that came before their queue was armed ring no bell: look once more.
-        let mut armed = true;
-        for lane in &mut self.lanes {
+        if !self.arm() || self.shared.draining() {
+            return;
+        }
+        self.sleeps.slept += 1;
+        if bell.wait(nap) {
+            self.sleeps.woken += 1;
+        } else if self.lanes.iter().any(|lane| lane.waiting(1) > 0) && !bell.wait(LATE) {
+            self.sleeps.overslept += 1;
+        }
+    }
+
+    /// Whether no frame waits to be sent, here or with a device.
+    fn all_is_sent(&mut self) -> bool {
+        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.outstanding() == 0;
+        let all = self.lanes.iter_mut().all(sent);
+        if all {
+            self.unsent = 0;
+        }
+        all
+    }
+
+    /// Arms all queues; whether none has anything to receive and each will wake.
+    fn arm(&mut self) -> bool {
+        let mut asleep = true;
+        for (lane, books) in self.lanes.iter_mut().zip(&mut self.books) {
             // What is gone wakes nobody, and need not.
-            armed &= lane.queue.as_mut().is_none_or(NetQueue::arm);
+            let armed = lane.queue.as_mut().map(NetQueue::arm);
+            match armed.unwrap_or(Ok(Armed::Sleep)) {
+                Ok(armed) => asleep &= armed == Armed::Sleep,
+                Err(why) => {
+                    lane.fail(books, why);
+                    asleep = false;
+                }
+            }
         }
-        let waiting = self.lanes.iter().any(|lane| lane.waiting(1) > 0);
-        if armed && !waiting && !self.shared.draining() {
-            bell.wait(NAP);
-        }
+        asleep
     }
 
     /// One round over all ports; returns how many frames moved.
@@ -418,7 +279,7 @@ impl<Q: NetQueue> Worker<Q> {
     #[cold]
     fn put_aside(&mut self, index: usize, why: QueueError) -> usize {
         if let (Some(lane), Some(books)) = (self.lanes.get_mut(index), self.books.get_mut(index)) {
-            books.failed = lane.queue.take().map(|queue| (queue, why));
+            lane.fail(books, why);
         }
         self.publish();
         0
@@ -514,26 +375,6 @@ impl<Q: NetQueue> Worker<Q> {
             figures.publish(stats, lane.waiting(64), books.gone, books.busy_ticks);
             figures.failed.store(failed.is_some(), Ordering::Relaxed);
         }
-    }
-}
-
-impl<Q: NetQueue> Lane<Q> {
-    /// Has beginnings of frames fetched ahead if they are looked into.
-    fn prefetch(&mut self) {
-        let looked_into = self.rewrite.is_some();
-        if let Some(queue) = &mut self.queue {
-            queue.set_prefetch(looked_into);
-        }
-    }
-
-    /// Frames that wait in the receive ring, looking at `limit` of them at most.
-    fn waiting(&self, limit: u32) -> u32 {
-        self.queue.as_ref().map_or(0, |queue| queue.waiting(limit))
-    }
-
-    /// Frames whose descriptors are still with the device.
-    fn outstanding(&mut self) -> u32 {
-        self.queue.as_mut().map_or(0, NetQueue::reclaim)
     }
 }
 
