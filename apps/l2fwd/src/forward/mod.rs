@@ -3,19 +3,28 @@
 //! A worker has one queue pair of every port. In each it transmits what came by the partner port and receives
 //! the next batch, in one exchange, and rewrites addresses in place. What a port has no room for stays in
 //! its batch and goes first next time; until then nothing more is received for it: back-pressure, no drop.
+//! What is for a port whose device is gone is dropped, and counted.
+
+mod lane;
+mod orders;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError};
 use sumac_linux::Bell;
 use sumac_linux::time::ticks;
-use sumac_rref::PacketBatch;
 
 use crate::dump::Dump;
 use crate::report::Sleeps;
 use crate::rewrite::Rewrite;
+
+pub use lane::{Lane, LaneFigures};
+pub use orders::{Change, Order, Shared};
+
+use lane::Books;
 
 /// How long a stop waits for frames under way before it gives up on them.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,161 +41,24 @@ const UNSENT_LOOKS: u32 = 64;
 /// How long it sleeps then: nothing rings when frames leave.
 const UNSENT_NAP: Duration = Duration::from_millis(10);
 
-/// What the main thread asks of all workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Order {
-    /// Forward.
-    Run = 0,
-    /// Forward what has come, receive until nothing comes any more, then end.
-    Drain = 1,
-}
-
-/// What workers and the main thread share: orders one way, figures the other.
-pub struct Shared {
-    order: AtomicU8,
-    /// Frames that may still be received; ends a run of `--frames`.
-    allowance: AtomicU64,
-}
-
-impl Shared {
-    /// Orders for a run of at most `frames` frames.
-    pub fn new(frames: Option<u64>) -> Arc<Self> {
-        Arc::new(Self {
-            order: AtomicU8::new(Order::Run as u8),
-            allowance: AtomicU64::new(frames.unwrap_or(u64::MAX)),
-        })
-    }
-
-    /// Gives an order.
-    pub fn order(&self, order: Order) {
-        self.order.store(order as u8, Ordering::Release);
-    }
-
-    /// Whether all frames of `--frames` were received.
-    pub fn exhausted(&self) -> bool {
-        self.allowance.load(Ordering::Relaxed) == 0
-    }
-
-    fn draining(&self) -> bool {
-        self.order.load(Ordering::Acquire) == Order::Drain as u8
-    }
-
-    /// Up to `wanted` of the frames that may still be received.
-    fn allow(&self, wanted: usize) -> usize {
-        let left = self.allowance.load(Ordering::Relaxed);
-        if left == u64::MAX {
-            return wanted;
-        }
-        let take = |left: u64| Some(left - left.min(wanted as u64));
-        match self
-            .allowance
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-        {
-            Ok(before) => before.min(wanted as u64) as usize,
-            Err(_) => 0,
-        }
-    }
-
-    fn give_back(&self, frames: usize) {
-        if frames > 0 && self.allowance.load(Ordering::Relaxed) != u64::MAX {
-            self.allowance.fetch_add(frames as u64, Ordering::Relaxed);
-        }
-    }
-}
-
-/// One direction of a worker: from a port to its partner.
-pub struct Lane<Q> {
-    /// Index of the port frames come from, also of `queue` among the worker's.
-    pub from: usize,
-    /// Index of the port they leave by.
-    pub to: usize,
-    /// How frames are changed on the way; none leaves them alone.
-    pub rewrite: Option<Rewrite>,
-    /// The worker's queue pair of port `from`.
-    pub queue: Q,
-    /// Received, not yet transmitted.
-    pub batch: PacketBatch,
-}
-
-/// Live figures of one lane, written by its worker alone.
-#[derive(Default)]
-#[repr(align(128))]
-pub struct LaneFigures {
-    rx_packets: AtomicU64,
-    rx_bytes: AtomicU64,
-    tx_packets: AtomicU64,
-    tx_bytes: AtomicU64,
-    rx_errors: AtomicU64,
-    tx_errors: AtomicU64,
-    rx_starved: AtomicU64,
-    rx_no_buffer: AtomicU64,
-    tx_full: AtomicU64,
-    waiting: AtomicU64,
-    busy_ticks: AtomicU64,
-}
-
-impl LaneFigures {
-    fn publish(&self, stats: QueueStats, waiting: u32, busy_ticks: u64) {
-        let store = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
-        store(&self.rx_packets, stats.rx_packets);
-        store(&self.rx_bytes, stats.rx_bytes);
-        store(&self.tx_packets, stats.tx_packets);
-        store(&self.tx_bytes, stats.tx_bytes);
-        store(&self.rx_errors, stats.rx_errors);
-        store(&self.tx_errors, stats.tx_errors);
-        store(&self.rx_starved, stats.rx_starved);
-        store(&self.rx_no_buffer, stats.rx_no_buffer);
-        store(&self.tx_full, stats.tx_full);
-        store(&self.waiting, u64::from(waiting));
-        store(&self.busy_ticks, busy_ticks);
-    }
-
-    /// What the lane's queue pair counted, when it last published.
-    pub fn stats(&self) -> QueueStats {
-        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
-        QueueStats {
-            rx_packets: load(&self.rx_packets),
-            rx_bytes: load(&self.rx_bytes),
-            tx_packets: load(&self.tx_packets),
-            tx_bytes: load(&self.tx_bytes),
-            rx_errors: load(&self.rx_errors),
-            tx_errors: load(&self.tx_errors),
-            rx_starved: load(&self.rx_starved),
-            rx_no_buffer: load(&self.rx_no_buffer),
-            tx_full: load(&self.tx_full),
-            tx_outstanding: 0,
-        }
-    }
-
-    /// Frames that waited in the receive ring, of the first 64.
-    pub fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Time-stamp counter ticks spent in rounds of this lane's port that moved frames.
-    pub fn busy_ticks(&self) -> u64 {
-        self.busy_ticks.load(Ordering::Relaxed)
-    }
-}
-
 /// What a worker leaves behind when it ends.
 pub struct Outcome<Q> {
-    /// Its queue pairs, by port.
-    pub queues: Vec<Q>,
+    /// Its queue pairs, by lane; none where the device is gone.
+    pub queues: Vec<Option<Q>>,
     /// Frames received but never transmitted: dropped when draining timed out.
     pub undelivered: Vec<u64>,
     /// How it slept.
     pub sleeps: Sleeps,
-    /// The first error of a queue, if any ended the worker.
-    pub error: Option<QueueError>,
+    /// What a queue pair failed with, and which port's it is: the first of those that were not taken away.
+    pub error: Option<(usize, QueueError)>,
 }
 
 /// One core's share of the forwarding.
 pub struct Worker<Q> {
     lanes: Vec<Lane<Q>>,
     figures: Vec<Arc<LaneFigures>>,
-    busy_ticks: Vec<u64>,
+    books: Vec<Books<Q>>,
+    changes: Receiver<Change<Q>>,
     batch: usize,
     shared: Arc<Shared>,
     dump: Option<Arc<Dump>>,
@@ -199,23 +71,25 @@ pub struct Worker<Q> {
 
 impl<Q: NetQueue> Worker<Q> {
     /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once, and sleeps on
-    /// `bell` while there are none.
+    /// `bell` while there are none. It does what `changes` say.
     pub fn new(
         mut lanes: Vec<Lane<Q>>,
+        changes: Receiver<Change<Q>>,
         batch: usize,
         shared: Arc<Shared>,
         dump: Option<Arc<Dump>>,
         bell: Option<Arc<Bell>>,
     ) -> Self {
         for lane in &mut lanes {
-            lane.queue.set_prefetch(lane.rewrite.is_some());
+            lane.prefetch();
         }
         let figures = lanes.iter().map(|_| Arc::default()).collect();
-        let busy_ticks = vec![0; lanes.len()];
+        let books = lanes.iter().map(|_| Books::default()).collect();
         Self {
             lanes,
             figures,
-            busy_ticks,
+            books,
+            changes,
             batch,
             shared,
             dump,
@@ -230,17 +104,25 @@ impl<Q: NetQueue> Worker<Q> {
         self.figures.clone()
     }
 
-    /// Forwards until told to stop or a queue fails.
+    /// Forwards until told to stop. A queue pair that fails is put aside; the others go on.
     pub fn run(mut self) -> Outcome<Q> {
-        let error = self.forward_until_told().err();
-        let error = error.or_else(|| self.drain().err());
+        self.forward_until_told();
+        self.drain();
         self.publish();
         let undelivered = self
             .lanes
             .iter()
             .map(|lane| lane.batch.len() as u64)
             .collect();
-        let queues = self.lanes.into_iter().map(|lane| lane.queue).collect();
+        let mut error = None;
+        let mut queues = Vec::new();
+        for (lane, books) in self.lanes.into_iter().zip(self.books) {
+            let failed = books.failed.map(|(queue, why)| {
+                error.get_or_insert((lane.from, why));
+                queue
+            });
+            queues.push(lane.queue.or(failed));
+        }
         Outcome {
             queues,
             undelivered,
@@ -249,62 +131,106 @@ impl<Q: NetQueue> Worker<Q> {
         }
     }
 
-    fn forward_until_told(&mut self) -> Result<(), QueueError> {
+    fn forward_until_told(&mut self) {
         let mut round = 0u32;
         let mut begun = false;
         while !self.shared.draining() {
             let mut moved = 0;
             for _ in 0..ROUNDS_BETWEEN_REPORTS {
-                let now = self.forward_once()?;
+                let now = self.forward_once();
                 if now > 0 && !begun {
                     begun = true;
                     self.publish();
                 }
                 moved += now;
             }
+            self.take_changes();
             if moved == 0 {
-                self.sleep()?;
+                self.sleep();
             }
             round = round.wrapping_add(1);
             if round & 15 == 0 {
                 self.publish();
             }
         }
-        Ok(())
+    }
+
+    /// Does what the main thread asks.
+    fn take_changes(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            match change {
+                Change::Take { port, to } => {
+                    let queues = self.take_queues(port);
+                    // Whoever asks waits for them.
+                    let _ = to.send(queues);
+                }
+                Change::Bring {
+                    port,
+                    queues,
+                    rewrite,
+                } => self.bring_queues(port, queues, rewrite),
+            }
+            self.publish();
+        }
+    }
+
+    fn take_queues(&mut self, port: usize) -> Vec<Q> {
+        let lanes = self.lanes.iter_mut().zip(&mut self.books);
+        let of_port = lanes.filter(|(lane, _)| lane.from == port);
+        of_port
+            .filter_map(|(lane, books)| {
+                let failed = books.failed.take().map(|(queue, _)| queue);
+                let queue = lane.queue.take().or(failed)?;
+                books.past += queue.stats();
+                Some(queue)
+            })
+            .collect()
+    }
+
+    fn bring_queues(&mut self, port: usize, queues: Vec<Q>, rewrite: Option<Rewrite>) {
+        let mut queues = queues.into_iter();
+        for index in 0..self.lanes.len() {
+            if self.lanes[index].from == port {
+                self.lanes[index].queue = queues.next();
+                self.lanes[index].prefetch();
+                // Its address may be another.
+                let partner = self.lanes[index].to;
+                self.lanes[partner].rewrite = rewrite;
+            }
+        }
     }
 
     /// Sleeps until a frame comes, if there is a bell and nothing to be done.
-    fn sleep(&mut self) -> Result<(), QueueError> {
+    fn sleep(&mut self) {
         let Some(bell) = self.bell.clone() else {
-            return Ok(());
+            return;
         };
         if self.shared.exhausted() {
-            return Ok(());
+            return;
         }
         let nap = match self.all_is_sent() {
             true => NAP,
             false if self.unsent < UNSENT_LOOKS => {
                 self.unsent += 1;
-                return Ok(());
+                return;
             }
             false => UNSENT_NAP,
         };
         self.publish();
-        if !self.arm()? || self.shared.draining() {
-            return Ok(());
+        if !self.arm() || self.shared.draining() {
+            return;
         }
         self.sleeps.slept += 1;
         if bell.wait(nap) {
             self.sleeps.woken += 1;
-        } else if self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0) && !bell.wait(LATE) {
+        } else if self.lanes.iter().any(|lane| lane.waiting(1) > 0) && !bell.wait(LATE) {
             self.sleeps.overslept += 1;
         }
-        Ok(())
     }
 
     /// Whether no frame waits to be sent, here or with a device.
     fn all_is_sent(&mut self) -> bool {
-        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.queue.reclaim() == 0;
+        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.outstanding() == 0;
         let all = self.lanes.iter_mut().all(sent);
         if all {
             self.unsent = 0;
@@ -313,29 +239,50 @@ impl<Q: NetQueue> Worker<Q> {
     }
 
     /// Arms all queues; whether none has anything to receive and each will wake.
-    fn arm(&mut self) -> Result<bool, QueueError> {
+    fn arm(&mut self) -> bool {
         let mut asleep = true;
-        for lane in &mut self.lanes {
-            asleep &= lane.queue.arm()? == Armed::Sleep;
+        for (lane, books) in self.lanes.iter_mut().zip(&mut self.books) {
+            // What is gone wakes nobody, and need not.
+            let armed = lane.queue.as_mut().map(NetQueue::arm);
+            match armed.unwrap_or(Ok(Armed::Sleep)) {
+                Ok(armed) => asleep &= armed == Armed::Sleep,
+                Err(why) => {
+                    lane.fail(books, why);
+                    asleep = false;
+                }
+            }
         }
-        Ok(asleep)
+        asleep
     }
 
     /// One round over all ports; returns how many frames moved.
     #[inline]
-    fn forward_once(&mut self) -> Result<usize, QueueError> {
+    fn forward_once(&mut self) -> usize {
         let mut moved = 0;
         for index in 0..self.lanes.len() {
             let start = ticks();
-            let port_moved = self.exchange(index)?;
+            let port_moved = match self.exchange(index) {
+                Ok(port_moved) => port_moved,
+                Err(why) => self.put_aside(index, why),
+            };
             if port_moved > 0
-                && let Some(busy) = self.busy_ticks.get_mut(index)
+                && let Some(books) = self.books.get_mut(index)
             {
-                *busy += ticks().wrapping_sub(start);
+                books.busy_ticks += ticks().wrapping_sub(start);
             }
             moved += port_moved;
         }
-        Ok(moved)
+        moved
+    }
+
+    /// Asks nothing more of a queue pair that failed; the main thread knows whether its device is gone.
+    #[cold]
+    fn put_aside(&mut self, index: usize, why: QueueError) -> usize {
+        if let (Some(lane), Some(books)) = (self.lanes.get_mut(index), self.books.get_mut(index)) {
+            lane.fail(books, why);
+        }
+        self.publish();
+        0
     }
 
     /// A port's round: transmits what is to leave by it, receives what has come, and rewrites that. Returns
@@ -347,6 +294,9 @@ impl<Q: NetQueue> Worker<Q> {
         };
         // Partners are each other's; a port without one is its own.
         let partner = lane.to;
+        if lane.queue.is_none() {
+            return Ok(self.drop_for(index, partner));
+        }
         let allowed = match lane.batch.is_empty() {
             true => self.shared.allow(self.batch),
             false => 0,
@@ -364,24 +314,46 @@ impl<Q: NetQueue> Worker<Q> {
                 dump.write(&mut lane.batch);
             }
         }
-        if partner == index && !lane.batch.is_empty() {
-            exchanged.sent = lane.queue.transmit(&mut lane.batch)?;
+        if partner == index
+            && !lane.batch.is_empty()
+            && let Some(queue) = &mut lane.queue
+        {
+            exchanged.sent = queue.transmit(&mut lane.batch)?;
         }
         Ok(exchanged.sent + exchanged.received)
     }
 
+    /// Drops what is to leave by a port that is gone. Returns how many frames that were.
+    #[cold]
+    fn drop_for(&mut self, index: usize, partner: usize) -> usize {
+        let Some(lane) = self.lanes.get_mut(partner) else {
+            return 0;
+        };
+        let frames = lane.batch.len();
+        if frames > 0 {
+            match &mut lane.queue {
+                Some(queue) => queue.recycle(&mut lane.batch),
+                None => lane.batch.clear(),
+            }
+        }
+        if let Some(books) = self.books.get_mut(index) {
+            books.gone += frames as u64;
+        }
+        frames
+    }
+
     /// Receives until nothing comes any more, and waits until all was sent, within limits.
-    fn drain(&mut self) -> Result<(), QueueError> {
+    fn drain(&mut self) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
-            let moved = self.forward_once()?;
+            let moved = self.forward_once();
             let may_receive = !self.shared.exhausted();
             let pending = self
                 .lanes
                 .iter()
-                .any(|lane| !lane.batch.is_empty() || may_receive && lane.queue.waiting(1) > 0);
-            let outstanding: u32 = self.lanes.iter_mut().map(|lane| lane.queue.reclaim()).sum();
+                .any(|lane| !lane.batch.is_empty() || may_receive && lane.waiting(1) > 0);
+            let outstanding: u32 = self.lanes.iter_mut().map(Lane::outstanding).sum();
             if moved > 0 || pending || outstanding > 0 {
                 quiet = 0;
             } else {
@@ -390,13 +362,18 @@ impl<Q: NetQueue> Worker<Q> {
             // The device may live on this very core.
             std::thread::yield_now();
         }
-        Ok(())
     }
 
     fn publish(&self) {
-        let lanes = self.lanes.iter().zip(&self.figures).zip(&self.busy_ticks);
-        for ((lane, figures), busy) in lanes {
-            figures.publish(lane.queue.stats(), lane.queue.waiting(64), *busy);
+        let lanes = self.lanes.iter().zip(&self.figures).zip(&self.books);
+        for ((lane, figures), books) in lanes {
+            let mut stats = books.past;
+            let failed = books.failed.as_ref().map(|(queue, _)| queue);
+            if let Some(queue) = lane.queue.as_ref().or(failed) {
+                stats += queue.stats();
+            }
+            figures.publish(stats, lane.waiting(64), books.gone, books.busy_ticks);
+            figures.failed.store(failed.is_some(), Ordering::Relaxed);
         }
     }
 }
@@ -412,13 +389,26 @@ fn exchange<Q: NetQueue>(
 ) -> Result<Exchanged, QueueError> {
     if partner != index {
         return match lanes.get_disjoint_mut([index, partner]) {
-            Ok([Lane { queue, batch, .. }, from]) => queue.exchange(&mut from.batch, batch, limit),
-            Err(_) => Ok(Exchanged::default()),
+            Ok(
+                [
+                    Lane {
+                        queue: Some(queue),
+                        batch,
+                        ..
+                    },
+                    from,
+                ],
+            ) => queue.exchange(&mut from.batch, batch, limit),
+            _ => Ok(Exchanged::default()),
         };
     }
     // One batch goes both ways: what came is to be rewritten first.
     let mut exchanged = Exchanged::default();
-    if let Some(Lane { queue, batch, .. }) = lanes.get_mut(index)
+    if let Some(Lane {
+        queue: Some(queue),
+        batch,
+        ..
+    }) = lanes.get_mut(index)
         && limit > 0
     {
         exchanged.received = queue.receive(batch, limit)?;
