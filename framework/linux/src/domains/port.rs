@@ -182,6 +182,7 @@ impl Service for PortService {
     fn start(&mut self) -> Result<(Domain, PortLife), DriverError> {
         let (domain, root) = self.enter()?;
         let life = self.bring_up(domain, root);
+        self.settings.found_whole |= life.is_ok();
         life.map(|life| (domain, life)).inspect_err(|_| {
             domain.kill(Cause::Killed);
             if let Err(error) = bury(domain, &*self.shared) {
