@@ -237,13 +237,21 @@ impl Clock for SystemClock {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        if ns >= 20_000 {
-            std::thread::sleep(Duration::from_nanos(ns));
-            return;
-        }
-        let until = self.now_ns() + ns;
-        while self.now_ns() < until {
-            std::thread::yield_now();
-        }
+        sleep(ns);
+    }
+}
+
+/// A thread that sleeps is woken some tens of microseconds late.
+const LATE: Duration = Duration::from_micros(100);
+
+/// Lets `ns` nanoseconds pass, and few more: the last ones awake, giving way to others.
+pub fn sleep(ns: u64) {
+    let start = Instant::now();
+    let time = Duration::from_nanos(ns);
+    if time > 2 * LATE {
+        std::thread::sleep(time - LATE);
+    }
+    while start.elapsed() < time {
+        std::thread::yield_now();
     }
 }
