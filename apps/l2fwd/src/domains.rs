@@ -144,6 +144,7 @@ impl Drivers {
                 mtu: options.mtu,
                 promiscuous: options.is_promiscuous(),
                 found_whole: false,
+                interrupts: options.interrupt,
             },
             progress: Progress::default(),
         }

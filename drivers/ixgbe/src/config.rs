@@ -75,6 +75,7 @@ impl From<PortSettings> for PortConfig {
             promiscuous: settings.promiscuous,
             all_multicast: settings.promiscuous,
             check_eeprom: !settings.found_whole,
+            interrupts: settings.interrupts,
             ..Self::default()
         }
     }

@@ -31,6 +31,7 @@ const SETTINGS: PortSettings = PortSettings {
     mtu: 1500,
     promiscuous: true,
     found_whole: false,
+    interrupts: false,
 };
 
 struct Host {
