@@ -104,6 +104,16 @@ impl<Q: NetQueue> Worker<Q> {
         self.figures.clone()
     }
 
+    /// Whether a queue pair failed.
+    pub fn has_failed(&self) -> bool {
+        self.books.iter().any(|books| books.failed.is_some())
+    }
+
+    /// Moves up to so many frames at once from now on.
+    pub fn set_batch(&mut self, batch: usize) {
+        self.batch = batch;
+    }
+
     /// Forwards until told to stop. A queue pair that fails is put aside; the others go on.
     pub fn run(mut self) -> Outcome<Q> {
         self.forward_until_told();
@@ -137,12 +147,12 @@ impl<Q: NetQueue> Worker<Q> {
         while !self.shared.draining() {
             let mut moved = 0;
             for _ in 0..ROUNDS_BETWEEN_REPORTS {
-                let now = self.forward_once();
-                if now > 0 && !begun {
+                let now = self.round();
+                if !begun && now != Exchanged::default() {
                     begun = true;
                     self.publish();
                 }
-                moved += now;
+                moved += now.sent + now.received;
             }
             self.take_changes();
             if moved == 0 {
@@ -255,42 +265,43 @@ impl<Q: NetQueue> Worker<Q> {
         asleep
     }
 
-    /// One round over all ports; returns how many frames moved.
+    /// One round over all ports; returns how many frames moved. A queue pair that fails is put aside.
     #[inline]
-    fn forward_once(&mut self) -> usize {
-        let mut moved = 0;
+    pub fn round(&mut self) -> Exchanged {
+        let mut moved = Exchanged::default();
         for index in 0..self.lanes.len() {
             let start = ticks();
-            let port_moved = match self.exchange(index) {
-                Ok(port_moved) => port_moved,
+            let of_port = match self.exchange(index) {
+                Ok(of_port) => of_port,
                 Err(why) => self.put_aside(index, why),
             };
-            if port_moved > 0
+            if of_port != Exchanged::default()
                 && let Some(books) = self.books.get_mut(index)
             {
                 books.busy_ticks += ticks().wrapping_sub(start);
             }
-            moved += port_moved;
+            moved.sent += of_port.sent;
+            moved.received += of_port.received;
         }
         moved
     }
 
     /// Asks nothing more of a queue pair that failed; the main thread knows whether its device is gone.
     #[cold]
-    fn put_aside(&mut self, index: usize, why: QueueError) -> usize {
+    fn put_aside(&mut self, index: usize, why: QueueError) -> Exchanged {
         if let (Some(lane), Some(books)) = (self.lanes.get_mut(index), self.books.get_mut(index)) {
             lane.fail(books, why);
         }
         self.publish();
-        0
+        Exchanged::default()
     }
 
     /// A port's round: transmits what is to leave by it, receives what has come, and rewrites that. Returns
     /// how many frames moved.
     #[inline]
-    fn exchange(&mut self, index: usize) -> Result<usize, QueueError> {
+    fn exchange(&mut self, index: usize) -> Result<Exchanged, QueueError> {
         let Some(lane) = self.lanes.get(index) else {
-            return Ok(0);
+            return Ok(Exchanged::default());
         };
         // Partners are each other's; a port without one is its own.
         let partner = lane.to;
@@ -304,7 +315,7 @@ impl<Q: NetQueue> Worker<Q> {
         let mut exchanged = exchange(&mut self.lanes, index, partner, allowed)?;
         self.shared.give_back(allowed - exchanged.received);
         let Some(lane) = self.lanes.get_mut(index) else {
-            return Ok(0);
+            return Ok(exchanged);
         };
         if exchanged.received > 0 {
             if let Some(rewrite) = &lane.rewrite {
@@ -320,14 +331,14 @@ impl<Q: NetQueue> Worker<Q> {
         {
             exchanged.sent = queue.transmit(&mut lane.batch)?;
         }
-        Ok(exchanged.sent + exchanged.received)
+        Ok(exchanged)
     }
 
-    /// Drops what is to leave by a port that is gone. Returns how many frames that were.
+    /// Drops what is to leave by a port that is gone: from here it is as good as sent.
     #[cold]
-    fn drop_for(&mut self, index: usize, partner: usize) -> usize {
+    fn drop_for(&mut self, index: usize, partner: usize) -> Exchanged {
         let Some(lane) = self.lanes.get_mut(partner) else {
-            return 0;
+            return Exchanged::default();
         };
         let frames = lane.batch.len();
         if frames > 0 {
@@ -339,7 +350,10 @@ impl<Q: NetQueue> Worker<Q> {
         if let Some(books) = self.books.get_mut(index) {
             books.gone += frames as u64;
         }
-        frames
+        Exchanged {
+            sent: frames,
+            received: 0,
+        }
     }
 
     /// Receives until nothing comes any more, and waits until all was sent, within limits.
@@ -347,14 +361,14 @@ impl<Q: NetQueue> Worker<Q> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
-            let moved = self.forward_once();
+            let moved = self.round();
             let may_receive = !self.shared.exhausted();
             let pending = self
                 .lanes
                 .iter()
                 .any(|lane| !lane.batch.is_empty() || may_receive && lane.waiting(1) > 0);
             let outstanding: u32 = self.lanes.iter_mut().map(Lane::outstanding).sum();
-            if moved > 0 || pending || outstanding > 0 {
+            if moved != Exchanged::default() || pending || outstanding > 0 {
                 quiet = 0;
             } else {
                 quiet += 1;
