@@ -127,6 +127,8 @@ pub type Supervisors = Arc<Mutex<Vec<Arc<Supervisor<PortService>>>>>;
 #[derive(Default)]
 struct Seat {
     driver: Option<Driver>,
+    /// Whether its drivers are started again.
+    supervised: bool,
     /// Of drivers that were ended since their device was gone.
     past: Restarts,
     past_losses: u64,
@@ -209,6 +211,7 @@ impl Drivers {
         if seats.len() <= index {
             seats.resize_with(index + 1, Seat::default);
         }
+        seats[index].supervised = matches!(driver, Driver::Supervised(..));
         seats[index].driver = Some(driver);
         drop(seats);
         self.tell_supervisors();
@@ -261,20 +264,12 @@ impl Drivers {
     /// after them.
     pub fn restarts(&self, port: usize) -> Option<(Restarts, u64)> {
         let seats = self.seats.borrow();
-        let Seat {
-            driver,
-            past,
-            past_losses,
-        } = seats.get(port)?;
-        let mut restarts = past.clone();
-        let mut lost = *past_losses;
-        match driver {
-            Some(Driver::Once(..)) => return None,
-            Some(Driver::Supervised(supervisor, losses)) => {
-                restarts += &supervisor.restarts();
-                lost += losses.transmitting();
-            }
-            None => {}
+        let seat = seats.get(port).filter(|seat| seat.supervised)?;
+        let mut restarts = seat.past.clone();
+        let mut lost = seat.past_losses;
+        if let Some(Driver::Supervised(supervisor, losses)) = &seat.driver {
+            restarts += &supervisor.restarts();
+            lost += losses.transmitting();
         }
         Some((restarts, lost))
     }

@@ -16,7 +16,7 @@ const HUGE_PAGES: u32 = 96;
 
 /// Cards, two unless told otherwise, and the files on their wires.
 pub struct Cards {
-    pub served: Served,
+    served: Served,
     files: tempfile::TempDir,
     pub machine: Machine,
     pub slots: Vec<Slot>,
