@@ -141,8 +141,26 @@ pub const RESTART: Sheet = Sheet {
         "",
         "a driver that died is started again, and the whole program is started",
     )],
-    notes: ["x0.02: by the time that starting the program takes.", ""],
+    notes: [
+        "x0.02: by the time that starting the program takes. reset: the device's own, by the waits that the datasheet has its driver make.",
+        "less-reset: the rest of what a restart takes.",
+    ],
     peers: true,
+};
+
+/// Of programs that have nothing to do.
+pub const IDLE: Sheet = Sheet {
+    title: "Percent of a core while nothing comes, less is better",
+    about: "means over seconds; two ports",
+    panels: &[
+        ("sim/", "software cards, which have a thread in the program"),
+        ("served/", "cards of another process, as real ones are"),
+    ],
+    notes: [
+        "x0.002 of polling: by what the same program takes that polls. less-device: without the software cards' thread.",
+        "Each group has a scale of its own.",
+    ],
+    peers: false,
 };
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

@@ -1,6 +1,7 @@
 //! What a run is summed up as: the JSON object of `--json`, and the summary for people.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use serde::Serialize;
 use sumac_rref::PoolAccount;
@@ -22,12 +23,12 @@ pub struct Report {
     pub restarts: u64,
     /// From noticing a driver's death until its port was ready again, in microseconds.
     pub restart_latency_us: Option<Times>,
-    /// The part of that in which the device stopped, was reset and settled.
+    /// The part of that which is the device's: to be stopped, and the waits that the datasheet has its driver make.
     pub device_reset_us: Option<Times>,
     /// The rest of it.
     pub restart_less_reset_us: Option<Times>,
-    /// That rest without the time the device took to answer register accesses and to be shown memory.
-    pub restart_own_us: Option<Times>,
+    /// How workers slept, with `--interrupt`.
+    pub sleeps: Sleeps,
     /// Frames lost with drivers that died.
     pub lost_in_restart: u64,
     /// DMA of software devices outside of memory that drivers have.
@@ -38,6 +39,25 @@ pub struct Report {
     pub ports: Vec<PortReport>,
     /// Where the packet buffers are, after the end.
     pub pool: PoolReport,
+}
+
+/// How often workers slept, and what woke them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sleeps {
+    /// They had armed their queues, and slept.
+    pub slept: u64,
+    /// An interrupt woke them, or whoever stopped them.
+    pub woken: u64,
+    /// They woke by themselves and found frames: an interrupt was lost.
+    pub overslept: u64,
+}
+
+impl AddAssign<&Sleeps> for Sleeps {
+    fn add_assign(&mut self, other: &Sleeps) {
+        self.slept += other.slept;
+        self.woken += other.woken;
+        self.overslept += other.overslept;
+    }
 }
 
 /// Times of several events, in microseconds.
@@ -58,6 +78,10 @@ pub struct PortReport {
     pub device: String,
     /// The port's address.
     pub mac: String,
+    /// Speed of its link when it was last seen, in Mbit/s; zero while down.
+    pub link_mbps: u32,
+    /// Times its link changed.
+    pub link_changes: u64,
     /// Frames received.
     pub rx_packets: u64,
     /// Their bytes, without FCS.
@@ -70,14 +94,20 @@ pub struct PortReport {
     pub rx_dropped: u64,
     /// Frames received for this port to transmit and never transmitted.
     pub tx_dropped: u64,
+    /// Of these, those that came while its device was gone.
+    pub tx_dropped_removed: u64,
     /// Frames the device or the driver found wrong: bad FCS or length, too long, no end.
     pub rx_errors: u64,
-    /// Frames the device had received and no driver had handed out when it died.
+    /// Frames the device had received and no driver had handed out when one of them died or went away.
     pub lost_received: u64,
-    /// Frames handed over to be transmitted that were not when the driver died.
+    /// Frames handed over to be transmitted that were not when driver or device died or went away.
     pub lost_transmit: u64,
     /// How often the port's driver was started again.
     pub restarts: u64,
+    /// Whether the device was gone at the end.
+    pub removed: bool,
+    /// How often it came back after it had gone.
+    pub returns: u64,
     /// Of the frames received and counted bad or dropped, those that drivers counted.
     #[serde(skip)]
     pub rx_refused_by_driver: u64,
@@ -187,6 +217,17 @@ impl fmt::Display for Report {
                 device.p50 / 1e3,
             )?;
         }
+        let Sleeps {
+            slept,
+            woken,
+            overslept,
+        } = self.sleeps;
+        if slept > 0 {
+            writeln!(
+                f,
+                "slept {slept} times, woken {woken} times, overslept {overslept} times"
+            )?;
+        }
         for port in &self.ports {
             writeln!(
                 f,
@@ -199,6 +240,16 @@ impl fmt::Display for Report {
                 port.tx_packets,
                 port.tx_dropped
             )?;
+            if port.removed || port.returns > 0 {
+                let now = if port.removed { "gone" } else { "back" };
+                writeln!(
+                    f,
+                    "    {now}: returned {} times, {} of the dropped while it was gone, {} lost with it",
+                    port.returns,
+                    port.tx_dropped_removed,
+                    port.lost_received + port.lost_transmit
+                )?;
+            }
             if let Some(wire) = &port.wire {
                 writeln!(
                     f,

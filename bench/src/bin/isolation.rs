@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use sumac_bench::figure;
-use sumac_bench::isolation::{self, IsolationError, calls, forward, nullnet, process, restart};
+use sumac_bench::isolation::{
+    self, IsolationError, calls, forward, idle, nullnet, process, restart,
+};
 use sumac_bench::report::Report;
 use sumac_linux::cores::pin_current_thread;
 
-/// A round of restarts, or of the drivers' ladder, takes as long as this many windows.
+/// A round of restarts, of the drivers' ladder, and a second of idling take as long as this many windows.
 const WINDOWS_A_ROUND: usize = 100;
 
 /// Which benchmark.
@@ -25,6 +27,8 @@ enum What {
     Forward,
     /// Restarts of a driver under traffic, beside starting the program; in microseconds.
     Restart,
+    /// What a program takes of a core while nothing comes, which interrupts wake; in percent.
+    Idle,
 }
 
 /// What isolation costs, in ticks of the time stamp counter. Domains are those that `cargo xtask domains`
@@ -69,7 +73,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), IsolationError> {
-    if !matches!(options.what, What::Restart) {
+    if !matches!(options.what, What::Restart | What::Idle) {
         // A core that is not there: the kernel places the thread.
         let _ = pin_current_thread(options.core);
     }
@@ -83,6 +87,7 @@ fn run(options: &Options) -> Result<(), IsolationError> {
             ("forward", figure::FORWARD, report)
         }
         What::Restart => ("restart", figure::RESTART, restart::run(domains, rounds)?),
+        What::Idle => ("idle", figure::IDLE, idle::run(domains, rounds)?),
     };
     let json = options.output.join(format!("{name}.json"));
     let svg = json.with_extension("svg");

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -87,6 +87,10 @@ impl DeviceControl for Registers {
     }
 
     fn start(&self) {}
+
+    fn is_there(&self) -> bool {
+        self.0.read32(CTRL) != u32::MAX
+    }
 }
 
 /// A step's devices, before anybody drives them.
@@ -177,11 +181,13 @@ impl<N: Net> Forwarder<N> {
                 from,
                 to,
                 rewrite: macs.get(to).map(|mac| Rewrite::new(to as u8, *mac)),
-                queue: queue.ok_or_else(|| failed("a port without queues"))?,
+                queue: Some(queue.ok_or_else(|| failed("a port without queues"))?),
                 batch: pool.batch().map_err(failed)?,
             });
         }
-        let worker = Worker::new(lanes, 1, Shared::new(None), None, None);
+        // Nobody asks for queues back.
+        let (_, changes) = mpsc::channel();
+        let worker = Worker::new(lanes, changes, 1, Shared::new(None), None, None);
         Ok(Self {
             worker,
             ports,
@@ -210,13 +216,8 @@ where
     Box::new(move |page, order| {
         let worker = &mut forwarder.worker;
         worker.set_batch(order.batch as usize);
-        timing::run(page, order, |_| match worker.round() {
-            Ok(moved) => moved.sent,
-            Err(_) => {
-                broken.set(true);
-                0
-            }
-        });
+        timing::run(page, order, |_| worker.round().sent);
+        broken.set(broken.get() || worker.has_failed());
     })
 }
 
@@ -240,14 +241,16 @@ fn bring_up<'a>(
     }
     let host = DomainHost::new(options).map_err(failed)?;
     let pool = devices.pool(host.heap())?;
-    let mut drivers = host.drivers(pool);
+    let drivers = host.drivers(pool);
     let opened = devices.opened();
     if step == "domain" {
-        let ports = (opened.iter()).map(|port| drivers.start(port, options).map_err(failed));
+        let ports = (opened.iter().enumerate())
+            .map(|(index, port)| drivers.start(index, port, options).map_err(failed));
         let ports = ports.collect::<Result<Vec<_>, _>>()?;
         return Ok(run(Forwarder::start(ports, pool, Some(drivers))?, broken));
     }
-    let ports = (opened.iter()).map(|port| drivers.supervise(port, options).map_err(failed));
+    let ports = (opened.iter().enumerate())
+        .map(|(index, port)| drivers.supervise(index, port, options).map_err(failed));
     let ports = ports.collect::<Result<Vec<_>, _>>()?;
     Ok(run(Forwarder::start(ports, pool, Some(drivers))?, broken))
 }

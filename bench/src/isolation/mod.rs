@@ -18,6 +18,7 @@ use crate::report::{self, Machine, Report, Row};
 
 pub mod calls;
 pub mod forward;
+pub mod idle;
 pub mod nullnet;
 pub mod process;
 pub mod restart;

@@ -6,14 +6,14 @@
 //! address is tested before use.
 //!
 //! Invariant: while an [`Access`] lives, no mapped page goes away. [`GuestMemory::unmap`] takes the
-//! other side of that lock.
+//! other side of that lock. It is to come soon: devices, which take their side again and again, stand back.
 
 use std::fs::File;
 use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use super::copy;
 
@@ -77,12 +77,16 @@ pub struct GuestMemory {
     valid: Box<[AtomicU64]>,
     /// Read while a device works, written while a region is made unreachable.
     quiesce: RwLock<()>,
+    /// How many want to make one unreachable.
+    wanted: AtomicU32,
     /// Number of the map's present state: no other state of any map has it.
     version: AtomicU64,
 }
 
 /// Numbers for states of maps; zero is none.
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
+/// Tries at the lock before a thread gives way to others: some 20 microseconds.
+const TRIES: u32 = 1000;
 /// Words of the map a stretch is followed through, each way: 32 MiB, more than most packet pools.
 const STRETCH_WORDS: usize = 128;
 
@@ -131,6 +135,7 @@ impl GuestMemory {
             reserved: (address as usize, bytes as usize),
             valid,
             quiesce: RwLock::new(()),
+            wanted: AtomicU32::new(0),
             version: AtomicU64::new(VERSIONS.fetch_add(1, Ordering::Relaxed)),
         })
     }
@@ -146,7 +151,7 @@ impl GuestMemory {
     /// # Errors
     /// [`WindowError`] when the region does not fit, overlaps another, or the system refuses.
     pub fn map(&self, iova: u64, len: u64, file: &File, offset: u64) -> Result<(), WindowError> {
-        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
         if (iova / PAGE..(iova + len) / PAGE).any(|page| self.page_valid(page)) {
             return Err(WindowError::Overlap { iova, len });
@@ -161,7 +166,7 @@ impl GuestMemory {
     /// # Errors
     /// [`WindowError`] when the region is not one of whole pages inside the window.
     pub fn unmap(&self, iova: u64, len: u64) -> Result<(), WindowError> {
-        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
         self.set_pages(iova, len, false);
         self.replace(iova, len, None)
@@ -169,10 +174,29 @@ impl GuestMemory {
 
     /// Makes whole pages of a mapped region reachable or not, without touching the mapping.
     pub(super) fn set_reachable(&self, iova: u64, len: u64, reachable: bool) {
-        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        // What devices can reach already stays as it is where there is more.
+        let _alone = (!reachable).then(|| self.no_device_at_work());
         if self.placement(iova, len).is_ok() {
             self.set_pages(iova, len, reachable);
         }
+    }
+
+    /// Waits for devices to end the polls they are in. One takes microseconds, which is less than this thread
+    /// would sleep.
+    fn no_device_at_work(&self) -> RwLockWriteGuard<'_, ()> {
+        self.wanted.fetch_add(1, Ordering::Relaxed);
+        let mut tries = 0;
+        let alone = loop {
+            match self.quiesce.try_write() {
+                Ok(alone) => break alone,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if tries < TRIES => std::hint::spin_loop(),
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+            tries += 1;
+        };
+        self.wanted.fetch_sub(1, Ordering::Relaxed);
+        alone
     }
 
     /// Where the processor sees bus address `iova`.
@@ -184,6 +208,9 @@ impl GuestMemory {
 
     /// The right to reach memory; held for one poll of a device.
     pub fn access(&self) -> Access<'_> {
+        while self.wanted.load(Ordering::Relaxed) != 0 {
+            std::thread::yield_now();
+        }
         Access {
             memory: self,
             _quiesce: self.quiesce.read().unwrap_or_else(PoisonError::into_inner),
@@ -248,9 +275,8 @@ impl GuestMemory {
         }
     }
 
-    /// Call with `quiesce` held for writing.
+    /// Call with `quiesce` held for writing, unless pages are added.
     fn set_pages(&self, iova: u64, len: u64, reachable: bool) {
-        (self.version).store(VERSIONS.fetch_add(1, Ordering::Relaxed), Ordering::Release);
         for page in iova / PAGE..(iova + len) / PAGE {
             if let Some(word) = self.valid.get((page / 64) as usize) {
                 let bit = 1 << (page % 64);
@@ -261,6 +287,8 @@ impl GuestMemory {
                 }
             }
         }
+        // Last, so that who looked around meanwhile looks again.
+        (self.version).store(VERSIONS.fetch_add(1, Ordering::Relaxed), Ordering::Release);
     }
 
     fn map_word(&self, index: usize) -> u64 {

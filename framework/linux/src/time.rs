@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use sumac_device::Clock;
-
-/// Below this a sleep would overshoot by more than it lasts: spin instead.
-const SPIN_BELOW_NS: u64 = 20_000;
+use sumac_devices::ixgbe::in_process::sleep;
 
 /// CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,15 +20,25 @@ impl Clock for LinuxClock {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        if ns >= SPIN_BELOW_NS {
-            std::thread::sleep(Duration::from_nanos(ns));
-            return;
-        }
-        let start = monotonic_ns();
-        while monotonic_ns() - start < ns {
-            std::hint::spin_loop();
-        }
+        sleep(ns);
     }
+}
+
+/// How durations are written.
+pub const DURATION_UNITS: &str = "write a number and a unit: 500ms, 5s, 2m or 1h";
+
+/// A duration as people write it: `500ms`, `5s`, `2m`, `1h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().ok()?;
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
 /// CLOCK_MONOTONIC in nanoseconds.

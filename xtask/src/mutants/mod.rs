@@ -6,7 +6,7 @@
 //! that nothing holds.
 //!
 //! Invariant: a test counts only if it passed in the same run on the tree as it is, and a mutant that does
-//! not build counts for nothing.
+//! not build counts as one that was not noticed.
 
 mod table;
 mod tree;
@@ -77,7 +77,10 @@ fn run_all(options: &Options) -> Result<bool, String> {
     let mut missed = 0;
     for mutant in &mutants {
         let start = Instant::now();
-        let found = try_one(mutant, &tree)?;
+        let found = try_one(mutant, &tree).unwrap_or_else(|error| {
+            eprintln!("{error}");
+            Found::NotTried
+        });
         missed += u32::from(!found.noticed());
         let seconds = start.elapsed().as_secs_f64();
         let line = format!(
@@ -107,11 +110,13 @@ enum Found {
     /// Its program ended by a signal, or without a word.
     Died,
     Hung,
+    /// It does not build, or its test is not there: nothing is known of it.
+    NotTried,
 }
 
 impl Found {
     fn noticed(self) -> bool {
-        self != Self::Passed
+        !matches!(self, Self::Passed | Self::NotTried)
     }
 
     fn words(self) -> &'static str {
@@ -120,22 +125,23 @@ impl Found {
             Self::Failed => "fails",
             Self::Died => "dies",
             Self::Hung => "never ends",
+            Self::NotTried => "NOT TRIED: it does not build",
         }
     }
 }
 
 /// Every test passes on the tree as it is.
 fn baseline(mutants: &[Mutant], tree: &Tree) -> Result<(), String> {
-    let mut suites = BTreeMap::<&Suite, Vec<&str>>::new();
+    let mut suites = BTreeMap::<_, Vec<&str>>::new();
     for mutant in mutants {
-        let tests = suites.entry(&mutant.suite).or_default();
+        let tests = suites.entry((&mutant.suite, &mutant.with)).or_default();
         if !tests.contains(&mutant.test.as_str()) {
             tests.push(&mutant.test);
         }
     }
-    for (suite, tests) in suites {
+    for ((suite, with), tests) in suites {
         build(suite, tree)?;
-        let found = test(suite, &tests, tree, BASELINE_LIMIT)?;
+        let found = test(suite, &tests, with.as_ref(), tree, BASELINE_LIMIT)?;
         if found != Found::Passed {
             let words = found.words();
             return Err(format!("{suite} {words} as it is: {}", tests.join(", ")));
@@ -148,8 +154,9 @@ fn baseline(mutants: &[Mutant], tree: &Tree) -> Result<(), String> {
 fn try_one(mutant: &Mutant, tree: &Tree) -> Result<Found, String> {
     let changed = mutant.applied(tree)?;
     let original = tree.change(&mutant.file, &changed)?;
-    let found = build(&mutant.suite, tree)
-        .and_then(|()| test(&mutant.suite, &[&mutant.test], tree, mutant.limit));
+    let (suite, with) = (&mutant.suite, mutant.with.as_ref());
+    let found =
+        build(suite, tree).and_then(|()| test(suite, &[&mutant.test], with, tree, mutant.limit));
     tree.change(&mutant.file, &original)?;
     found.map_err(|error| format!("{mutant}: {error}"))
 }
@@ -163,10 +170,17 @@ fn build(suite: &Suite, tree: &Tree) -> Result<(), String> {
 }
 
 /// Runs tests by their whole names, all of which must be there.
-fn test(suite: &Suite, names: &[&str], tree: &Tree, limit: Duration) -> Result<Found, String> {
+fn test(
+    suite: &Suite,
+    names: &[&str],
+    with: Option<&(String, String)>,
+    tree: &Tree,
+    limit: Duration,
+) -> Result<Found, String> {
     let mut test = tree.command(cargo(["test"]), suite.is_loom());
     test.args(suite.arguments()).arg("--").arg("--exact");
     test.args(names);
+    test.envs(with.map(|(name, value)| (name, value)));
     let (mut begun, mut failed, mut said) = (0, false, Vec::new());
     let start = Instant::now();
     let result = process::listen(&mut test, limit, |line| {

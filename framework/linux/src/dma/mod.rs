@@ -11,13 +11,14 @@ mod region;
 mod tests;
 
 use std::ops::Range;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
-use sumac_devices::memory::{CHUNK, DmaFacts, Freed, GuestMemory, PAGE, Places, WindowError};
+use sumac_device::{DmaError, DmaMemory, DmaSpace};
+use sumac_devices::memory::{
+    CHUNK, DmaFacts, Extent, Freed, GuestMemory, Lender, Lent, PAGE, Places, WindowError,
+};
 
 pub(crate) use region::Region;
 
@@ -71,7 +72,8 @@ pub struct LinuxDma {
 struct Shared {
     // Regions go before what makes them reachable: their places unmap them.
     places: Mutex<Places<Region>>,
-    reaches: Vec<Arc<dyn Reach>>,
+    /// Locked after `places`.
+    reaches: Mutex<Vec<Arc<dyn Reach>>>,
     ordinary_pages: AtomicBool,
     mapping_ns: AtomicU64,
 }
@@ -86,7 +88,7 @@ impl LinuxDma {
         Self {
             shared: Arc::new(Shared {
                 places: Mutex::new(Places::new(high.into_iter().chain(low))),
-                reaches,
+                reaches: Mutex::new(reaches),
                 ordinary_pages: AtomicBool::new(false),
                 mapping_ns: AtomicU64::new(0),
             }),
@@ -104,6 +106,45 @@ impl LinuxDma {
     /// How long it took so far to make memory reachable, without getting it from Linux.
     pub fn mapping_time(&self) -> Duration {
         Duration::from_nanos(self.shared.mapping_ns.load(Ordering::Relaxed))
+    }
+}
+
+impl LinuxDma {
+    /// Shows all memory to a device that came back, and what there will be from now on.
+    ///
+    /// # Errors
+    /// In words; nothing is shown to it then.
+    pub(crate) fn join(&self, reach: &Arc<dyn Reach>) -> Result<(), String> {
+        // Nothing is allocated or freed meanwhile.
+        let places = self.shared.places();
+        for (done, (iova, _, region)) in places.iter().enumerate() {
+            if let Err(reason) = reach.map(region, iova) {
+                hide(&**reach, places.iter().take(done));
+                return Err(reason);
+            }
+        }
+        let mut reaches = self.shared.reaches();
+        if !reaches.iter().any(|other| Arc::ptr_eq(other, reach)) {
+            reaches.push(Arc::clone(reach));
+        }
+        Ok(())
+    }
+
+    /// Hides all memory from a device that is gone, and what there will be from now on.
+    pub(crate) fn leave(&self, reach: &Arc<dyn Reach>) {
+        let places = self.shared.places();
+        let mut reaches = self.shared.reaches();
+        reaches.retain(|other| !Arc::ptr_eq(other, reach));
+        hide(&**reach, places.iter());
+    }
+}
+
+/// Hides regions from a device that is to be forgotten: what it keeps all the same it loses as it is.
+fn hide<'a>(reach: &dyn Reach, regions: impl Iterator<Item = (u64, u64, &'a Region)>) {
+    for (iova, bytes, _) in regions {
+        if let Err(reason) = reach.unmap(iova, bytes) {
+            log::warn!("DMA memory at {iova:#x}: {reason}");
+        }
     }
 }
 
@@ -126,7 +167,7 @@ impl DmaSpace for LinuxDma {
             self.allocate_pages(&mut places, len, align)?
         } else {
             let (iova, region) = self.shared.map(&places, len)?;
-            let mapping = self.mapping(&region, 0, iova, len, region.len() as u64);
+            let mapping = self.lend(&region, 0, iova, len, region.len() as u64);
             places.take(iova, region.len() as u64, region);
             mapping
         };
@@ -140,7 +181,7 @@ impl LinuxDma {
         places: &mut Places<Region>,
         len: usize,
         align: usize,
-    ) -> Result<Mapping, DmaError> {
+    ) -> Result<Lent<Shared>, DmaError> {
         if let Some(mapping) = self.share(places, len, align) {
             return Ok(mapping);
         }
@@ -151,29 +192,35 @@ impl LinuxDma {
     }
 
     /// Pages of a region that has some left.
-    fn share(&self, places: &mut Places<Region>, len: usize, align: usize) -> Option<Mapping> {
+    fn share(&self, places: &mut Places<Region>, len: usize, align: usize) -> Option<Lent<Shared>> {
         let (iova, chunk, region) = places.take_pages(len, align)?;
         let bytes = (len as u64).next_multiple_of(PAGE);
-        let mapping = self.mapping(region, (iova - chunk) as usize, iova, len, bytes);
+        let mut mapping = self.lend(region, (iova - chunk) as usize, iova, len, bytes);
         mapping.zero();
         Some(mapping)
     }
 
-    fn mapping(&self, region: &Region, at: usize, iova: u64, len: usize, bytes: u64) -> Mapping {
-        Mapping {
+    fn lend(&self, region: &Region, at: usize, iova: u64, len: usize, bytes: u64) -> Lent<Shared> {
+        let extent = Extent {
             base: region.at(at),
-            shared: Arc::clone(&self.shared),
             iova,
             len,
             bytes,
             huge: region.huge_pages(),
-        }
+        };
+        // SAFETY: the pages are of a region that `places` keeps, aligned to 2 MiB at both addresses, and were
+        // taken from it; a region is unmapped, or kept for good, before `take_back` returns its pages.
+        unsafe { Lent::new(&self.shared, extent) }
     }
 }
 
 impl Shared {
     fn places(&self) -> MutexGuard<'_, Places<Region>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reaches(&self) -> MutexGuard<'_, Vec<Arc<dyn Reach>>> {
+        self.reaches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A region of fresh memory for `len` bytes that all devices reach, and where.
@@ -187,9 +234,10 @@ impl Shared {
         let region = Region::new(bytes)
             .map_err(|error| no_memory(format!("{error}; use fewer or smaller buffers")))?;
         let start = Instant::now();
-        for (index, reach) in self.reaches.iter().enumerate() {
+        let reaches = self.reaches();
+        for (index, reach) in reaches.iter().enumerate() {
             if let Err(reason) = reach.map(&region, iova) {
-                let undone = self.unmap(&self.reaches[..index], iova, bytes as u64);
+                let undone = self.unmap(&reaches[..index], iova, bytes as u64);
                 if !undone {
                     region.leak();
                 }
@@ -217,8 +265,10 @@ impl Shared {
         }
         all
     }
+}
 
-    fn release(&self, iova: u64, bytes: u64) {
+impl Lender for Shared {
+    fn take_back(&self, iova: u64, bytes: u64) {
         let mut places = self.places();
         let Some(Freed {
             iova,
@@ -228,56 +278,9 @@ impl Shared {
         else {
             return;
         };
-        if !self.unmap(&self.reaches, iova, bytes) {
+        if !self.unmap(&self.reaches(), iova, bytes) {
             // Neither the memory nor its address is to be had by anybody else.
             places.take(iova, bytes, backing);
         }
-    }
-}
-
-/// One allocation.
-struct Mapping {
-    shared: Arc<Shared>,
-    base: NonNull<u8>,
-    iova: u64,
-    len: usize,
-    /// Length in whole pages.
-    bytes: u64,
-    huge: bool,
-}
-
-// SAFETY: `base` points into a region that `shared` keeps while this lives.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; nothing here reads or writes through it after `zero`.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Clears recycled pages, before they are handed out.
-    fn zero(&self) {
-        // SAFETY: `bytes` bytes are mapped at `base`, and nobody was given them.
-        unsafe { self.base.as_ptr().write_bytes(0, self.bytes as usize) };
-    }
-}
-
-// SAFETY: the pages are mapped, zeroed, aligned as asked (regions are to 2 MiB, at both addresses) and this
-// allocation's alone until `release`; a region is unmapped, or kept for good, before it is given back.
-unsafe impl DmaMapping for Mapping {
-    fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-    fn len(&self) -> usize {
-        self.len
-    }
-    fn iova(&self) -> u64 {
-        self.iova
-    }
-    fn huge_pages(&self) -> bool {
-        self.huge
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        self.shared.release(self.iova, self.bytes);
     }
 }

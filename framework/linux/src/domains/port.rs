@@ -15,15 +15,14 @@ use sumac_interface::domain::{
     RemotePort, RemoteQueue,
 };
 use sumac_interface::net::{
-    Exchanged, Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats,
+    Armed, Exchanged, Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats,
 };
 use sumac_interface::{Object, Policy, Remake, RpcError, RpcResult, Shadow};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant};
-use sumac_runtime::load::Verified;
 use sumac_runtime::{Cause, Domain, Quota, SharedReclaim};
 
-use super::{Service, StartError, Started, Supervisor, bury, start_verified};
-use crate::grant::{DeviceTime, GrantedDevice};
+use super::{Program, Service, StartError, Started, Supervisor, bury, start_program};
+use crate::grant::GrantedDevice;
 
 /// Why a driver's domain does not drive its device.
 #[derive(Debug, thiserror::Error)]
@@ -47,23 +46,21 @@ pub enum DriverError {
     Device(Box<DeviceFault>),
 }
 
-/// What a driver's domain offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+/// A driver's domain, by what it offers.
+#[derive(Clone)]
+pub enum Driver {
     /// [`CreateNet`].
-    Net,
+    Net(Program<dyn CreateNet>),
     /// [`CreateFragileNet`]: it also fails on request.
-    FragileNet,
+    FragileNet(Program<dyn CreateFragileNet>),
 }
 
 /// A driver's domain, and the device it drives.
 pub struct PortService {
     /// For people.
     pub name: String,
-    /// The domain's file.
-    pub file: Verified,
-    /// What it offers.
-    pub offer: Offer,
+    /// The domain.
+    pub driver: Driver,
     /// What it may use.
     pub quota: Quota,
     /// Frees what it owned if it dies as it starts.
@@ -123,15 +120,13 @@ impl PortLife {
 impl PortService {
     fn enter(&self) -> Result<(Domain, RootObject), StartError> {
         let (name, quota) = (&self.name, self.quota);
-        Ok(match self.offer {
-            Offer::Net => {
-                let Started { domain, root } =
-                    start_verified(name, &self.file, quota, &*self.shared)?;
+        Ok(match &self.driver {
+            Driver::Net(program) => {
+                let Started { domain, root } = start_program(name, program, quota, &*self.shared)?;
                 (domain, RootObject::Net(root))
             }
-            Offer::FragileNet => {
-                let Started { domain, root } =
-                    start_verified(name, &self.file, quota, &*self.shared)?;
+            Driver::FragileNet(program) => {
+                let Started { domain, root } = start_program(name, program, quota, &*self.shared)?;
                 (domain, RootObject::FragileNet(root))
             }
         })
@@ -182,6 +177,7 @@ impl Service for PortService {
     fn start(&mut self) -> Result<(Domain, PortLife), DriverError> {
         let (domain, root) = self.enter()?;
         let life = self.bring_up(domain, root);
+        self.settings.found_whole |= life.is_ok();
         life.map(|life| (domain, life)).inspect_err(|_| {
             domain.kill(Cause::Killed);
             if let Err(error) = bury(domain, &*self.shared) {
@@ -190,8 +186,8 @@ impl Service for PortService {
         })
     }
 
-    fn device_time(&self) -> DeviceTime {
-        self.device.time()
+    fn device_ns(&self) -> u64 {
+        self.device.own_ns()
     }
 }
 
@@ -325,6 +321,10 @@ impl Net for SupervisedPort {
 
     fn link(&self) -> Link {
         self.port.link()
+    }
+
+    fn link_change(&mut self) -> Result<Option<Link>, NetError> {
+        self.port.link_change()
     }
 
     fn check(&mut self) -> Result<(), NetError> {
@@ -472,14 +472,14 @@ impl NetQueue for SupervisedQueue {
     fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, QueueError> {
         let (before, renewals) = (InHand::of(batch), self.renewals());
         let result = self.queue.receive(batch, limit);
-        match self.settle(result, renewals)? {
-            Some(received) => {
+        match self.settle(result, renewals) {
+            Ok(Some(received)) => {
                 self.count_received(received, before, batch);
                 Ok(received)
             }
-            None => {
+            lost => {
                 self.uncount_received(before, batch);
-                Ok(0)
+                lost.map(Option::unwrap_or_default)
             }
         }
     }
@@ -488,14 +488,14 @@ impl NetQueue for SupervisedQueue {
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError> {
         let (before, renewals) = (InHand::of(batch), self.renewals());
         let result = self.queue.transmit(batch);
-        match self.settle(result, renewals)? {
-            Some(taken) => {
+        match self.settle(result, renewals) {
+            Ok(Some(taken)) => {
                 self.count_sent(taken, before, batch);
                 Ok(taken)
             }
-            None => {
+            lost => {
                 self.count_lost(before, batch);
-                Ok(0)
+                lost.map(Option::unwrap_or_default)
             }
         }
     }
@@ -510,16 +510,16 @@ impl NetQueue for SupervisedQueue {
         let (sending, had) = (InHand::of(send), InHand::of(receive));
         let renewals = self.renewals();
         let result = self.queue.exchange(send, receive, limit);
-        match self.settle(result, renewals)? {
-            Some(exchanged) => {
+        match self.settle(result, renewals) {
+            Ok(Some(exchanged)) => {
                 self.count_sent(exchanged.sent, sending, send);
                 self.count_received(exchanged.received, had, receive);
                 Ok(exchanged)
             }
-            None => {
+            lost => {
                 self.count_lost(sending, send);
                 self.uncount_received(had, receive);
-                Ok(Exchanged::default())
+                lost.map(Option::unwrap_or_default)
             }
         }
     }
@@ -539,6 +539,18 @@ impl NetQueue for SupervisedQueue {
 
     fn reclaim(&mut self) -> u32 {
         self.queue.reclaim()
+    }
+
+    /// Of a driver that died nothing is armed any more, and of its successor nothing yet: whoever sleeps then is
+    /// woken by the [`Supervisor`].
+    fn arm(&mut self) -> Result<Armed, QueueError> {
+        let renewals = self.renewals();
+        match self.queue.arm() {
+            Err(QueueError::Domain(RpcError::Dead(_))) if self.renewals() != renewals => {
+                Ok(Armed::Ready)
+            }
+            armed => armed,
+        }
     }
 
     fn waiting(&self, limit: u32) -> u32 {

@@ -18,7 +18,9 @@ use super::threads::processor_ns;
 
 /// How often the watchdog looks at least, and at most: each look takes a core from whoever has it.
 const SOON: Duration = Duration::from_millis(1);
+/// How often it looks when nothing has a deadline, or nobody was in a domain for so many looks.
 const LATER: Duration = Duration::from_millis(20);
+const QUIET_LOOKS: u32 = 50;
 /// How often it looks while the shortest deadline goes by: a call may have that part of it more.
 const LOOKS: u32 = 10;
 
@@ -48,6 +50,8 @@ struct Watched {
 struct Watchdog {
     /// By handle.
     watched: HashMap<u64, Watched>,
+    /// Looks in a row that found nobody in a domain.
+    quiet: u32,
 }
 
 impl Watchdog {
@@ -66,12 +70,20 @@ impl Watchdog {
                 watched.last = None;
             }
         }
+        self.quiet = match inside {
+            0 => self.quiet.saturating_add(1),
+            _ => 0,
+        };
         if inside == 0 {
             // Handles of threads long gone, too.
             self.watched.clear();
         }
         if Domain::all().any(|domain| dead(&domain)) {
             return SOON;
+        }
+        if self.quiet >= QUIET_LOOKS {
+            // Where all sleep the watchdog nearly does: a call that begins now is found so much later.
+            return LATER;
         }
         let limits = Domain::all().map(|domain| domain.call_ns());
         match limits.filter(|limit| *limit != 0).min() {
