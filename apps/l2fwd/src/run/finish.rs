@@ -16,11 +16,13 @@ use super::{RunError, device};
 /// The violation that is DMA to where a driver has no memory.
 const STRAY: &str = "dma-fault";
 
-/// Stops receiving, lets workers send what they have, and takes their queues home.
+/// Stops receiving, lets workers send what they have, and ends them and their application: then all queue pairs
+/// are at home.
 pub fn stop_all<N: Net>(
     ports: &mut [OpenPort<N>],
     workers: &mut [RunningWorker<N::Queue>],
     shared: &Shared,
+    supervision: &Supervision<'_>,
 ) -> Result<(), RunError> {
     let mut result = Ok(());
     for open in ports.iter_mut() {
@@ -45,7 +47,7 @@ pub fn stop_all<N: Net>(
             }
         }
     }
-    result
+    result.and(supervision.end_application().map_err(device))
 }
 
 pub fn sum_up<N: Net>(
@@ -108,11 +110,8 @@ pub fn close<N: Net>(
         result = result.and(open.port.stop().map_err(device));
     }
     for worker in workers {
-        let Some(outcome) = worker.outcome else {
-            continue;
-        };
-        for ((from, _), queue) in worker.lanes.iter().zip(outcome.queues) {
-            if let Some(open) = ports.get_mut(*from) {
+        for (from, home) in &worker.lanes {
+            if let (Some(open), Some(queue)) = (ports.get_mut(*from), home.take()) {
                 open.port.return_queues(vec![queue]);
             }
         }

@@ -11,23 +11,27 @@ mod supervision;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use sumac_interface::net::Net;
+use sumac_interface::net::{Net, NetQueue};
 use sumac_ixgbe::Port;
 use sumac_linux::cores::CoreList;
 use sumac_linux::open::{self, OpenPorts};
 use sumac_linux::signals::Stop;
 use sumac_rref::{PacketPool, SharedHeap};
 
-use crate::cli::{Isolation, Options};
+use crate::application::{self, Application, ApplicationService};
+use crate::cli::{ApplicationIn, Isolation, Options};
 use crate::domains::DomainHost;
 use crate::dump::Dump;
 use crate::forward::Shared;
+use crate::loan::Terms;
 use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
-use ports::{OpenPort, open_ports, port_config, start_workers};
+pub use ports::partner;
+use ports::{OpenPort, WorkerPlan, open_ports, plan_workers, port_config, start_workers};
 use supervision::Supervision;
 use watch::watch;
 
@@ -59,9 +63,9 @@ fn device(error: impl std::fmt::Display) -> RunError {
 /// # Errors
 /// [`RunError`].
 pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
-    if options.crash_every.is_some() && options.isolation != Isolation::Shadow {
+    if options.crash_every.is_some() && !options.drivers_crash() && !options.application_crashes() {
         return Err(input(
-            "--crash-every: nobody starts a driver again that crashed; add --isolation shadow",
+            "--crash-every: nobody starts again what crashed; add --isolation shadow or --application shadow",
         ));
     }
     if options.interrupt && options.isolation != Isolation::Driver {
@@ -69,39 +73,41 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
             "--interrupt: a driver in a domain wakes nobody yet; add --isolation driver",
         ));
     }
+    if options.interrupt && options.application != ApplicationIn::Linked {
+        return Err(input(
+            "--interrupt: an application in a domain does not sleep yet; leave --application out",
+        ));
+    }
     let stop = Stop::install().map_err(device)?;
     let cores = Cores::choose(options)?;
-    // The domain's file first: a mistake there leaves no output file behind.
-    let host = match options.isolation {
-        Isolation::Driver => None,
-        Isolation::Domain | Isolation::Shadow => Some(DomainHost::new(options).map_err(input)?),
-    };
+    // The domains' files first: a mistake there leaves no output file behind.
+    let host = DomainHost::new(options).map_err(input)?;
     let mut opened = open::open(&options.devices, cores.device).map_err(input)?;
+    let pool = packet_pool(options, &opened, host.heap())?;
+    let drivers = host.drivers(pool);
     let run = Run {
         options,
         began,
         stop,
         cores,
+        host,
+        pool,
     };
-    let Some(host) = host else {
-        let pool = packet_pool(options, &opened, SharedHeap::create())?;
+    let Some(mut drivers) = drivers else {
         let config = port_config(options);
         let ports = open_ports(&mut opened, |port| {
             Port::open(port.backing.clone(), pool, &config).map_err(input)
         })?;
-        return run.forward(&mut opened, pool, ports, Supervision::none());
+        return run.forward(&mut opened, ports, Supervision::of(None, options));
     };
-    let pool = packet_pool(options, &opened, host.heap())?;
-    let mut drivers = host.drivers(pool);
     if options.isolation == Isolation::Domain {
         let start = |port: &mut open::OpenPort| drivers.start(port, options).map_err(input);
         let ports = open_ports(&mut opened, start)?;
-        return run.forward(&mut opened, pool, ports, Supervision::of(&drivers, None));
+        return run.forward(&mut opened, ports, Supervision::of(Some(&drivers), options));
     }
     let supervise = |port: &mut open::OpenPort| drivers.supervise(port, options).map_err(input);
     let ports = open_ports(&mut opened, supervise)?;
-    let supervision = Supervision::of(&drivers, options.crash_every);
-    run.forward(&mut opened, pool, ports, supervision)
+    run.forward(&mut opened, ports, Supervision::of(Some(&drivers), options))
 }
 
 fn packet_pool(
@@ -118,6 +124,8 @@ struct Run<'a> {
     began: Instant,
     stop: Stop,
     cores: Cores,
+    host: DomainHost,
+    pool: &'static PacketPool,
 }
 
 impl Run<'_> {
@@ -125,11 +133,10 @@ impl Run<'_> {
     fn forward<N: Net<Queue: 'static>>(
         &self,
         opened: &mut OpenPorts,
-        pool: &'static PacketPool,
         mut ports: Vec<OpenPort<N>>,
         mut supervision: Supervision<'_>,
     ) -> Result<Report, RunError> {
-        let options = self.options;
+        let (options, pool) = (self.options, self.pool);
         let dump = match &options.pcap_dump {
             Some(path) => {
                 let dump = Dump::create(path, options.pcap_dump_size << 20).map_err(input)?;
@@ -138,14 +145,13 @@ impl Run<'_> {
             None => None,
         };
         let frames = Shared::new(options.frames);
-        let workers = start_workers(
-            options,
-            &mut ports,
-            pool,
-            &self.cores,
-            &frames,
-            dump.clone(),
-        );
+        let terms = Terms {
+            shared: frames.clone(),
+            dump: dump.clone(),
+        };
+        let plans = plan_workers(options, &mut ports, &self.cores, &terms);
+        let applications = self.applications(&plans, &mut supervision)?;
+        let workers = start_workers(options, &ports, &self.cores, &frames, plans, applications);
         let mut workers = workers?;
 
         let start = Instant::now();
@@ -154,7 +160,7 @@ impl Run<'_> {
         let seconds = start.elapsed().as_secs_f64();
         supervision.end();
 
-        let stopped = stop_all(&mut ports, &mut workers, &frames);
+        let stopped = stop_all(&mut ports, &mut workers, &frames, &supervision);
         let (mut report, busy_ticks) = sum_up(&ports, &workers, seconds);
         let ended = close(ports, workers, opened, &supervision, &mut report);
         report.sum_up(busy_ticks);
@@ -171,6 +177,43 @@ impl Run<'_> {
             Some(failure) => Err(device(failure)),
             None => Ok(report),
         }
+    }
+}
+
+impl Run<'_> {
+    /// An application for each worker, where the options want it; in a domain, `supervision` looks after it.
+    fn applications<Q: NetQueue + 'static>(
+        &self,
+        plans: &[WorkerPlan<Q>],
+        supervision: &mut Supervision<'_>,
+    ) -> Result<Vec<Box<dyn Application>>, RunError> {
+        let (options, pool) = (self.options, self.pool);
+        let Some(file) = self.host.application() else {
+            let batch = usize::from(options.batch);
+            let linked = |plan: &WorkerPlan<Q>| application::linked(&plan.lanes, pool, batch);
+            return plans
+                .iter()
+                .map(linked)
+                .collect::<Result<_, _>>()
+                .map_err(input);
+        };
+        let ports = options.devices.len();
+        let service = ApplicationService {
+            file: file.clone(),
+            shared: self.host.shared(pool),
+            pool,
+            batch: u32::from(options.batch),
+            workers: plans.iter().map(|plan| plan.lanes.clone()).collect(),
+            losses: supervision.losses(ports),
+            lost: Arc::new((0..ports).map(|_| AtomicU64::new(0)).collect()),
+        };
+        let started = match options.application {
+            ApplicationIn::Shadow => application::supervise(service),
+            _ => application::start(service),
+        };
+        let (applications, hosted) = started.map_err(input)?;
+        supervision.look_after(hosted);
+        Ok(applications)
     }
 }
 

@@ -33,8 +33,8 @@ pub use pages::mapped_pages;
 pub use port::{
     DriverError, Losses, Offer, PortLife, PortService, Progress, SupervisedPort, SupervisedQueue,
 };
-pub use start::{Shared, StartError, Started, bury, start, start_verified};
-pub use supervisor::{Restarts, Service, Supervisor, obituary};
+pub use start::{Shared, StartError, Started, bury, start, start_verified, start_with};
+pub use supervisor::{Renewal, Restarts, Service, Supervisor, obituary};
 pub use threads::attach;
 
 /// Linux under domains.
