@@ -1,14 +1,14 @@
-//! The application, wherever it runs: linked into the program, or a domain of its own, which is given its
-//! queue pairs on loan and nothing besides.
+//! The application in a domain of its own, which is given its queue pairs on loan and nothing besides.
 //!
 //! All workers' forwarders are objects of one domain. When it dies each worker is told by its next call; the
 //! first has the supervisor, if there is one, bury it: then all loans come home, and the next life gets them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use l2fwd_forward::Rewrite;
 use l2fwd_forward::domain::{CreateForward, CreateFragileForward, Forward};
-use l2fwd_forward::{Forwarder, Lane, Rewrite, UnderWay};
 use sumac_interface::domain::{Failure, LaneOf, Moment};
 use sumac_interface::net::{NetQueue, QueueError};
 use sumac_interface::{Cause, Object, Policy, RpcError, RpcResult, Shadow};
@@ -19,7 +19,8 @@ use sumac_rref::{PacketPool, PoolGrant};
 use sumac_runtime::load::Verified;
 use sumac_runtime::{Domain, Quota, SharedReclaim};
 
-use crate::loan::{Home, Loan};
+use crate::forward::{DRAIN_TIMEOUT, LaneFigures, Outcome, ROUNDS_BETWEEN_REPORTS, Shared};
+use crate::loan::{Home, Meter};
 use crate::run::partner;
 
 /// What the application's domain may use. A call of it is some hundred rounds, which takes less than a
@@ -29,37 +30,6 @@ const QUOTA: Quota = Quota {
     threads: 0,
     call_ns: 100_000_000,
 };
-
-/// What ends a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApplicationError {
-    /// A queue pair failed.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The application is in a domain of its own, which did not answer; what it had in hand is gone.
-    #[error("the application's domain: {0}")]
-    Domain(RpcError),
-}
-
-/// What a worker runs. Dropping it brings its queue pairs home, if its domain lives.
-pub trait Application: Send {
-    /// So many rounds over all lanes; says how many frames moved.
-    ///
-    /// # Errors
-    /// [`ApplicationError`].
-    fn run(&mut self, rounds: u32) -> Result<u64, ApplicationError>;
-
-    /// What is not done yet; nothing of one that is dead.
-    fn under_way(&mut self) -> UnderWay;
-
-    /// Frames of a lane received and not yet transmitted.
-    fn held(&self, lane: usize) -> u64;
-
-    /// Arms the interrupts of all lanes; `false` if one wakes nobody.
-    fn arm(&mut self) -> bool {
-        false
-    }
-}
 
 /// A lane of a worker to be: whoever runs the application gets the queue pair from its home.
 pub struct LanePlan<Q> {
@@ -82,45 +52,6 @@ impl<Q> Clone for LanePlan<Q> {
     }
 }
 
-/// The application linked in, over a worker's lanes.
-///
-/// # Errors
-/// [`RpcError::Refused`] if a queue pair is away, or the shared heap has no batches.
-pub fn linked<Q: NetQueue + 'static>(
-    lanes: &[LanePlan<Q>],
-    pool: &'static PacketPool,
-    batch: usize,
-) -> RpcResult<Box<dyn Application>> {
-    let mut forwarder = Forwarder::new(batch);
-    for lane in lanes {
-        forwarder.add(Lane {
-            to: lane.to,
-            rewrite: lane.rewrite,
-            queue: lane.home.lend().ok_or(RpcError::Refused)?,
-            batch: pool.batch().map_err(|_| RpcError::Refused)?,
-        });
-    }
-    Ok(Box::new(forwarder))
-}
-
-impl<Q: NetQueue> Application for Forwarder<Loan<Q>> {
-    fn run(&mut self, rounds: u32) -> Result<u64, ApplicationError> {
-        Ok(Forwarder::run(self, rounds)?)
-    }
-
-    fn under_way(&mut self) -> UnderWay {
-        Forwarder::under_way(self)
-    }
-
-    fn held(&self, lane: usize) -> u64 {
-        Forwarder::held(self, lane)
-    }
-
-    fn arm(&mut self) -> bool {
-        Forwarder::arm(self)
-    }
-}
-
 /// A forwarder in a domain, or the shadow before it.
 struct Isolated {
     forwarder: Object<dyn Forward>,
@@ -128,20 +59,104 @@ struct Isolated {
     served: Box<dyn Fn() + Send>,
 }
 
-impl Application for Isolated {
-    fn run(&mut self, rounds: u32) -> Result<u64, ApplicationError> {
-        let result = self.forwarder.run(rounds);
-        let moved = result.map_err(ApplicationError::Domain)?;
+/// What ended a call of the application.
+enum Failed {
+    /// A queue pair failed.
+    Queue(QueueError),
+    /// The application's domain did not answer; what it had in hand is gone.
+    Domain(RpcError),
+}
+
+impl Isolated {
+    /// So many rounds over all lanes; says how many frames moved.
+    fn run(&mut self, rounds: u32) -> Result<u64, Failed> {
+        let moved = self.forwarder.run(rounds).map_err(Failed::Domain)?;
         (self.served)();
-        Ok(moved.map_err(QueueError::Domain)?)
+        moved.map_err(|error| Failed::Queue(QueueError::Domain(error)))
+    }
+}
+
+/// One core's share of the forwarding, as a [`Worker`](crate::forward::Worker) is that has the application linked
+/// in: it has the application run for a while, looks what the main thread wants, and so on.
+pub struct HostedWorker<Q> {
+    application: Isolated,
+    hosted: Arc<dyn Hosted>,
+    lanes: Vec<LanePlan<Q>>,
+    meter: Arc<Meter>,
+    shared: Arc<Shared>,
+}
+
+impl<Q> HostedWorker<Q> {
+    /// Where the worker's live figures are, by the port each lane receives from.
+    pub fn figures(&self) -> Vec<(usize, Arc<LaneFigures>)> {
+        let lanes = self.lanes.iter();
+        lanes
+            .map(|lane| (lane.from, lane.home.figures().clone()))
+            .collect()
     }
 
-    fn under_way(&mut self) -> UnderWay {
-        self.forwarder.under_way().unwrap_or_default()
+    /// Forwards until told to stop, or until a queue pair or the application fails.
+    pub fn run(mut self) -> Outcome<Q> {
+        let failed = self.forward_until_told().err();
+        let failed = failed.or_else(|| self.drain().err());
+        let held = |lane| self.application.forwarder.held(lane as u32).unwrap_or(0);
+        let undelivered = (0..self.lanes.len()).map(held).collect();
+        // Its queue pairs come home now; those of one that is dead, when all it had is freed.
+        drop(self.application);
+        let (mut error, mut application) = (None, None);
+        match failed {
+            None => {}
+            Some(Failed::Queue(queue)) => error = Some(queue),
+            Some(Failed::Domain(dead)) => {
+                application = Some(dead);
+                if let Err(what) = self.hosted.end() {
+                    eprintln!("l2fwd: {what}");
+                }
+            }
+        }
+        Outcome {
+            queues: self
+                .lanes
+                .iter()
+                .filter_map(|lane| lane.home.take())
+                .collect(),
+            undelivered,
+            error,
+            application,
+        }
     }
 
-    fn held(&self, lane: usize) -> u64 {
-        self.forwarder.held(lane as u32).unwrap_or(0)
+    fn rounds(&mut self, rounds: u32) -> Result<u64, Failed> {
+        let moved = self.application.run(rounds);
+        self.meter.end();
+        moved
+    }
+
+    fn forward_until_told(&mut self) -> Result<(), Failed> {
+        while !self.shared.draining() {
+            self.rounds(ROUNDS_BETWEEN_REPORTS)?;
+        }
+        Ok(())
+    }
+
+    /// Has the application receive until nothing comes any more, and waits until all was sent, within limits.
+    fn drain(&mut self) -> Result<(), Failed> {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let mut quiet = 0;
+        while quiet < 3 && Instant::now() < deadline {
+            let moved = self.rounds(1)?;
+            let under_way = self.application.forwarder.under_way();
+            let under_way = under_way.map_err(Failed::Domain)?;
+            let may_receive = !self.shared.exhausted();
+            let pending = under_way.held > 0 || may_receive && under_way.waiting > 0;
+            match moved > 0 || pending || under_way.outstanding > 0 {
+                true => quiet = 0,
+                false => quiet += 1,
+            }
+            // The device may live on this very core.
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 }
 
@@ -190,13 +205,18 @@ impl<Q: NetQueue + 'static> ApplicationService<Q> {
         let pool = PoolGrant::new(self.pool);
         let mut forwarders = Vec::new();
         for lanes in &self.workers {
-            let mut set_up = || {
+            let lend = |lane: &LanePlan<Q>| lane.home.lend();
+            let Some(queues) = lanes.iter().map(lend).collect::<Option<Vec<_>>>() else {
+                // A worker that has ended took them for good.
+                forwarders.push(None);
+                continue;
+            };
+            let set_up = || {
                 let mut forwarder = match &mut root {
                     RootObject::Forward(root) => root.create(pool, self.batch)?,
                     RootObject::Fragile(root) => root.create(pool, self.batch)?,
                 };
-                for lane in lanes {
-                    let queue = lane.home.lend().ok_or(RpcError::Refused)?;
+                for (lane, queue) in lanes.iter().zip(queues) {
                     forwarder.add(LaneOf::object(queue), lane.to as u32, lane.rewrite)?;
                 }
                 Ok(forwarder)
@@ -284,7 +304,33 @@ pub trait Hosted: Send + Sync {
 }
 
 /// What the workers run, one each, and what looks after it.
-pub type Hosting = (Vec<Box<dyn Application>>, Arc<dyn Hosted>);
+type Hosting = (Vec<Isolated>, Arc<dyn Hosted>);
+
+/// Starts the application in a domain, once or as often as it dies, and makes the workers that call it.
+///
+/// # Errors
+/// [`StartError`].
+pub fn workers<Q: NetQueue + 'static>(
+    service: ApplicationService<Q>,
+    meters: Vec<Arc<Meter>>,
+    shared: &Arc<Shared>,
+    again: bool,
+) -> Result<(Vec<HostedWorker<Q>>, Arc<dyn Hosted>), StartError> {
+    let lanes = service.workers.clone();
+    let (applications, hosted) = match again {
+        true => supervise(service)?,
+        false => start(service)?,
+    };
+    let all = lanes.into_iter().zip(meters).zip(applications);
+    let worker = |((lanes, meter), application)| HostedWorker {
+        application,
+        hosted: hosted.clone(),
+        lanes,
+        meter,
+        shared: shared.clone(),
+    };
+    Ok((all.map(worker).collect(), hosted))
+}
 
 /// One that is not started again.
 struct Once {
@@ -305,16 +351,11 @@ enum Life {
 }
 
 /// Starts the application in a domain that lives until it dies.
-///
-/// # Errors
-/// [`StartError`].
-pub fn start<Q: NetQueue + 'static>(
-    mut service: ApplicationService<Q>,
-) -> Result<Hosting, StartError> {
+fn start<Q: NetQueue + 'static>(mut service: ApplicationService<Q>) -> Result<Hosting, StartError> {
     let (domain, mut life) = service.start()?;
     let isolated = |forwarder| {
         let served = Box::new(|| {});
-        Box::new(Isolated { forwarder, served }) as Box<dyn Application>
+        Isolated { forwarder, served }
     };
     let forwarders = life.forwarders.iter_mut().filter_map(Option::take);
     let applications = forwarders.map(isolated).collect();
@@ -387,12 +428,7 @@ struct Supervised<Q: NetQueue + 'static> {
 }
 
 /// Starts the application in a domain that is started again whenever it dies.
-///
-/// # Errors
-/// [`StartError`].
-pub fn supervise<Q: NetQueue + 'static>(
-    service: ApplicationService<Q>,
-) -> Result<Hosting, StartError> {
+fn supervise<Q: NetQueue + 'static>(service: ApplicationService<Q>) -> Result<Hosting, StartError> {
     let (workers, lost, shared) = (
         service.workers.len(),
         service.lost.clone(),
@@ -409,10 +445,10 @@ pub fn supervise<Q: NetQueue + 'static>(
         let first = supervisor.with(take)?.ok()?;
         let renewal = Renewal::new(Arc::clone(&supervisor), seen, take);
         let told = Arc::clone(&supervisor);
-        Some(Box::new(Isolated {
+        Some(Isolated {
             forwarder: Object::from_box(Box::new(Shadow::new(first, renewal, policy)) as _),
             served: Box::new(move || told.served()),
-        }) as Box<dyn Application>)
+        })
     };
     // Nobody called it yet, so that all are there.
     let applications = (0..workers).filter_map(application).collect();

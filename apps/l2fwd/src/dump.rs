@@ -36,9 +36,14 @@ impl Dump {
         })
     }
 
-    /// Adds the frames of a batch but the first `written`, which were added before. After a failure nothing more
-    /// is written; [`finish`](Self::finish) tells.
-    pub fn write(&self, batch: &mut PacketBatch, written: usize) {
+    /// Adds the frames of a batch.
+    pub fn write(&self, batch: &mut PacketBatch) {
+        self.write_rest(batch, 0);
+    }
+
+    /// Adds the frames of a batch but the first `written`, which were added before. After a failure nothing more is written; [`finish`](Self::finish)
+    /// tells.
+    pub fn write_rest(&self, batch: &mut PacketBatch, written: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -1,19 +1,26 @@
-//! A worker: one core's loop. It has the application run for a while, looks what the main thread wants, and so
-//! on; nothing is shared between workers.
+//! The forwarding loop: one worker a core, run to completion, nothing shared between workers.
+//!
+//! A worker has one queue pair of every port. In each it transmits what came by the partner port and receives
+//! the next batch, in one exchange, and rewrites addresses in place. What a port has no room for stays in
+//! its batch and goes first next time; until then nothing more is received for it: back-pressure, no drop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use l2fwd_forward::{Rewrite, exchange, turn_back};
+use sumac_interface::RpcError;
+use sumac_interface::net::{Exchanged, NetQueue, QueueError, QueueStats};
 use sumac_linux::Bell;
+use sumac_linux::time::ticks;
+use sumac_rref::PacketBatch;
 
-use crate::application::{Application, ApplicationError};
-use crate::loan::Meter;
+use crate::dump::Dump;
 
 /// How long a stop waits for frames under way before it gives up on them.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Rounds between two looks at what the main thread wants.
-const ROUNDS: u32 = 256;
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Rounds between two looks at what the main thread wants and what it is shown.
+pub(crate) const ROUNDS_BETWEEN_REPORTS: u32 = 256;
 
 /// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
 const NAP: Duration = Duration::from_secs(1);
@@ -28,7 +35,7 @@ pub enum Order {
     Drain = 1,
 }
 
-/// What workers and the main thread share.
+/// What workers and the main thread share: orders one way, figures the other.
 pub struct Shared {
     order: AtomicU8,
     /// Frames that may still be received; ends a run of `--frames`.
@@ -54,13 +61,12 @@ impl Shared {
         self.allowance.load(Ordering::Relaxed) == 0
     }
 
-    fn draining(&self) -> bool {
+    pub(crate) fn draining(&self) -> bool {
         self.order.load(Ordering::Acquire) == Order::Drain as u8
     }
 
     /// Up to `wanted` of the frames that may still be received.
-    #[inline]
-    pub fn allow(&self, wanted: usize) -> usize {
+    pub(crate) fn allow(&self, wanted: usize) -> usize {
         let left = self.allowance.load(Ordering::Relaxed);
         if left == u64::MAX {
             return wanted;
@@ -76,72 +82,181 @@ impl Shared {
     }
 
     /// Takes frames back that were allowed and did not come.
-    #[inline]
-    pub fn give_back(&self, frames: usize) {
+    pub(crate) fn give_back(&self, frames: usize) {
         if frames > 0 && self.allowance.load(Ordering::Relaxed) != u64::MAX {
             self.allowance.fetch_add(frames as u64, Ordering::Relaxed);
         }
     }
 }
 
-/// What a worker leaves behind when it ends. Its queue pairs are at home then.
-pub struct Outcome {
-    /// Frames received but never transmitted, by lane: dropped when draining timed out.
+/// One direction of a worker: from a port to its partner.
+pub struct Lane<Q> {
+    /// Index of the port frames come from, also of `queue` among the worker's.
+    pub from: usize,
+    /// Index of the port they leave by.
+    pub to: usize,
+    /// How frames are changed on the way; none leaves them alone.
+    pub rewrite: Option<Rewrite>,
+    /// The worker's queue pair of port `from`.
+    pub queue: Q,
+    /// Received, not yet transmitted.
+    pub batch: PacketBatch,
+}
+
+/// Live figures of one lane, written by its worker alone.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct LaneFigures {
+    rx_packets: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_packets: AtomicU64,
+    tx_bytes: AtomicU64,
+    rx_errors: AtomicU64,
+    tx_errors: AtomicU64,
+    rx_starved: AtomicU64,
+    rx_no_buffer: AtomicU64,
+    tx_full: AtomicU64,
+    waiting: AtomicU64,
+    busy_ticks: AtomicU64,
+}
+
+impl LaneFigures {
+    pub(crate) fn publish(&self, stats: QueueStats, waiting: u32, busy_ticks: u64) {
+        let store = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
+        store(&self.rx_packets, stats.rx_packets);
+        store(&self.rx_bytes, stats.rx_bytes);
+        store(&self.tx_packets, stats.tx_packets);
+        store(&self.tx_bytes, stats.tx_bytes);
+        store(&self.rx_errors, stats.rx_errors);
+        store(&self.tx_errors, stats.tx_errors);
+        store(&self.rx_starved, stats.rx_starved);
+        store(&self.rx_no_buffer, stats.rx_no_buffer);
+        store(&self.tx_full, stats.tx_full);
+        store(&self.waiting, u64::from(waiting));
+        store(&self.busy_ticks, busy_ticks);
+    }
+
+    /// What the lane's queue pair counted, when it last published.
+    pub fn stats(&self) -> QueueStats {
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        QueueStats {
+            rx_packets: load(&self.rx_packets),
+            rx_bytes: load(&self.rx_bytes),
+            tx_packets: load(&self.tx_packets),
+            tx_bytes: load(&self.tx_bytes),
+            rx_errors: load(&self.rx_errors),
+            tx_errors: load(&self.tx_errors),
+            rx_starved: load(&self.rx_starved),
+            rx_no_buffer: load(&self.rx_no_buffer),
+            tx_full: load(&self.tx_full),
+            tx_outstanding: 0,
+        }
+    }
+
+    /// Frames that waited in the receive ring, of the first 64.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Time-stamp counter ticks spent in rounds of this lane's port that moved frames.
+    pub fn busy_ticks(&self) -> u64 {
+        self.busy_ticks.load(Ordering::Relaxed)
+    }
+}
+
+/// What a worker leaves behind when it ends.
+pub struct Outcome<Q> {
+    /// Its queue pairs, by port.
+    pub queues: Vec<Q>,
+    /// Frames received but never transmitted: dropped when draining timed out.
     pub undelivered: Vec<u64>,
-    /// What ended the worker before it was told to.
-    pub error: Option<ApplicationError>,
+    /// The first error of a queue, if any ended the worker.
+    pub error: Option<QueueError>,
+    /// Why a call of an application in a domain of its own failed, if that did.
+    pub application: Option<RpcError>,
 }
 
 /// One core's share of the forwarding.
-pub struct Worker {
-    application: Box<dyn Application>,
-    lanes: usize,
-    meter: Arc<Meter>,
+pub struct Worker<Q> {
+    lanes: Vec<Lane<Q>>,
+    figures: Vec<Arc<LaneFigures>>,
+    busy_ticks: Vec<u64>,
+    batch: usize,
     shared: Arc<Shared>,
+    dump: Option<Arc<Dump>>,
     /// What the vectors of its queues ring; none polls all the time.
     bell: Option<Arc<Bell>>,
 }
 
-impl Worker {
-    /// A worker that has `application` forward between so many lanes, which `meter` measures, and sleeps on
-    /// `bell` while there is nothing to do.
+impl<Q: NetQueue> Worker<Q> {
+    /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once, and sleeps on
+    /// `bell` while there are none.
     pub fn new(
-        application: Box<dyn Application>,
-        lanes: usize,
-        meter: Arc<Meter>,
+        mut lanes: Vec<Lane<Q>>,
+        batch: usize,
         shared: Arc<Shared>,
+        dump: Option<Arc<Dump>>,
         bell: Option<Arc<Bell>>,
     ) -> Self {
+        for lane in &mut lanes {
+            lane.queue.set_prefetch(lane.rewrite.is_some());
+        }
+        let figures = lanes.iter().map(|_| Arc::default()).collect();
+        let busy_ticks = vec![0; lanes.len()];
         Self {
-            application,
             lanes,
-            meter,
+            figures,
+            busy_ticks,
+            batch,
             shared,
+            dump,
             bell,
         }
     }
 
-    /// Forwards until told to stop, or until a queue or the application fails.
-    pub fn run(mut self) -> Outcome {
+    /// Where the worker's live figures are, by port.
+    pub fn figures(&self) -> Vec<Arc<LaneFigures>> {
+        self.figures.clone()
+    }
+
+    /// Forwards until told to stop or a queue fails.
+    pub fn run(mut self) -> Outcome<Q> {
         let error = self.forward_until_told().err();
         let error = error.or_else(|| self.drain().err());
-        let lanes = 0..self.lanes;
+        self.publish();
+        let undelivered = self
+            .lanes
+            .iter()
+            .map(|lane| lane.batch.len() as u64)
+            .collect();
+        let queues = self.lanes.into_iter().map(|lane| lane.queue).collect();
         Outcome {
-            undelivered: lanes.map(|lane| self.application.held(lane)).collect(),
+            queues,
+            undelivered,
             error,
+            application: None,
         }
     }
 
-    fn rounds(&mut self, rounds: u32) -> Result<u64, ApplicationError> {
-        let moved = self.application.run(rounds);
-        self.meter.end();
-        moved
-    }
-
-    fn forward_until_told(&mut self) -> Result<(), ApplicationError> {
+    fn forward_until_told(&mut self) -> Result<(), QueueError> {
+        let mut round = 0u32;
+        let mut begun = false;
         while !self.shared.draining() {
-            if self.rounds(ROUNDS)? == 0 {
+            let mut moved = 0;
+            for _ in 0..ROUNDS_BETWEEN_REPORTS {
+                let now = self.forward_once()?;
+                if now > 0 && !begun {
+                    begun = true;
+                    self.publish();
+                }
+                moved += now;
+            }
+            if moved == 0 {
                 self.sleep();
+            }
+            round = round.wrapping_add(1);
+            if round & 15 == 0 {
+                self.publish();
             }
         }
         Ok(())
@@ -152,28 +267,86 @@ impl Worker {
         let Some(bell) = self.bell.clone() else {
             return;
         };
-        let under_way = self.application.under_way();
-        if under_way.held > 0 || under_way.outstanding > 0 || self.shared.exhausted() {
+        let idle = |lanes: &mut [Lane<Q>]| {
+            (lanes.iter_mut()).all(|lane| lane.batch.is_empty() && lane.queue.reclaim() == 0)
+        };
+        if !idle(&mut self.lanes) || self.shared.exhausted() {
             return;
         }
+        self.publish();
         // Frames that came before their queue was armed ring no bell: look once more.
-        let armed = self.application.arm();
-        let waiting = self.application.under_way().waiting > 0;
+        let mut armed = true;
+        for lane in &mut self.lanes {
+            armed &= lane.queue.arm();
+        }
+        let waiting = self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0);
         if armed && !waiting && !self.shared.draining() {
             bell.wait(NAP);
         }
     }
 
+    /// One round over all ports; returns how many frames moved.
+    #[inline]
+    fn forward_once(&mut self) -> Result<usize, QueueError> {
+        let mut moved = 0;
+        for index in 0..self.lanes.len() {
+            let start = ticks();
+            let port_moved = self.exchange(index)?;
+            if port_moved > 0
+                && let Some(busy) = self.busy_ticks.get_mut(index)
+            {
+                *busy += ticks().wrapping_sub(start);
+            }
+            moved += port_moved;
+        }
+        Ok(moved)
+    }
+
+    /// A port's round: transmits what is to leave by it, receives what has come, and rewrites that. Returns
+    /// how many frames moved.
+    #[inline]
+    fn exchange(&mut self, index: usize) -> Result<usize, QueueError> {
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(0);
+        };
+        // Partners are each other's; a port without one is its own.
+        let partner = lane.to;
+        let allowed = match lane.batch.is_empty() {
+            true => self.shared.allow(self.batch),
+            false => 0,
+        };
+        let dump = |batch: &mut PacketBatch| {
+            if let Some(dump) = &self.dump {
+                dump.write(batch);
+            }
+        };
+        let exchanged = if partner == index {
+            let Lane { queue, batch, .. } = lane;
+            turn_back(queue, batch, lane.rewrite.as_ref(), allowed, dump)?
+        } else if let Ok([lane, from]) = self.lanes.get_disjoint_mut([index, partner]) {
+            let Lane { queue, batch, .. } = lane;
+            let rewrite = lane.rewrite.as_ref();
+            exchange(queue, &mut from.batch, batch, rewrite, allowed, dump)?
+        } else {
+            Exchanged::default()
+        };
+        self.shared.give_back(allowed - exchanged.received);
+        Ok(exchanged.sent + exchanged.received)
+    }
+
     /// Receives until nothing comes any more, and waits until all was sent, within limits.
-    fn drain(&mut self) -> Result<(), ApplicationError> {
+    fn drain(&mut self) -> Result<(), QueueError> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
-            let moved = self.rounds(1)?;
-            let under_way = self.application.under_way();
+            let moved = self.forward_once()?;
             let may_receive = !self.shared.exhausted();
-            let pending = under_way.held > 0 || may_receive && under_way.waiting > 0;
-            if moved > 0 || pending || under_way.outstanding > 0 {
+            let pending = self
+                .lanes
+                .iter()
+                .any(|lane| !lane.batch.is_empty() || may_receive && lane.queue.waiting(1) > 0);
+            let outstanding: u32 = self.lanes.iter_mut().map(|lane| lane.queue.reclaim()).sum();
+            if moved > 0 || pending || outstanding > 0 {
                 quiet = 0;
             } else {
                 quiet += 1;
@@ -182,5 +355,12 @@ impl Worker {
             std::thread::yield_now();
         }
         Ok(())
+    }
+
+    fn publish(&self) {
+        let lanes = self.lanes.iter().zip(&self.figures).zip(&self.busy_ticks);
+        for ((lane, figures), busy) in lanes {
+            figures.publish(lane.queue.stats(), lane.queue.waiting(64), *busy);
+        }
     }
 }

@@ -3,11 +3,11 @@
 //! - [`cli`]: the options;
 //! - [`run`]: opens ports, starts workers, watches, stops, sums up;
 //! - [`domains`]: drivers in domains of their own; [`files`]: what they start from;
-//! - [`application`]: the application, linked in or in a domain; [`loan`]: queue pairs as it has them;
-//! - [`forward`]: a worker's loop; [`dump`]: writes down what is forwarded;
+//! - [`forward`]: the fast path, a worker's loop; [`dump`]: writes down what passes;
+//! - [`application`]: the application in a domain of its own, and [`loan`]: queue pairs as it has them;
 //! - [`report`], [`table`]: what people and scripts are told.
 //!
-//! What happens to frames, the fast path, is a crate of its own, [`l2fwd_forward`], which domains link too.
+//! What happens to frames is a crate of its own, [`l2fwd_forward`], which domains link too.
 #![forbid(unsafe_code)]
 
 pub mod application;

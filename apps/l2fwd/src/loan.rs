@@ -1,7 +1,7 @@
-//! [`Loan`]: a queue pair as the application has it, wherever that runs.
+//! [`Loan`]: a queue pair as an application in a domain of its own has it.
 //!
-//! Everything that a run is told by is counted here, on the host's side: what passed, and the time it took. An
-//! application in a domain has no clock and is not asked. A loan comes [`Home`] when the application drops
+//! Everything that a run is told by is counted here, on the host's side: what passed, and the time it took. The
+//! application has no clock and is not asked. A loan comes [`Home`] when the application drops
 //! it, or when all that a dead application's domain held is dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use sumac_linux::time::ticks;
 use sumac_rref::PacketBatch;
 
 use crate::dump::Dump;
-use crate::forward::Shared;
+use crate::forward::{LaneFigures, Shared};
 
 /// Calls between two looks at what a queue pair counted; a power of two.
 const CALLS_BETWEEN_REPORTS: u32 = 4096;
@@ -30,6 +30,7 @@ pub struct Terms {
 /// Where a queue pair is while the application does not have it.
 pub struct Home<Q> {
     queue: Mutex<Option<Q>>,
+    figures: Arc<LaneFigures>,
     meter: Arc<Meter>,
     /// Which of the meter's lanes it is.
     lane: usize,
@@ -41,6 +42,7 @@ impl<Q> Home<Q> {
     pub fn new(queue: Q, meter: Arc<Meter>, lane: usize, terms: Terms) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::new(Some(queue)),
+            figures: Arc::default(),
             meter,
             lane,
             terms,
@@ -72,8 +74,8 @@ impl<Q> Home<Q> {
     }
 
     /// Its live figures.
-    pub fn figures(&self) -> &LaneFigures {
-        self.meter.figures(self.lane)
+    pub fn figures(&self) -> &Arc<LaneFigures> {
+        &self.figures
     }
 }
 
@@ -105,7 +107,7 @@ impl<Q: NetQueue> Loan<Q> {
         if let (Some(dump), Some(batch)) = (&home.terms.dump, send.as_deref_mut())
             && batch.len() > self.dumped
         {
-            dump.write(batch, self.dumped);
+            dump.write_rest(batch, self.dumped);
         }
         let allowed = home.terms.shared.allow(limit);
         let result = call(queue, send.as_deref_mut(), allowed);
@@ -128,8 +130,9 @@ impl<Q: NetQueue> Loan<Q> {
 
     fn publish(&self) {
         if let Some(queue) = &self.queue {
-            let figures = self.home.figures();
-            figures.publish(queue.stats(), queue.waiting(64));
+            let Home { figures, meter, .. } = &*self.home;
+            let busy = meter.busy_ticks(self.home.lane);
+            figures.publish(queue.stats(), queue.waiting(64), busy);
         }
     }
 }
@@ -196,10 +199,6 @@ impl<Q: NetQueue> NetQueue for Loan<Q> {
         self.queue.as_mut().map_or(0, Q::reclaim)
     }
 
-    fn arm(&mut self) -> bool {
-        self.queue.as_mut().is_some_and(Q::arm)
-    }
-
     fn waiting(&self, limit: u32) -> u32 {
         (self.queue.as_ref()).map_or(0, |queue| queue.waiting(limit))
     }
@@ -209,97 +208,29 @@ impl<Q: NetQueue> NetQueue for Loan<Q> {
     }
 }
 
-/// Live figures of one lane, written by its worker alone.
-#[derive(Default)]
-#[repr(align(128))]
-pub struct LaneFigures {
-    rx_packets: AtomicU64,
-    rx_bytes: AtomicU64,
-    tx_packets: AtomicU64,
-    tx_bytes: AtomicU64,
-    rx_errors: AtomicU64,
-    tx_errors: AtomicU64,
-    rx_starved: AtomicU64,
-    rx_no_buffer: AtomicU64,
-    tx_full: AtomicU64,
-    waiting: AtomicU64,
-    busy_ticks: AtomicU64,
-}
-
-impl LaneFigures {
-    fn publish(&self, stats: QueueStats, waiting: u32) {
-        let store = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
-        store(&self.rx_packets, stats.rx_packets);
-        store(&self.rx_bytes, stats.rx_bytes);
-        store(&self.tx_packets, stats.tx_packets);
-        store(&self.tx_bytes, stats.tx_bytes);
-        store(&self.rx_errors, stats.rx_errors);
-        store(&self.tx_errors, stats.tx_errors);
-        store(&self.rx_starved, stats.rx_starved);
-        store(&self.rx_no_buffer, stats.rx_no_buffer);
-        store(&self.tx_full, stats.tx_full);
-        store(&self.waiting, u64::from(waiting));
-    }
-
-    /// What the lane's queue pair counted, when it last published.
-    pub fn stats(&self) -> QueueStats {
-        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
-        QueueStats {
-            rx_packets: load(&self.rx_packets),
-            rx_bytes: load(&self.rx_bytes),
-            tx_packets: load(&self.tx_packets),
-            tx_bytes: load(&self.tx_bytes),
-            rx_errors: load(&self.rx_errors),
-            tx_errors: load(&self.tx_errors),
-            rx_starved: load(&self.rx_starved),
-            rx_no_buffer: load(&self.rx_no_buffer),
-            tx_full: load(&self.tx_full),
-            tx_outstanding: 0,
-        }
-    }
-
-    /// Frames that waited in the receive ring, of the first 64.
-    pub fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Time-stamp counter ticks from calls that moved frames until the worker's next.
-    pub fn busy_ticks(&self) -> u64 {
-        self.busy_ticks.load(Ordering::Relaxed)
-    }
-}
-
-/// The figures of a worker's lanes, and its time: a call's goes on until the next call, so that what the
-/// application does with what it got is in it. Written by the worker alone, without locked instructions.
+/// A worker's time, by lane: a call's goes on until the next call, so that what the application does with what
+/// it got is in it. Written by the worker alone, without locked instructions.
 pub struct Meter {
-    call: Call,
-    lanes: Vec<LaneFigures>,
-}
-
-/// The call that is measured.
-#[derive(Default)]
-#[repr(align(128))]
-struct Call {
     lane: AtomicUsize,
     since: AtomicU64,
     moved: AtomicBool,
+    busy: Vec<AtomicU64>,
 }
 
 impl Meter {
     /// A meter for so many lanes.
     pub fn new(lanes: usize) -> Arc<Self> {
         Arc::new(Self {
-            call: Call::default(),
-            lanes: (0..lanes).map(|_| LaneFigures::default()).collect(),
+            lane: AtomicUsize::new(0),
+            since: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
+            busy: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
         })
     }
 
-    /// The figures of a lane.
-    ///
-    /// # Panics
-    /// If there are not so many.
-    pub fn figures(&self, lane: usize) -> &LaneFigures {
-        &self.lanes[lane]
+    fn busy_ticks(&self, lane: usize) -> u64 {
+        let busy = self.busy.get(lane);
+        busy.map_or(0, |busy| busy.load(Ordering::Relaxed))
     }
 
     /// A call begins, and the one before is over.
@@ -307,14 +238,14 @@ impl Meter {
     fn begin(&self, lane: usize) {
         let now = ticks();
         self.charge(now);
-        self.call.lane.store(lane, Ordering::Relaxed);
-        self.call.since.store(now, Ordering::Relaxed);
+        self.lane.store(lane, Ordering::Relaxed);
+        self.since.store(now, Ordering::Relaxed);
     }
 
     /// It moved so many frames.
     #[inline]
     fn moved(&self, frames: usize) {
-        self.call.moved.store(frames > 0, Ordering::Relaxed);
+        self.moved.store(frames > 0, Ordering::Relaxed);
     }
 
     /// The application came back to its worker.
@@ -324,15 +255,13 @@ impl Meter {
 
     #[inline]
     fn charge(&self, now: u64) {
-        if !self.call.moved.load(Ordering::Relaxed) {
+        if !self.moved.load(Ordering::Relaxed) {
             return;
         }
-        self.call.moved.store(false, Ordering::Relaxed);
-        let lane = self.call.lane.load(Ordering::Relaxed);
-        if let Some(figures) = self.lanes.get(lane) {
-            let took = now.wrapping_sub(self.call.since.load(Ordering::Relaxed));
-            let busy = figures.busy_ticks.load(Ordering::Relaxed);
-            figures.busy_ticks.store(busy + took, Ordering::Relaxed);
+        self.moved.store(false, Ordering::Relaxed);
+        if let Some(busy) = self.busy.get(self.lane.load(Ordering::Relaxed)) {
+            let took = now.wrapping_sub(self.since.load(Ordering::Relaxed));
+            busy.store(busy.load(Ordering::Relaxed) + took, Ordering::Relaxed);
         }
     }
 }

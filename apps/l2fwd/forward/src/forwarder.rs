@@ -1,8 +1,8 @@
-//! [`Forwarder`]: one core's share of the forwarding, run to completion.
+//! A port's turn: [`exchange`], [`turn_back`]; and [`Forwarder`], which has all ports have theirs.
 //!
-//! It has one queue pair of every port. In each it transmits what came by the partner port and receives the
-//! next batch, in one exchange, and rewrites addresses in place. What a port has no room for stays in its
-//! batch and goes first next time; until then nothing more is received for it: back-pressure, no drop.
+//! In each turn a port transmits what came by its partner and receives the next batch, in one exchange. Addresses
+//! are rewritten in place. What a port has no room for stays in its batch and goes first next time; until then
+//! nothing more is received for it: back-pressure, no drop.
 
 use alloc::vec::Vec;
 
@@ -11,6 +11,59 @@ use sumac_interface::net::{Exchanged, NetQueue, QueueError};
 use sumac_rref::PacketBatch;
 
 use crate::rewrite::Rewrite;
+
+/// A port's turn: transmits `send`, which came by its partner, and receives up to `limit` frames into `receive`,
+/// rewriting them. `seen` is shown what came, as it will leave.
+///
+/// # Errors
+/// That of the queue pair.
+#[inline]
+pub fn exchange<Q: NetQueue>(
+    queue: &mut Q,
+    send: &mut PacketBatch,
+    receive: &mut PacketBatch,
+    rewrite: Option<&Rewrite>,
+    limit: usize,
+    seen: impl FnOnce(&mut PacketBatch),
+) -> Result<Exchanged, QueueError> {
+    let exchanged = queue.exchange(send, receive, limit)?;
+    if exchanged.received > 0 {
+        if let Some(rewrite) = rewrite {
+            rewrite.apply(receive);
+        }
+        seen(receive);
+    }
+    Ok(exchanged)
+}
+
+/// The turn of a port without a partner: its frames leave by it again. One batch goes both ways, so that what
+/// came is rewritten first.
+///
+/// # Errors
+/// That of the queue pair.
+#[inline]
+pub fn turn_back<Q: NetQueue>(
+    queue: &mut Q,
+    batch: &mut PacketBatch,
+    rewrite: Option<&Rewrite>,
+    limit: usize,
+    seen: impl FnOnce(&mut PacketBatch),
+) -> Result<Exchanged, QueueError> {
+    let mut turned = Exchanged::default();
+    if limit > 0 {
+        turned.received = queue.receive(batch, limit)?;
+    }
+    if turned.received > 0 {
+        if let Some(rewrite) = rewrite {
+            rewrite.apply(batch);
+        }
+        seen(batch);
+    }
+    if !batch.is_empty() {
+        turned.sent = queue.transmit(batch)?;
+    }
+    Ok(turned)
+}
 
 /// One direction: from a port to its partner.
 pub struct Lane<Q> {
@@ -70,31 +123,28 @@ impl<Q: NetQueue> Forwarder<Q> {
         Ok(moved)
     }
 
-    /// A lane's part of a round: transmits what is to leave by its port, receives what has come, and rewrites
-    /// that. Says how many frames moved.
+    /// A lane's part of a round. Says how many frames moved.
     #[inline]
     fn exchange(&mut self, index: usize) -> Result<usize, QueueError> {
-        let Some(lane) = self.lanes.get(index) else {
+        let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(0);
         };
-        // Partners are each other's; a port without one is its own.
-        let partner = lane.to;
         let limit = match lane.batch.is_empty() {
             true => self.batch,
             false => 0,
         };
-        let mut exchanged = exchange(&mut self.lanes, index, partner, limit)?;
-        let Some(lane) = self.lanes.get_mut(index) else {
+        let (to, nothing) = (lane.to, |_: &mut PacketBatch| ());
+        if to == index {
+            let (queue, rewrite) = (&mut lane.queue, lane.rewrite.as_ref());
+            let turned = turn_back(queue, &mut lane.batch, rewrite, limit, nothing)?;
+            return Ok(turned.sent + turned.received);
+        }
+        let Ok([lane, partner]) = self.lanes.get_disjoint_mut([index, to]) else {
             return Ok(0);
         };
-        if let Some(rewrite) = &lane.rewrite
-            && exchanged.received > 0
-        {
-            rewrite.apply(&mut lane.batch);
-        }
-        if partner == index && !lane.batch.is_empty() {
-            exchanged.sent = lane.queue.transmit(&mut lane.batch)?;
-        }
+        let (send, receive) = (&mut partner.batch, &mut lane.batch);
+        let rewrite = lane.rewrite.as_ref();
+        let exchanged = exchange(&mut lane.queue, send, receive, rewrite, limit, nothing)?;
         Ok(exchanged.sent + exchanged.received)
     }
 
@@ -113,38 +163,4 @@ impl<Q: NetQueue> Forwarder<Q> {
     pub fn held(&self, lane: usize) -> u64 {
         (self.lanes.get(lane)).map_or(0, |lane| lane.batch.len() as u64)
     }
-
-    /// Arms the interrupts of all lanes; `false` if one wakes nobody.
-    pub fn arm(&mut self) -> bool {
-        let mut armed = true;
-        for lane in &mut self.lanes {
-            armed &= lane.queue.arm();
-        }
-        armed
-    }
-}
-
-/// Sends lane `partner`'s batch by the queue pair of lane `index`, and receives up to `limit` frames into that
-/// lane's own.
-#[inline]
-fn exchange<Q: NetQueue>(
-    lanes: &mut [Lane<Q>],
-    index: usize,
-    partner: usize,
-    limit: usize,
-) -> Result<Exchanged, QueueError> {
-    if partner != index {
-        return match lanes.get_disjoint_mut([index, partner]) {
-            Ok([Lane { queue, batch, .. }, from]) => queue.exchange(&mut from.batch, batch, limit),
-            Err(_) => Ok(Exchanged::default()),
-        };
-    }
-    // One batch goes both ways: what came is to be rewritten first.
-    let mut exchanged = Exchanged::default();
-    if let Some(Lane { queue, batch, .. }) = lanes.get_mut(index)
-        && limit > 0
-    {
-        exchanged.received = queue.receive(batch, limit)?;
-    }
-    Ok(exchanged)
 }

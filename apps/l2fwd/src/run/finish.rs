@@ -16,13 +16,11 @@ use super::{RunError, device};
 /// The violation that is DMA to where a driver has no memory.
 const STRAY: &str = "dma-fault";
 
-/// Stops receiving, lets workers send what they have, and ends them and their application: then all queue pairs
-/// are at home.
+/// Stops receiving, lets workers send what they have, and takes their queues home.
 pub fn stop_all<N: Net>(
     ports: &mut [OpenPort<N>],
     workers: &mut [RunningWorker<N::Queue>],
     shared: &Shared,
-    supervision: &Supervision<'_>,
 ) -> Result<(), RunError> {
     let mut result = Ok(());
     for open in ports.iter_mut() {
@@ -38,6 +36,9 @@ pub fn stop_all<N: Net>(
                 if let Some(error) = &outcome.error {
                     result = result.and(Err(device(error)));
                 }
+                if let Some(error) = &outcome.application {
+                    result = result.and(Err(device(format!("the application's domain: {error}"))));
+                }
                 worker.outcome = Some(outcome);
             }
             Some(Err(_)) | None => {
@@ -47,7 +48,7 @@ pub fn stop_all<N: Net>(
             }
         }
     }
-    result.and(supervision.end_application().map_err(device))
+    result
 }
 
 pub fn sum_up<N: Net>(
@@ -110,8 +111,11 @@ pub fn close<N: Net>(
         result = result.and(open.port.stop().map_err(device));
     }
     for worker in workers {
-        for (from, home) in &worker.lanes {
-            if let (Some(open), Some(queue)) = (ports.get_mut(*from), home.take()) {
+        let Some(outcome) = worker.outcome else {
+            continue;
+        };
+        for ((from, _), queue) in worker.lanes.iter().zip(outcome.queues) {
+            if let Some(open) = ports.get_mut(*from) {
                 open.port.return_queues(vec![queue]);
             }
         }

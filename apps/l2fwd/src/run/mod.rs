@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use sumac_interface::net::{Net, NetQueue};
+use sumac_interface::net::Net;
 use sumac_ixgbe::Port;
 use sumac_linux::cores::CoreList;
 use sumac_linux::open::{self, OpenPorts};
 use sumac_linux::signals::Stop;
 use sumac_rref::{PacketPool, SharedHeap};
 
-use crate::application::{self, Application, ApplicationService};
+use crate::application::{self, ApplicationFile, ApplicationService};
 use crate::cli::{ApplicationIn, Isolation, Options};
 use crate::domains::DomainHost;
 use crate::dump::Dump;
@@ -31,7 +31,9 @@ use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
 pub use ports::partner;
-use ports::{OpenPort, WorkerPlan, open_ports, plan_workers, port_config, start_workers};
+use ports::{
+    OpenPort, RunningWorker, open_ports, plan_workers, port_config, start_hosted, start_workers,
+};
 use supervision::Supervision;
 use watch::watch;
 
@@ -91,23 +93,24 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
         stop,
         cores,
         host,
-        pool,
     };
     let Some(mut drivers) = drivers else {
         let config = port_config(options);
         let ports = open_ports(&mut opened, |port| {
             Port::open(port.backing.clone(), pool, &config).map_err(input)
         })?;
-        return run.forward(&mut opened, ports, Supervision::of(None, options));
+        return run.forward(&mut opened, pool, ports, Supervision::of(None, options));
     };
     if options.isolation == Isolation::Domain {
         let start = |port: &mut open::OpenPort| drivers.start(port, options).map_err(input);
         let ports = open_ports(&mut opened, start)?;
-        return run.forward(&mut opened, ports, Supervision::of(Some(&drivers), options));
+        let supervision = Supervision::of(Some(&drivers), options);
+        return run.forward(&mut opened, pool, ports, supervision);
     }
     let supervise = |port: &mut open::OpenPort| drivers.supervise(port, options).map_err(input);
     let ports = open_ports(&mut opened, supervise)?;
-    run.forward(&mut opened, ports, Supervision::of(Some(&drivers), options))
+    let supervision = Supervision::of(Some(&drivers), options);
+    run.forward(&mut opened, pool, ports, supervision)
 }
 
 fn packet_pool(
@@ -125,7 +128,6 @@ struct Run<'a> {
     stop: Stop,
     cores: Cores,
     host: DomainHost,
-    pool: &'static PacketPool,
 }
 
 impl Run<'_> {
@@ -133,10 +135,11 @@ impl Run<'_> {
     fn forward<N: Net<Queue: 'static>>(
         &self,
         opened: &mut OpenPorts,
+        pool: &'static PacketPool,
         mut ports: Vec<OpenPort<N>>,
         mut supervision: Supervision<'_>,
     ) -> Result<Report, RunError> {
-        let (options, pool) = (self.options, self.pool);
+        let options = self.options;
         let dump = match &options.pcap_dump {
             Some(path) => {
                 let dump = Dump::create(path, options.pcap_dump_size << 20).map_err(input)?;
@@ -145,13 +148,21 @@ impl Run<'_> {
             None => None,
         };
         let frames = Shared::new(options.frames);
-        let terms = Terms {
-            shared: frames.clone(),
-            dump: dump.clone(),
+        let workers = match self.host.application() {
+            None => start_workers(
+                options,
+                &mut ports,
+                pool,
+                &self.cores,
+                &frames,
+                dump.clone(),
+            ),
+            Some(file) => {
+                let (shared, dump) = (frames.clone(), dump.clone());
+                let terms = Terms { shared, dump };
+                self.start_hosted(file, pool, &mut ports, terms, &mut supervision)
+            }
         };
-        let plans = plan_workers(options, &mut ports, &self.cores, &terms);
-        let applications = self.applications(&plans, &mut supervision)?;
-        let workers = start_workers(options, &ports, &self.cores, &frames, plans, applications);
         let mut workers = workers?;
 
         let start = Instant::now();
@@ -160,7 +171,8 @@ impl Run<'_> {
         let seconds = start.elapsed().as_secs_f64();
         supervision.end();
 
-        let stopped = stop_all(&mut ports, &mut workers, &frames, &supervision);
+        let stopped = stop_all(&mut ports, &mut workers, &frames);
+        let stopped = stopped.and(supervision.end_application().map_err(device));
         let (mut report, busy_ticks) = sum_up(&ports, &workers, seconds);
         let ended = close(ports, workers, opened, &supervision, &mut report);
         report.sum_up(busy_ticks);
@@ -181,39 +193,31 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
-    /// An application for each worker, where the options want it; in a domain, `supervision` looks after it.
-    fn applications<Q: NetQueue + 'static>(
+    /// Starts the workers of the application in this file; `supervision` looks after its domain.
+    fn start_hosted<N: Net<Queue: 'static>>(
         &self,
-        plans: &[WorkerPlan<Q>],
+        file: &ApplicationFile,
+        pool: &'static PacketPool,
+        ports: &mut [OpenPort<N>],
+        terms: Terms,
         supervision: &mut Supervision<'_>,
-    ) -> Result<Vec<Box<dyn Application>>, RunError> {
-        let (options, pool) = (self.options, self.pool);
-        let Some(file) = self.host.application() else {
-            let batch = usize::from(options.batch);
-            let linked = |plan: &WorkerPlan<Q>| application::linked(&plan.lanes, pool, batch);
-            return plans
-                .iter()
-                .map(linked)
-                .collect::<Result<_, _>>()
-                .map_err(input);
-        };
-        let ports = options.devices.len();
+    ) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
+        let options = self.options;
+        let (workers, meters) = plan_workers(options, ports, &self.cores, &terms);
         let service = ApplicationService {
             file: file.clone(),
             shared: self.host.shared(pool),
             pool,
             batch: u32::from(options.batch),
-            workers: plans.iter().map(|plan| plan.lanes.clone()).collect(),
-            losses: supervision.losses(ports),
-            lost: Arc::new((0..ports).map(|_| AtomicU64::new(0)).collect()),
+            workers,
+            losses: supervision.losses(ports.len()),
+            lost: Arc::new(ports.iter().map(|_| AtomicU64::new(0)).collect()),
         };
-        let started = match options.application {
-            ApplicationIn::Shadow => application::supervise(service),
-            _ => application::start(service),
-        };
-        let (applications, hosted) = started.map_err(input)?;
+        let again = options.application == ApplicationIn::Shadow;
+        let workers = application::workers(service, meters, &terms.shared, again);
+        let (workers, hosted) = workers.map_err(input)?;
         supervision.look_after(hosted);
-        Ok(applications)
+        start_hosted(&self.cores, workers)
     }
 }
 

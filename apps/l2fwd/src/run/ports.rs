@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use l2fwd_forward::Rewrite;
-use sumac_interface::net::Net;
+use sumac_interface::net::{Net, NetQueue};
 use sumac_ixgbe::PortConfig;
 use sumac_linux::cores;
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
 use sumac_linux::{Bell, Interrupts};
+use sumac_rref::PacketPool;
 
-use crate::application::{Application, LanePlan};
+use crate::application::{HostedWorker, LanePlan};
 use crate::cli::Options;
-use crate::forward::{Outcome, Shared, Worker};
+use crate::dump::Dump;
+use crate::forward::{Lane, LaneFigures, Outcome, Shared, Worker};
 use crate::loan::{Home, Meter, Terms};
 
 use super::{Cores, RunError, device, input};
@@ -68,19 +70,13 @@ pub fn partner(index: usize, count: usize) -> usize {
     if other < count { other } else { index }
 }
 
-/// A worker's thread, and its lanes: the port each receives from, and its queue pair's home.
+/// A worker's thread and its figures, lane by lane: the port each lane receives from.
 pub struct RunningWorker<Q> {
-    pub thread: Option<JoinHandle<Outcome>>,
-    pub lanes: Vec<(usize, Arc<Home<Q>>)>,
-    pub outcome: Option<Outcome>,
+    pub thread: Option<JoinHandle<Outcome<Q>>>,
+    pub lanes: Vec<(usize, Arc<LaneFigures>)>,
+    pub outcome: Option<Outcome<Q>>,
     /// What it sleeps on, if it sleeps.
     pub bell: Option<Arc<Bell>>,
-}
-
-/// A worker to be: its lanes, and what measures them.
-pub struct WorkerPlan<Q> {
-    pub lanes: Vec<LanePlan<Q>>,
-    pub meter: Arc<Meter>,
 }
 
 /// A bell for each worker, rung by the vectors of its queues.
@@ -116,34 +112,37 @@ fn connect<N>(
     Ok(bells.into_iter().map(Some).collect())
 }
 
-/// Deals the ports' queue pairs out to the workers.
-pub fn plan_workers<N: Net<Queue: 'static>>(
+/// How frames are changed that come by each port; nothing leaves them alone.
+fn rewrites<N: Net>(options: &Options, ports: &[OpenPort<N>]) -> Vec<Option<Rewrite>> {
+    let rewrite = |from| {
+        let to = partner(from, ports.len());
+        let mac = ports[to].port.mac();
+        (!options.no_mac_updating).then(|| Rewrite::new(to as u8, mac))
+    };
+    (0..ports.len()).map(rewrite).collect()
+}
+
+/// Deals the ports' queue pairs out to the workers of an application in a domain of its own: their lanes, and
+/// what measures each worker.
+pub fn plan_workers<N: Net>(
     options: &Options,
     ports: &mut [OpenPort<N>],
     cores: &Cores,
     terms: &Terms,
-) -> Vec<WorkerPlan<N::Queue>> {
+) -> (Vec<Vec<LanePlan<N::Queue>>>, Vec<Arc<Meter>>) {
     let count = ports.len();
-    let rewrites: Vec<Option<Rewrite>> = (0..count)
-        .map(|from| {
-            let to = partner(from, count);
-            let mac = ports[to].port.mac();
-            (!options.no_mac_updating).then(|| Rewrite::new(to as u8, mac))
-        })
-        .collect();
+    let rewrites = rewrites(options, ports);
     let workers = cores.workers.len();
     let pairs = usize::from(options.queues);
-    let plan = |worker: usize| WorkerPlan {
-        lanes: Vec::new(),
-        meter: Meter::new(pairs.div_ceil(workers) * count * usize::from(worker < pairs)),
-    };
-    let mut plans: Vec<_> = (0..workers).map(plan).collect();
+    let most = pairs.div_ceil(workers) * count;
+    let meters: Vec<_> = (0..workers).map(|_| Meter::new(most)).collect();
+    let mut plans: Vec<Vec<LanePlan<N::Queue>>> = (0..workers).map(|_| Vec::new()).collect();
     let mut queues: Vec<_> = ports
         .iter_mut()
         .map(|open| open.port.take_queues().into_iter())
         .collect();
     for pair in 0..pairs {
-        let WorkerPlan { lanes, meter } = &mut plans[pair % workers];
+        let (lanes, meter) = (&mut plans[pair % workers], &meters[pair % workers]);
         let first = lanes.len();
         for (from, queues) in queues.iter_mut().enumerate() {
             let Some(queue) = queues.next() else { continue };
@@ -156,37 +155,78 @@ pub fn plan_workers<N: Net<Queue: 'static>>(
             });
         }
     }
-    plans
+    (plans, meters)
 }
 
-/// Starts a worker for each application, over the lanes that it got.
-pub fn start_workers<N: Net<Queue: 'static>>(
-    options: &Options,
-    ports: &[OpenPort<N>],
+/// Starts the workers of an application in a domain of its own.
+pub fn start_hosted<Q: NetQueue + 'static>(
     cores: &Cores,
-    shared: &Arc<Shared>,
-    plans: Vec<WorkerPlan<N::Queue>>,
-    applications: Vec<Box<dyn Application>>,
-) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
-    let bells = connect(options, ports, cores.workers.len())?;
-    let mut running = Vec::new();
-    let all = plans.into_iter().zip(applications).zip(bells);
-    for (index, ((plan, application), bell)) in all.enumerate() {
-        let lanes: Vec<_> = plan
-            .lanes
-            .into_iter()
-            .map(|lane| (lane.from, lane.home))
-            .collect();
-        let (lane_count, rung) = (lanes.len(), bell.clone());
-        let worker = Worker::new(application, lane_count, plan.meter, shared.clone(), rung);
-        let core = cores.workers[index];
+    workers: Vec<HostedWorker<Q>>,
+) -> Result<Vec<RunningWorker<Q>>, RunError> {
+    let start = |(index, worker): (usize, HostedWorker<Q>)| {
+        let (lanes, core) = (worker.figures(), cores.workers[index]);
         let thread = cores::spawn(&format!("l2fwd-{index}"), core, move || worker.run());
-        running.push(RunningWorker {
+        Ok(RunningWorker {
             thread: Some(thread.map_err(device)?),
             lanes,
             outcome: None,
-            bell,
-        });
+            bell: None,
+        })
+    };
+    workers.into_iter().enumerate().map(start).collect()
+}
+
+pub fn start_workers<N: Net<Queue: 'static>>(
+    options: &Options,
+    ports: &mut [OpenPort<N>],
+    pool: &'static PacketPool,
+    cores: &Cores,
+    shared: &Arc<Shared>,
+    dump: Option<Arc<Dump>>,
+) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
+    let count = ports.len();
+    let rewrites = rewrites(options, ports);
+    let mut lanes: Vec<Vec<Lane<N::Queue>>> = cores.workers.iter().map(|_| Vec::new()).collect();
+    let workers = lanes.len();
+    let mut queues: Vec<_> = ports
+        .iter_mut()
+        .map(|open| open.port.take_queues().into_iter())
+        .collect();
+    for pair in 0..usize::from(options.queues) {
+        let lanes = &mut lanes[pair % workers];
+        let first = lanes.len();
+        for (from, queues) in queues.iter_mut().enumerate() {
+            let Some(queue) = queues.next() else { continue };
+            let batch = pool.batch().map_err(input)?;
+            let to = first + partner(from, count);
+            lanes.push(Lane {
+                from,
+                to,
+                rewrite: rewrites[from],
+                queue,
+                batch,
+            });
+        }
     }
-    Ok(running)
+    let bells = connect(options, ports, workers)?;
+    let start = |(index, lanes): (usize, Vec<Lane<N::Queue>>)| {
+        let froms: Vec<usize> = lanes.iter().map(|lane| lane.from).collect();
+        let worker = Worker::new(
+            lanes,
+            usize::from(options.batch),
+            shared.clone(),
+            dump.clone(),
+            bells[index].clone(),
+        );
+        let figures = froms.into_iter().zip(worker.figures()).collect();
+        let core = cores.workers[index];
+        let thread = cores::spawn(&format!("l2fwd-{index}"), core, move || worker.run());
+        Ok(RunningWorker {
+            thread: Some(thread.map_err(device)?),
+            lanes: figures,
+            outcome: None,
+            bell: bells[index].clone(),
+        })
+    };
+    lanes.into_iter().enumerate().map(start).collect()
 }

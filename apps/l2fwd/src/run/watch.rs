@@ -131,7 +131,7 @@ fn watch_until<N: Net>(
 
 fn has_begun<Q>(workers: &[RunningWorker<Q>]) -> bool {
     let mut lanes = workers.iter().flat_map(|worker| &worker.lanes);
-    lanes.any(|(_, home)| home.figures().stats().tx_packets > 0)
+    lanes.any(|(_, figures)| figures.stats().tx_packets > 0)
 }
 
 /// Whether every input that ends has ended, and there is one.
@@ -147,12 +147,11 @@ fn inputs_over<N>(ports: &[OpenPort<N>]) -> bool {
 pub fn live_stats<Q>(port: usize, workers: &[RunningWorker<Q>]) -> (QueueStats, u64, u64) {
     let mut stats = QueueStats::default();
     let (mut waiting, mut busy) = (0, 0);
-    for (_, home) in workers
+    for (_, figures) in workers
         .iter()
         .flat_map(|w| &w.lanes)
         .filter(|(from, _)| *from == port)
     {
-        let figures = home.figures();
         stats += figures.stats();
         waiting += figures.waiting();
         busy += figures.busy_ticks();
