@@ -58,7 +58,7 @@ pub struct Options {
     pub crash_every: Option<Crashes>,
 
     /// Sleep while nothing comes, and be woken by interrupts, instead of polling all the time. Under load it
-    /// polls all the same. Takes --isolation driver, and an application that is linked.
+    /// polls all the same. Takes an application that is linked.
     #[arg(long)]
     pub interrupt: bool,
 

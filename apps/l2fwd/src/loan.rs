@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sumac_interface::RpcError;
-use sumac_interface::net::{Exchanged, NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError, QueueStats};
 use sumac_linux::time::ticks;
 use sumac_rref::PacketBatch;
 
@@ -197,6 +197,10 @@ impl<Q: NetQueue> NetQueue for Loan<Q> {
     fn reclaim(&mut self) -> u32 {
         self.publish();
         self.queue.as_mut().map_or(0, Q::reclaim)
+    }
+
+    fn arm(&mut self) -> Result<Armed, QueueError> {
+        self.queue.as_mut().ok_or(RpcError::Refused)?.arm()
     }
 
     fn waiting(&self, limit: u32) -> u32 {

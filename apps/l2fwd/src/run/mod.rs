@@ -2,10 +2,12 @@
 //!
 //! - `ports`: opens ports and starts workers over their queue pairs;
 //! - `watch`: waits for the end, looking after devices;
+//! - `links`: the ports' links, as they were seen last;
 //! - `supervision`: what domains add to a run: crashes on request, restarts, what they cost;
 //! - `finish`: stops, sums up, gives everything back.
 
 mod finish;
+mod links;
 mod ports;
 mod supervision;
 mod watch;
@@ -30,9 +32,11 @@ use crate::loan::Terms;
 use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
+use links::Links;
 pub use ports::partner;
 use ports::{
-    OpenPort, RunningWorker, open_ports, plan_workers, port_config, start_hosted, start_workers,
+    OpenPort, RunningWorker, connect, open_ports, plan_workers, port_config, start_hosted,
+    start_workers,
 };
 use supervision::Supervision;
 use watch::watch;
@@ -68,11 +72,6 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
     if options.crash_every.is_some() && !options.drivers_crash() && !options.application_crashes() {
         return Err(input(
             "--crash-every: nobody starts again what crashed; add --isolation shadow or --application shadow",
-        ));
-    }
-    if options.interrupt && options.isolation != Isolation::Driver {
-        return Err(input(
-            "--interrupt: a driver in a domain wakes nobody yet; add --isolation driver",
         ));
     }
     if options.interrupt && options.application != ApplicationIn::Linked {
@@ -148,6 +147,7 @@ impl Run<'_> {
             None => None,
         };
         let frames = Shared::new(options.frames);
+        let bells = connect(options, &ports, &self.cores)?;
         let workers = match self.host.application() {
             None => start_workers(
                 options,
@@ -156,6 +156,7 @@ impl Run<'_> {
                 &self.cores,
                 &frames,
                 dump.clone(),
+                &bells,
             ),
             Some(file) => {
                 let (shared, dump) = (frames.clone(), dump.clone());
@@ -164,16 +165,26 @@ impl Run<'_> {
             }
         };
         let mut workers = workers?;
+        let mut links = Links::new(ports.len(), bells.links);
+        supervision.wake(&workers);
 
         let start = Instant::now();
         supervision.begin().map_err(device)?;
-        let watched = watch(self, &mut ports, &workers, opened, &frames, &supervision);
+        let watched = watch(
+            self,
+            &mut ports,
+            &workers,
+            &mut links,
+            opened,
+            &frames,
+            &supervision,
+        );
         let seconds = start.elapsed().as_secs_f64();
         supervision.end();
 
         let stopped = stop_all(&mut ports, &mut workers, &frames);
         let stopped = stopped.and(supervision.end_application().map_err(device));
-        let (mut report, busy_ticks) = sum_up(&ports, &workers, seconds);
+        let (mut report, busy_ticks) = sum_up(&ports, &workers, &links, seconds);
         let ended = close(ports, workers, opened, &supervision, &mut report);
         report.sum_up(busy_ticks);
         report.pool = PoolReport::new(pool.account(), pool.exhausted(), pool.huge_pages());
@@ -203,18 +214,17 @@ impl Run<'_> {
         supervision: &mut Supervision<'_>,
     ) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
         let options = self.options;
-        let (workers, meters) = plan_workers(options, ports, &self.cores, &terms);
         let service = ApplicationService {
             file: file.clone(),
             shared: self.host.shared(pool),
             pool,
             batch: u32::from(options.batch),
-            workers,
+            workers: plan_workers(options, ports, &self.cores, &terms),
             losses: supervision.losses(ports.len()),
             lost: Arc::new(ports.iter().map(|_| AtomicU64::new(0)).collect()),
         };
         let again = options.application == ApplicationIn::Shadow;
-        let workers = application::workers(service, meters, &terms.shared, again);
+        let workers = application::workers(service, &terms.shared, again);
         let (workers, hosted) = workers.map_err(input)?;
         supervision.look_after(hosted);
         start_hosted(&self.cores, workers)

@@ -6,12 +6,13 @@ use std::thread::JoinHandle;
 use l2fwd_forward::Rewrite;
 use sumac_interface::net::{Net, NetQueue};
 use sumac_ixgbe::PortConfig;
+use sumac_ixgbe::interrupts::link_vector;
 use sumac_linux::cores;
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
 use sumac_linux::{Bell, Interrupts};
 use sumac_rref::PacketPool;
 
-use crate::application::{HostedWorker, LanePlan};
+use crate::application::{HostedWorker, LanePlan, Share};
 use crate::cli::Options;
 use crate::dump::Dump;
 use crate::forward::{Lane, LaneFigures, Outcome, Shared, Worker};
@@ -79,21 +80,41 @@ pub struct RunningWorker<Q> {
     pub bell: Option<Arc<Bell>>,
 }
 
-/// A bell for each worker, rung by the vectors of its queues.
-fn connect<N>(
+/// What a run sleeps on.
+pub struct Bells {
+    /// Of each worker, rung by the vectors of its queues; none where nobody sleeps.
+    workers: Vec<Option<Arc<Bell>>>,
+    /// Rung by the vectors of the links.
+    pub links: Option<Arc<Bell>>,
+}
+
+/// Connects the ports' vectors with bells, if there are to be interrupts.
+pub fn connect<N>(
     options: &Options,
     ports: &[OpenPort<N>],
-    workers: usize,
-) -> Result<Vec<Option<Arc<Bell>>>, RunError> {
+    cores: &Cores,
+) -> Result<Bells, RunError> {
+    let workers = cores.workers.len();
     if !options.interrupt {
-        return Ok(vec![None; workers]);
+        return Ok(Bells {
+            workers: vec![None; workers],
+            links: None,
+        });
     }
-    let bells = (0..workers).map(|_| Bell::new().map(Arc::new));
-    let bells = bells.collect::<Result<Vec<_>, _>>().map_err(device)?;
-    let of_queues: Vec<_> = (bells.iter().cycle())
+    let bell = || Bell::new().map(Arc::new).map_err(device);
+    let bells = (0..workers)
+        .map(|_| bell())
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut of_vectors: Vec<_> = (bells.iter().cycle())
         .take(usize::from(options.queues))
         .cloned()
         .collect();
+    // With as many queues as there are vectors the link shares one with a queue, and is looked at now and then.
+    let links = match link_vector(options.queues) == options.queues {
+        true => Some(bell()?),
+        false => None,
+    };
+    of_vectors.extend(links.clone());
     for open in ports {
         let failed = |error: &dyn std::fmt::Display| {
             let name = &open.name;
@@ -106,10 +127,13 @@ fn connect<N>(
             .as_ref()
             .ok_or_else(|| failed(&"it has none"))?;
         interrupts
-            .connect(&of_queues)
+            .connect(&of_vectors)
             .map_err(|error| failed(&error))?;
     }
-    Ok(bells.into_iter().map(Some).collect())
+    Ok(Bells {
+        workers: bells.into_iter().map(Some).collect(),
+        links,
+    })
 }
 
 /// How frames are changed that come by each port; nothing leaves them alone.
@@ -122,27 +146,29 @@ fn rewrites<N: Net>(options: &Options, ports: &[OpenPort<N>]) -> Vec<Option<Rewr
     (0..ports.len()).map(rewrite).collect()
 }
 
-/// Deals the ports' queue pairs out to the workers of an application in a domain of its own: their lanes, and
-/// what measures each worker.
+/// Deals the ports' queue pairs out to the workers of an application in a domain of its own.
 pub fn plan_workers<N: Net>(
     options: &Options,
     ports: &mut [OpenPort<N>],
     cores: &Cores,
     terms: &Terms,
-) -> (Vec<Vec<LanePlan<N::Queue>>>, Vec<Arc<Meter>>) {
+) -> Vec<Share<N::Queue>> {
     let count = ports.len();
     let rewrites = rewrites(options, ports);
     let workers = cores.workers.len();
     let pairs = usize::from(options.queues);
     let most = pairs.div_ceil(workers) * count;
-    let meters: Vec<_> = (0..workers).map(|_| Meter::new(most)).collect();
-    let mut plans: Vec<Vec<LanePlan<N::Queue>>> = (0..workers).map(|_| Vec::new()).collect();
+    let share = |_| Share {
+        lanes: Vec::new(),
+        meter: Meter::new(most),
+    };
+    let mut shares: Vec<_> = (0..workers).map(share).collect();
     let mut queues: Vec<_> = ports
         .iter_mut()
         .map(|open| open.port.take_queues().into_iter())
         .collect();
     for pair in 0..pairs {
-        let (lanes, meter) = (&mut plans[pair % workers], &meters[pair % workers]);
+        let Share { lanes, meter } = &mut shares[pair % workers];
         let first = lanes.len();
         for (from, queues) in queues.iter_mut().enumerate() {
             let Some(queue) = queues.next() else { continue };
@@ -155,7 +181,7 @@ pub fn plan_workers<N: Net>(
             });
         }
     }
-    (plans, meters)
+    shares
 }
 
 /// Starts the workers of an application in a domain of its own.
@@ -183,6 +209,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
     cores: &Cores,
     shared: &Arc<Shared>,
     dump: Option<Arc<Dump>>,
+    bells: &Bells,
 ) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
     let count = ports.len();
     let rewrites = rewrites(options, ports);
@@ -208,7 +235,6 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             });
         }
     }
-    let bells = connect(options, ports, workers)?;
     let start = |(index, lanes): (usize, Vec<Lane<N::Queue>>)| {
         let froms: Vec<usize> = lanes.iter().map(|lane| lane.from).collect();
         let worker = Worker::new(
@@ -216,7 +242,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             usize::from(options.batch),
             shared.clone(),
             dump.clone(),
-            bells[index].clone(),
+            bells.workers[index].clone(),
         );
         let figures = froms.into_iter().zip(worker.figures()).collect();
         let core = cores.workers[index];
@@ -225,7 +251,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             thread: Some(thread.map_err(device)?),
             lanes: figures,
             outcome: None,
-            bell: bells[index].clone(),
+            bell: bells.workers[index].clone(),
         })
     };
     lanes.into_iter().enumerate().map(start).collect()

@@ -18,6 +18,7 @@ use crate::domains::Drivers;
 use crate::report::{ApplicationReport, PortReport, Report, Times};
 
 use super::RunError;
+use super::ports::RunningWorker;
 
 /// Bytes of frame check sequence, which devices count.
 const FCS: u64 = 4;
@@ -50,6 +51,18 @@ impl<'a> Supervision<'a> {
     pub fn losses(&self, ports: usize) -> Vec<Option<Arc<Losses>>> {
         let losses = self.drivers.map(Drivers::losses);
         losses.unwrap_or_else(|| vec![None; ports])
+    }
+
+    /// Has these workers woken when a driver is started again.
+    pub fn wake<Q>(&self, workers: &[RunningWorker<Q>]) {
+        let bells: Vec<_> = workers.iter().filter_map(|w| w.bell.clone()).collect();
+        for supervisor in self
+            .drivers
+            .iter()
+            .flat_map(|drivers| drivers.supervisors())
+        {
+            supervisor.ring_at_restarts(bells.clone());
+        }
     }
 
     /// Lets the crashes begin.

@@ -271,9 +271,9 @@ impl Report {
 
 impl Report {
     /// What must hold besides after a run whose application was started again: what it lost is what it can have
-    /// had in hand, in each direction of each queue pair a batch to send and one received.
+    /// had in hand, a batch in each direction of each queue pair.
     pub fn assert_losses_are_in_hand(&self, batch: u64, queues: u64) {
-        let most = self.count("/application/restarts") * queues * 2 * batch;
+        let most = self.count("/application/restarts") * queues * batch;
         let lost = |port| self.count(&format!("/ports/{port}/lost_application"));
         let lost: Vec<u64> = (0..self.ports()).map(lost).collect();
         assert!(lost.iter().all(|lost| *lost <= most), "{:#}", self.0);
