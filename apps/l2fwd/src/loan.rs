@@ -34,6 +34,7 @@ pub struct Home<Q> {
     meter: Arc<Meter>,
     /// Which of the meter's lanes it is.
     lane: usize,
+    failed: AtomicBool,
     terms: Terms,
 }
 
@@ -45,6 +46,7 @@ impl<Q> Home<Q> {
             figures: Arc::default(),
             meter,
             lane,
+            failed: AtomicBool::new(false),
             terms,
         })
     }
@@ -71,6 +73,11 @@ impl<Q> Home<Q> {
     /// Takes the queue pair for good, if it is at home.
     pub fn take(&self) -> Option<Q> {
         self.queue().take()
+    }
+
+    /// Whether a call of the queue pair failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Its live figures.
@@ -115,7 +122,7 @@ impl<Q: NetQueue> Loan<Q> {
         home.terms
             .shared
             .give_back(allowed.saturating_sub(received));
-        let exchanged = result?;
+        let exchanged = result.inspect_err(|_| home.failed.store(true, Ordering::Relaxed))?;
         if let Some(batch) = send {
             self.dumped = batch.len();
         }
@@ -132,7 +139,7 @@ impl<Q: NetQueue> Loan<Q> {
         if let Some(queue) = &self.queue {
             let Home { figures, meter, .. } = &*self.home;
             let busy = meter.busy_ticks(self.home.lane);
-            figures.publish(queue.stats(), queue.waiting(64), busy);
+            figures.publish(queue.stats(), queue.waiting(64), 0, busy);
         }
     }
 }

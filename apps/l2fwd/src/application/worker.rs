@@ -64,7 +64,10 @@ impl<Q> HostedWorker<Q> {
         let (mut error, mut application) = (None, None);
         match failed {
             None => {}
-            Some(Failed::Queue(queue)) => error = Some(queue),
+            Some(Failed::Queue(queue)) => {
+                let failed = self.share.lanes.iter().find(|lane| lane.home.has_failed());
+                error = Some((failed.map_or(0, |lane| lane.from), queue));
+            }
             Some(Failed::Domain(dead)) => {
                 application = Some(dead);
                 if let Err(what) = self.hosted.end() {
@@ -77,7 +80,7 @@ impl<Q> HostedWorker<Q> {
                 .share
                 .lanes
                 .iter()
-                .filter_map(|lane| lane.home.take())
+                .map(|lane| lane.home.take())
                 .collect(),
             undelivered,
             sleeps: Sleeps::default(),

@@ -2,10 +2,12 @@
 //!
 //! - `ports`: opens ports and starts workers over their queue pairs;
 //! - `watch`: waits for the end, looking after devices;
+//! - `absence`: devices that go away meanwhile, and come back;
 //! - `links`: the ports' links, as they were seen last;
 //! - `supervision`: what domains add to a run: crashes on request, restarts, what they cost;
 //! - `finish`: stops, sums up, gives everything back.
 
+mod absence;
 mod finish;
 mod links;
 mod ports;
@@ -32,11 +34,9 @@ use crate::loan::Terms;
 use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
-use links::Links;
 pub use ports::partner;
 use ports::{
-    OpenPort, RunningWorker, connect, open_ports, plan_workers, port_config, start_hosted,
-    start_workers,
+    Make, OpenPort, Ports, RunningWorker, plan_workers, port_config, start_hosted, start_workers,
 };
 use supervision::Supervision;
 use watch::watch;
@@ -53,6 +53,14 @@ pub enum RunError {
     /// A device or a file failed on the way.
     #[error("{0}")]
     Device(String),
+    /// A device was gone at the end. The others went on.
+    #[error("{what}")]
+    Gone {
+        /// Which, and what to do.
+        what: String,
+        /// What the run came to all the same.
+        report: Box<Report>,
+    },
 }
 
 fn input(error: impl std::fmt::Display) -> RunError {
@@ -79,6 +87,11 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
             "--interrupt: an application in a domain does not sleep yet; leave --application out",
         ));
     }
+    if options.wait_for_device && options.application != ApplicationIn::Linked {
+        return Err(input(
+            "--wait-for-device: an application in a domain keeps its ports; leave --application out",
+        ));
+    }
     let stop = Stop::install().map_err(device)?;
     let cores = Cores::choose(options)?;
     // The domains' files first: a mistake there leaves no output file behind.
@@ -93,23 +106,23 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
         cores,
         host,
     };
-    let Some(mut drivers) = drivers else {
+    let Some(drivers) = drivers else {
         let config = port_config(options);
-        let ports = open_ports(&mut opened, |port| {
-            Port::open(port.backing.clone(), pool, &config).map_err(input)
-        })?;
-        return run.forward(&mut opened, pool, ports, Supervision::of(None, options));
+        let make: Make<'_, _> =
+            Box::new(|_, port| Port::open(port.backing.clone(), pool, &config).map_err(input));
+        let ports = Ports::start(&mut opened, make)?;
+        return run.forward(ports, pool, Supervision::of(None, options));
     };
     if options.isolation == Isolation::Domain {
-        let start = |port: &mut open::OpenPort| drivers.start(port, options).map_err(input);
-        let ports = open_ports(&mut opened, start)?;
-        let supervision = Supervision::of(Some(&drivers), options);
-        return run.forward(&mut opened, pool, ports, supervision);
+        let make: Make<'_, _> =
+            Box::new(|index, port| drivers.start(index, port, options).map_err(input));
+        let ports = Ports::start(&mut opened, make)?;
+        return run.forward(ports, pool, Supervision::of(Some(&drivers), options));
     }
-    let supervise = |port: &mut open::OpenPort| drivers.supervise(port, options).map_err(input);
-    let ports = open_ports(&mut opened, supervise)?;
-    let supervision = Supervision::of(Some(&drivers), options);
-    run.forward(&mut opened, pool, ports, supervision)
+    let make: Make<'_, _> =
+        Box::new(|index, port| drivers.supervise(index, port, options).map_err(input));
+    let ports = Ports::start(&mut opened, make)?;
+    run.forward(ports, pool, Supervision::of(Some(&drivers), options))
 }
 
 fn packet_pool(
@@ -133,9 +146,8 @@ impl Run<'_> {
     /// A run over ports that are started.
     fn forward<N: Net<Queue: 'static>>(
         &self,
-        opened: &mut OpenPorts,
+        mut ports: Ports<'_, N>,
         pool: &'static PacketPool,
-        mut ports: Vec<OpenPort<N>>,
         mut supervision: Supervision<'_>,
     ) -> Result<Report, RunError> {
         let options = self.options;
@@ -147,45 +159,40 @@ impl Run<'_> {
             None => None,
         };
         let frames = Shared::new(options.frames);
-        let bells = connect(options, &ports, &self.cores)?;
+        ports.connect(options, self.cores.workers.len())?;
         let workers = match self.host.application() {
             None => start_workers(
                 options,
-                &mut ports,
+                &mut ports.list,
                 pool,
                 &self.cores,
                 &frames,
                 dump.clone(),
-                &bells,
+                &ports.bells,
             ),
             Some(file) => {
                 let (shared, dump) = (frames.clone(), dump.clone());
                 let terms = Terms { shared, dump };
-                self.start_hosted(file, pool, &mut ports, terms, &mut supervision)
+                self.start_hosted(file, pool, &mut ports.list, terms, &mut supervision)
             }
         };
         let mut workers = workers?;
-        let mut links = Links::new(ports.len(), bells.links);
         supervision.wake(&workers);
 
         let start = Instant::now();
         supervision.begin().map_err(device)?;
-        let watched = watch(
-            self,
-            &mut ports,
-            &workers,
-            &mut links,
-            opened,
-            &frames,
-            &supervision,
-        );
+        let watched = watch(self, &mut ports, &workers, &frames, &supervision);
         let seconds = start.elapsed().as_secs_f64();
         supervision.end();
 
-        let stopped = stop_all(&mut ports, &mut workers, &frames);
+        let stopped = stop_all(&mut ports.list, &mut workers, &frames);
         let stopped = stopped.and(supervision.end_application().map_err(device));
-        let (mut report, busy_ticks) = sum_up(&ports, &workers, &links, seconds);
-        let ended = close(ports, workers, opened, &supervision, &mut report);
+        let (mut report, busy_ticks) = sum_up(&ports.list, &workers, &ports.links, seconds);
+        let ended = close(&mut ports, workers, &supervision, &mut report);
+        let gone: Vec<_> = (ports.list.iter())
+            .filter_map(|open| open.absence.error())
+            .collect();
+        drop(ports);
         report.sum_up(busy_ticks);
         report.pool = PoolReport::new(pool.account(), pool.exhausted(), pool.huge_pages());
         if let Some(dump) = dump {
@@ -195,10 +202,15 @@ impl Run<'_> {
         report.first_frame_us = watched
             .map_err(|error| supervision.explain(error))?
             .map(|first| first.as_micros() as u64);
-        let failure = report.failures().next();
-        match failure {
-            Some(failure) => Err(device(failure)),
-            None => Ok(report),
+        if let Some(failure) = report.failures().next() {
+            return Err(device(failure));
+        }
+        match gone.is_empty() {
+            true => Ok(report),
+            false => Err(RunError::Gone {
+                what: gone.join("; "),
+                report: Box::new(report),
+            }),
         }
     }
 }

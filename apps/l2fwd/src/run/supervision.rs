@@ -1,6 +1,7 @@
 //! What domains add to a run: crashes on request, restarts, and what they cost.
 
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,15 +11,15 @@ use sumac_devices::ixgbe::{Counter, Totals};
 use sumac_interface::domain::{Failure, Moment};
 use sumac_linux::cores;
 use sumac_linux::domains::{Losses, PortService, Restarts, Supervisor};
-use sumac_linux::open::SoftwareDevice;
 
 use crate::application::Hosted;
 use crate::cli::{Crashes, Options};
-use crate::domains::Drivers;
+use crate::domains::{Drivers, Supervisors};
 use crate::report::{ApplicationReport, PortReport, Report, Times};
 
 use super::RunError;
-use super::ports::RunningWorker;
+use super::absence::Absence;
+use super::ports::{OpenPort, RunningWorker};
 
 /// Bytes of frame check sequence, which devices count.
 const FCS: u64 = 4;
@@ -42,6 +43,11 @@ impl<'a> Supervision<'a> {
         }
     }
 
+    /// Whether the application is in a domain of its own.
+    pub fn has_application(&self) -> bool {
+        self.application.is_some()
+    }
+
     /// Of this application, too.
     pub fn look_after(&mut self, application: Arc<dyn Hosted>) {
         self.application = Some(application);
@@ -56,11 +62,9 @@ impl<'a> Supervision<'a> {
     /// Has these workers woken when a driver is started again.
     pub fn wake<Q>(&self, workers: &[RunningWorker<Q>]) {
         let bells: Vec<_> = workers.iter().filter_map(|w| w.bell.clone()).collect();
-        for supervisor in self
-            .drivers
-            .iter()
-            .flat_map(|drivers| drivers.supervisors())
-        {
+        let supervisors = self.drivers.map(Drivers::supervisors).unwrap_or_default();
+        let supervisors = supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        for supervisor in supervisors.iter() {
             supervisor.ring_at_restarts(bells.clone());
         }
     }
@@ -73,16 +77,11 @@ impl<'a> Supervision<'a> {
         let Some(crashes) = self.options.crash_every else {
             return Ok(());
         };
-        let mut victims: Vec<Victim> = Vec::new();
-        if let Some(drivers) = self.drivers.filter(|_| self.options.drivers_crash()) {
-            victims.extend(drivers.supervisors().into_iter().map(Victim::Driver));
-        }
-        if let Some(application) = &self.application
-            && self.options.application_crashes()
-        {
-            victims.push(Victim::Application(application.clone()));
-        }
-        self.injector = Some(Injector::start(victims, crashes)?);
+        let drivers = self.drivers.filter(|_| self.options.drivers_crash());
+        let drivers = drivers.map(Drivers::supervisors).unwrap_or_default();
+        let application = self.application.clone();
+        let application = application.filter(|_| self.options.application_crashes());
+        self.injector = Some(Injector::start(drivers, application, crashes)?);
         Ok(())
     }
 
@@ -137,33 +136,50 @@ impl<'a> Supervision<'a> {
         }
     }
 
-    /// What a device itself counted, seen from behind: drivers that die take with them what they had counted.
-    pub fn totals(&self, port: usize, software: Option<&SoftwareDevice>) -> Option<Totals> {
-        self.restarts(port)?;
-        Some(software?.device().totals())
+    /// What a device itself counted, seen from behind: drivers that die, and those of devices that go away, take
+    /// with them what they had counted.
+    pub fn totals<N>(&self, port: usize, open: &OpenPort<N>) -> Option<Totals> {
+        let known = self.restarts(port).is_some() || open.absence.count > 0;
+        let software = open.software.as_ref().filter(|_| known)?;
+        Some(software.device().totals())
     }
 
-    /// Adds what restarts of a port's driver cost. A frame that came is then received, or dropped, or lost;
-    /// one that was received is transmitted by the other port, or dropped, or lost.
-    pub fn account(&self, index: usize, totals: Option<&Totals>, port: &mut PortReport) {
+    /// Frees the driver of a port whose device is gone.
+    pub fn end_driver(&self, port: usize) {
+        if let Some(drivers) = self.drivers {
+            drivers.end(port);
+        }
+    }
+
+    /// Adds what restarts of a port's driver cost, and absences of its device. A frame that came is then received,
+    /// or dropped, or lost; one that was received is transmitted by the other port, or dropped, or lost.
+    pub fn account(
+        &self,
+        index: usize,
+        totals: Option<&Totals>,
+        absence: &Absence,
+        port: &mut PortReport,
+    ) {
         let lost = self.application.as_ref().map(|one| one.lost());
         port.lost_application = lost.and_then(|lost| lost.get(index).copied()).unwrap_or(0);
-        let Some((restarts, losses)) = self.drivers.and_then(|drivers| drivers.restarts(index))
-        else {
-            return;
-        };
+        let supervised = self.drivers.and_then(|drivers| drivers.restarts(index));
+        let (restarts, in_calls) = supervised.unwrap_or_default();
         port.restarts = restarts.count;
-        if restarts.count == 0 {
+        port.removed = absence.why.is_some();
+        port.returns = absence.returns;
+        if restarts.count == 0 && absence.count == 0 {
             return;
         }
         let Some(totals) = totals else {
-            // What was in the rings of a card is not known.
-            port.lost_transmit = losses.transmitting();
+            // What was in the rings of a card whose driver died is not known.
+            port.lost_received = absence.unread;
+            port.lost_transmit = in_calls + absence.unsent;
+            port.tx_packets -= absence.unsent.min(port.tx_packets);
             return;
         };
         let came = totals.get(Counter::GoodReceived);
         port.lost_received = came.saturating_sub(port.rx_packets + port.rx_refused_by_driver);
-        let handed_over = port.tx_packets + losses.transmitting();
+        let handed_over = port.tx_packets + in_calls;
         let left = totals.get(Counter::GoodTransmitted);
         port.lost_transmit = handed_over.saturating_sub(left);
         port.tx_packets = handed_over - port.lost_transmit;
@@ -234,7 +250,11 @@ struct Injector {
 }
 
 impl Injector {
-    fn start(victims: Vec<Victim>, crashes: Crashes) -> Result<Self, cores::CoreError> {
+    fn start(
+        drivers: Supervisors,
+        application: Option<Arc<dyn Hosted>>,
+        crashes: Crashes,
+    ) -> Result<Self, cores::CoreError> {
         let (stop, stopped) = mpsc::channel();
         let thread = cores::spawn("l2fwd-crashes", None, move || {
             let ended = |pause: Duration| {
@@ -244,11 +264,17 @@ impl Injector {
                 if ended(crashes.every) {
                     return;
                 }
-                let Some(victim) = victims.get(turn % victims.len().max(1)) else {
-                    return;
-                };
-                let moment = Moment::ALL[turn / victims.len() % Moment::ALL.len()];
-                victim.fail_next(crashes.how, moment);
+                let drivers = drivers.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut victims: Vec<Victim> =
+                    drivers.iter().cloned().map(Victim::Driver).collect();
+                drop(drivers);
+                victims.extend(application.clone().map(Victim::Application));
+                let count = victims.len().max(1);
+                let moment = Moment::ALL[turn / count % Moment::ALL.len()];
+                // All devices may be gone.
+                if let Some(victim) = victims.get(turn % count) {
+                    victim.fail_next(crashes.how, moment);
+                }
             }
         })?;
         Ok(Self {

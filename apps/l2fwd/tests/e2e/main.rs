@@ -14,4 +14,5 @@ mod interrupt;
 mod isolation;
 mod namespaces;
 mod program;
+mod removal;
 mod served;
