@@ -9,6 +9,7 @@
 mod bar;
 mod copy;
 mod dma;
+mod pages;
 mod places;
 mod window;
 
@@ -16,5 +17,6 @@ pub use bar::{BarCells, Trap, TrappedBar};
 pub use dma::{DmaFacts, SimDma};
 pub use places::{Freed, Places};
 pub use window::{
-    Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Prefetch, Stretch, WindowError,
+    Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Prefetch, ReadOnly, ReadWrite,
+    Right, Stretch, WindowError,
 };
