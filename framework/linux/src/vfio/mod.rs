@@ -6,8 +6,11 @@
 mod container;
 mod device;
 mod error;
+mod group;
 pub(crate) mod region;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
