@@ -72,6 +72,8 @@ struct Shared {
     // Regions go before what makes them reachable: their places unmap them.
     places: Mutex<Places<Region>>,
     reaches: Vec<Arc<dyn Reach>>,
+    /// Bus addresses that all of them can use.
+    usable: Vec<Range<u64>>,
     ordinary_pages: AtomicBool,
     mapping_ns: AtomicU64,
 }
@@ -87,6 +89,7 @@ impl LinuxDma {
             shared: Arc::new(Shared {
                 places: Mutex::new(Places::new(high.into_iter().chain(low))),
                 reaches,
+                usable,
                 ordinary_pages: AtomicBool::new(false),
                 mapping_ns: AtomicU64::new(0),
             }),
@@ -99,6 +102,11 @@ impl LinuxDma {
             huge_pages: !self.shared.ordinary_pages.load(Ordering::Relaxed),
             locked: true,
         }
+    }
+
+    /// Bus addresses that every device can use: no memory lies elsewhere.
+    pub fn bus_addresses(&self) -> &[Range<u64>] {
+        &self.shared.usable
     }
 
     /// How long it took so far to make memory reachable, without getting it from Linux.

@@ -4,6 +4,7 @@
 //! those that other processes serve, and software ones, in any mixture. Software devices share one thread.
 //! What a spec asks for is opened whole or not at all.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{mem, vec};
@@ -187,6 +188,15 @@ impl OpenPorts {
         match &self.memory {
             Memory::Window(dma) => dma.facts(),
             Memory::Shared(dma) => dma.facts(),
+        }
+    }
+
+    /// Bus addresses that drivers' memory can have, in order: what all devices outside this process and their
+    /// IOMMUs take. None where all devices are software.
+    pub fn bus_addresses(&self) -> &[Range<u64>] {
+        match &self.memory {
+            Memory::Window(_) => &[],
+            Memory::Shared(dma) => dma.bus_addresses(),
         }
     }
 
