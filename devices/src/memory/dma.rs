@@ -7,12 +7,12 @@
 
 use std::fs::File;
 use std::os::fd::FromRawFd;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
+use sumac_device::{DmaError, DmaMemory, DmaSpace};
 
+use super::lent::{Extent, Lender, Lent};
 use super::places::Places;
 use super::window::{CHUNK, GuestMemory, PAGE, WindowError};
 
@@ -99,15 +99,19 @@ impl DmaSpace for SimDma {
 }
 
 impl Shared {
-    fn allocate_region(shared: &Arc<Self>, len: usize) -> Result<Mapping, DmaError> {
+    fn allocate_region(shared: &Arc<Self>, len: usize) -> Result<Lent<Self>, DmaError> {
         let bytes = (len as u64).next_multiple_of(CHUNK);
         let mut places = shared.places();
         let (iova, huge) = shared.map(&places, bytes, len)?;
         places.take(iova, bytes, huge);
-        Ok(Mapping::new(shared, iova, len, bytes, huge))
+        Ok(Self::lend(shared, iova, len, bytes, huge))
     }
 
-    fn allocate_pages(shared: &Arc<Self>, len: usize, align: usize) -> Result<Mapping, DmaError> {
+    fn allocate_pages(
+        shared: &Arc<Self>,
+        len: usize,
+        align: usize,
+    ) -> Result<Lent<Self>, DmaError> {
         let mut places = shared.places();
         let mut found = places
             .take_pages(len, align)
@@ -122,10 +126,24 @@ impl Shared {
         }
         let (iova, huge) = found.ok_or(DmaError::BadLayout { bytes: len, align })?;
         let bytes = (len as u64).next_multiple_of(PAGE);
-        let mapping = Mapping::new(shared, iova, len, bytes, huge);
+        let mut mapping = Self::lend(shared, iova, len, bytes, huge);
         mapping.zero();
         shared.window.set_reachable(iova, bytes, true);
         Ok(mapping)
+    }
+
+    fn lend(shared: &Arc<Self>, iova: u64, len: usize, bytes: u64, huge: bool) -> Lent<Self> {
+        let base = shared.window.host_address(iova);
+        let extent = Extent {
+            base,
+            iova,
+            len,
+            bytes,
+            huge,
+        };
+        // SAFETY: the pages were mapped in the window, at the same offset in whole 2 MiB, and taken from
+        // `places`; `take_back` makes them unreachable, waiting for devices at work, before it returns them.
+        unsafe { Lent::new(shared, extent) }
     }
 
     fn places(&self) -> MutexGuard<'_, Places<bool>> {
@@ -161,8 +179,10 @@ impl Shared {
         }
         Ok((iova, huge))
     }
+}
 
-    fn release(&self, iova: u64, bytes: u64) {
+impl Lender for Shared {
+    fn take_back(&self, iova: u64, bytes: u64) {
         let mut places = self.places();
         if bytes < CHUNK {
             self.window.set_reachable(iova, bytes, false);
@@ -207,64 +227,6 @@ fn lock_in_memory(window: &GuestMemory, iova: u64, bytes: u64, huge: bool) -> bo
             libc::madvise(address, bytes as usize, libc::MADV_HUGEPAGE);
         }
         libc::mlock(address, bytes as usize) == 0
-    }
-}
-
-/// One allocation.
-struct Mapping {
-    shared: Arc<Shared>,
-    base: NonNull<u8>,
-    iova: u64,
-    len: usize,
-    /// Length in whole pages (or chunks).
-    bytes: u64,
-    huge: bool,
-}
-
-// SAFETY: `base` points into the window that `shared` keeps alive.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; nothing here reads or writes through it after `zero`.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(shared: &Arc<Shared>, iova: u64, len: usize, bytes: u64, huge: bool) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            base: shared.window.host_address(iova),
-            iova,
-            len,
-            bytes,
-            huge,
-        }
-    }
-
-    /// Clears recycled pages; before the memory is reachable or handed out.
-    fn zero(&self) {
-        // SAFETY: `bytes` bytes are mapped at `base`, and this value is their only user yet.
-        unsafe { self.base.as_ptr().write_bytes(0, self.bytes as usize) };
-    }
-}
-
-// SAFETY: the pages are mapped, zeroed, page aligned (or better) and reserved for this allocation;
-// `release` makes them unreachable, waiting for devices at work, before they can be used again.
-unsafe impl DmaMapping for Mapping {
-    fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-    fn len(&self) -> usize {
-        self.len
-    }
-    fn iova(&self) -> u64 {
-        self.iova
-    }
-    fn huge_pages(&self) -> bool {
-        self.huge
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        self.shared.release(self.iova, self.bytes);
     }
 }
 

@@ -9,12 +9,14 @@
 mod bar;
 mod copy;
 mod dma;
+mod lent;
 mod pages;
 mod places;
 mod window;
 
 pub use bar::{BarCells, Trap, TrappedBar};
 pub use dma::{DmaFacts, SimDma};
+pub use lent::{Extent, Lender, Lent};
 pub use places::{Freed, Places};
 pub use window::{
     Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Prefetch, ReadOnly, ReadWrite,

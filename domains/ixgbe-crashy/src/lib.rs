@@ -10,7 +10,6 @@ use sumac_fragile::{FragilePort, Fuse};
 use sumac_interface::domain::{
     CreateFragileNet, DeviceFault, DeviceOf, Failure, Moment, NetDevice, PortSettings,
 };
-use sumac_interface::net::NetError;
 use sumac_interface::{Object, RpcResult};
 use sumac_ixgbe::Port;
 use sumac_rref::{DeviceGrant, PoolGrant};
@@ -36,10 +35,9 @@ impl CreateFragileNet for Maker {
         settings: PortSettings,
     ) -> RpcResult<Result<Object<dyn NetDevice>, DeviceFault>> {
         let port = Port::open(device.backing(), pool.pool(), &settings.into());
-        Ok(match port {
-            Ok(port) => Ok(DeviceOf::object(FragilePort::new(port, self.fuse.clone()))),
-            Err(error) => Err(DeviceFault::from(&NetError::from(error))),
-        })
+        Ok(DeviceOf::opened(
+            port.map(|port| FragilePort::new(port, self.fuse.clone())),
+        ))
     }
 
     fn fail_next(&mut self, how: Failure, when: Moment) -> RpcResult<()> {

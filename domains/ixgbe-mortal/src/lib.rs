@@ -9,7 +9,6 @@ use alloc::boxed::Box;
 
 use sumac_fragile::FragilePort;
 use sumac_interface::domain::{CreateNet, DeviceFault, DeviceOf, NetDevice, PortSettings};
-use sumac_interface::net::NetError;
 use sumac_interface::{Object, RpcResult};
 use sumac_ixgbe::Port;
 use sumac_rref::{DeviceGrant, PoolGrant};
@@ -36,9 +35,8 @@ impl CreateNet for Maker {
     ) -> RpcResult<Result<Object<dyn NetDevice>, DeviceFault>> {
         let life = u64::from(settings.mtu.saturating_sub(LEAST_MTU));
         let port = Port::open(device.backing(), pool.pool(), &settings.into());
-        Ok(match port {
-            Ok(port) => Ok(DeviceOf::object(FragilePort::mortal(port, life))),
-            Err(error) => Err(DeviceFault::from(&NetError::from(error))),
-        })
+        Ok(DeviceOf::opened(
+            port.map(|port| FragilePort::mortal(port, life)),
+        ))
     }
 }

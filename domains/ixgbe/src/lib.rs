@@ -7,7 +7,6 @@ extern crate alloc;
 use alloc::boxed::Box;
 
 use sumac_interface::domain::{CreateNet, DeviceFault, DeviceOf, NetDevice, PortSettings};
-use sumac_interface::net::NetError;
 use sumac_interface::{Object, RpcResult};
 use sumac_ixgbe::Port;
 use sumac_rref::{DeviceGrant, PoolGrant};
@@ -30,9 +29,6 @@ impl CreateNet for Maker {
         settings: PortSettings,
     ) -> RpcResult<Result<Object<dyn NetDevice>, DeviceFault>> {
         let port = Port::open(device.backing(), pool.pool(), &settings.into());
-        Ok(match port {
-            Ok(port) => Ok(DeviceOf::object(port)),
-            Err(error) => Err(DeviceFault::from(&NetError::from(error))),
-        })
+        Ok(DeviceOf::opened(port))
     }
 }

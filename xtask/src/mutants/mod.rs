@@ -6,7 +6,7 @@
 //! that nothing holds.
 //!
 //! Invariant: a test counts only if it passed in the same run on the tree as it is, and a mutant that does
-//! not build counts for nothing.
+//! not build counts as one that was not noticed.
 
 mod table;
 mod tree;
@@ -77,7 +77,10 @@ fn run_all(options: &Options) -> Result<bool, String> {
     let mut missed = 0;
     for mutant in &mutants {
         let start = Instant::now();
-        let found = try_one(mutant, &tree)?;
+        let found = try_one(mutant, &tree).unwrap_or_else(|error| {
+            eprintln!("{error}");
+            Found::NotTried
+        });
         missed += u32::from(!found.noticed());
         let seconds = start.elapsed().as_secs_f64();
         let line = format!(
@@ -107,11 +110,13 @@ enum Found {
     /// Its program ended by a signal, or without a word.
     Died,
     Hung,
+    /// It does not build, or its test is not there: nothing is known of it.
+    NotTried,
 }
 
 impl Found {
     fn noticed(self) -> bool {
-        self != Self::Passed
+        !matches!(self, Self::Passed | Self::NotTried)
     }
 
     fn words(self) -> &'static str {
@@ -120,6 +125,7 @@ impl Found {
             Self::Failed => "fails",
             Self::Died => "dies",
             Self::Hung => "never ends",
+            Self::NotTried => "NOT TRIED: it does not build",
         }
     }
 }

@@ -97,6 +97,15 @@ impl<N: Net<Queue: 'static> + 'static> DeviceOf<N> {
         let queues = port.take_queues().into_iter().map(Some).collect();
         Object::from_box(Box::new(Self { port, queues }))
     }
+
+    /// The object before what opening a port gave, or why there is none.
+    #[expect(clippy::result_large_err, reason = "the text crosses as it is")]
+    pub fn opened(
+        port: Result<N, impl Into<NetError>>,
+    ) -> Result<Object<dyn NetDevice>, DeviceFault> {
+        port.map(Self::object)
+            .map_err(|error| DeviceFault::from(&error.into()))
+    }
 }
 
 impl<N: Net> DeviceOf<N> {

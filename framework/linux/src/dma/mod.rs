@@ -11,13 +11,14 @@ mod region;
 mod tests;
 
 use std::ops::Range;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sumac_device::{DmaError, DmaMapping, DmaMemory, DmaSpace};
-use sumac_devices::memory::{CHUNK, DmaFacts, Freed, GuestMemory, PAGE, Places, WindowError};
+use sumac_device::{DmaError, DmaMemory, DmaSpace};
+use sumac_devices::memory::{
+    CHUNK, DmaFacts, Extent, Freed, GuestMemory, Lender, Lent, PAGE, Places, WindowError,
+};
 
 pub(crate) use region::Region;
 
@@ -134,7 +135,7 @@ impl DmaSpace for LinuxDma {
             self.allocate_pages(&mut places, len, align)?
         } else {
             let (iova, region) = self.shared.map(&places, len)?;
-            let mapping = self.mapping(&region, 0, iova, len, region.len() as u64);
+            let mapping = self.lend(&region, 0, iova, len, region.len() as u64);
             places.take(iova, region.len() as u64, region);
             mapping
         };
@@ -148,7 +149,7 @@ impl LinuxDma {
         places: &mut Places<Region>,
         len: usize,
         align: usize,
-    ) -> Result<Mapping, DmaError> {
+    ) -> Result<Lent<Shared>, DmaError> {
         if let Some(mapping) = self.share(places, len, align) {
             return Ok(mapping);
         }
@@ -159,23 +160,25 @@ impl LinuxDma {
     }
 
     /// Pages of a region that has some left.
-    fn share(&self, places: &mut Places<Region>, len: usize, align: usize) -> Option<Mapping> {
+    fn share(&self, places: &mut Places<Region>, len: usize, align: usize) -> Option<Lent<Shared>> {
         let (iova, chunk, region) = places.take_pages(len, align)?;
         let bytes = (len as u64).next_multiple_of(PAGE);
-        let mapping = self.mapping(region, (iova - chunk) as usize, iova, len, bytes);
+        let mut mapping = self.lend(region, (iova - chunk) as usize, iova, len, bytes);
         mapping.zero();
         Some(mapping)
     }
 
-    fn mapping(&self, region: &Region, at: usize, iova: u64, len: usize, bytes: u64) -> Mapping {
-        Mapping {
+    fn lend(&self, region: &Region, at: usize, iova: u64, len: usize, bytes: u64) -> Lent<Shared> {
+        let extent = Extent {
             base: region.at(at),
-            shared: Arc::clone(&self.shared),
             iova,
             len,
             bytes,
             huge: region.huge_pages(),
-        }
+        };
+        // SAFETY: the pages are of a region that `places` keeps, aligned to 2 MiB at both addresses, and were
+        // taken from it; a region is unmapped, or kept for good, before `take_back` returns its pages.
+        unsafe { Lent::new(&self.shared, extent) }
     }
 }
 
@@ -225,8 +228,10 @@ impl Shared {
         }
         all
     }
+}
 
-    fn release(&self, iova: u64, bytes: u64) {
+impl Lender for Shared {
+    fn take_back(&self, iova: u64, bytes: u64) {
         let mut places = self.places();
         let Some(Freed {
             iova,
@@ -240,52 +245,5 @@ impl Shared {
             // Neither the memory nor its address is to be had by anybody else.
             places.take(iova, bytes, backing);
         }
-    }
-}
-
-/// One allocation.
-struct Mapping {
-    shared: Arc<Shared>,
-    base: NonNull<u8>,
-    iova: u64,
-    len: usize,
-    /// Length in whole pages.
-    bytes: u64,
-    huge: bool,
-}
-
-// SAFETY: `base` points into a region that `shared` keeps while this lives.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; nothing here reads or writes through it after `zero`.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Clears recycled pages, before they are handed out.
-    fn zero(&self) {
-        // SAFETY: `bytes` bytes are mapped at `base`, and nobody was given them.
-        unsafe { self.base.as_ptr().write_bytes(0, self.bytes as usize) };
-    }
-}
-
-// SAFETY: the pages are mapped, zeroed, aligned as asked (regions are to 2 MiB, at both addresses) and this
-// allocation's alone until `release`; a region is unmapped, or kept for good, before it is given back.
-unsafe impl DmaMapping for Mapping {
-    fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-    fn len(&self) -> usize {
-        self.len
-    }
-    fn iova(&self) -> u64 {
-        self.iova
-    }
-    fn huge_pages(&self) -> bool {
-        self.huge
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        self.shared.release(self.iova, self.bytes);
     }
 }
