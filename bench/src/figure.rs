@@ -123,6 +123,21 @@ pub const RESTART: Sheet = Sheet {
     peers: true,
 };
 
+/// Of programs that have nothing to do.
+pub const IDLE: Sheet = Sheet {
+    title: "Percent of a core while nothing comes, less is better",
+    about: "means over seconds; two ports",
+    panels: &[
+        ("sim/", "software cards, which have a thread in the program"),
+        ("served/", "cards of another process, as real ones are"),
+    ],
+    notes: [
+        "x0.002 of polling: by what the same program takes that polls. less-device: without the software cards' thread.",
+        "Each group has a scale of its own.",
+    ],
+    peers: false,
+};
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 

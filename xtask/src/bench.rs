@@ -41,6 +41,13 @@ pub enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// What `l2fwd --interrupt` takes of a core while nothing comes, beside one that polls; writes
+    /// target/bench/idle.json and an SVG.
+    Idle {
+        /// Passed on to the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// How long a driver that crashes under traffic takes to serve again, beside starting the whole program;
     /// writes target/bench/restart.json.
     Restart {
@@ -70,6 +77,13 @@ pub fn run(what: &What) -> bool {
         What::Nullnet { arguments } => {
             report.step("nullnet", "what a boundary costs packets", || {
                 isolation("nullnet", arguments)
+            });
+        }
+        What::Idle { arguments } => {
+            report.step("idle", "what a program takes that sleeps", || {
+                let programs = ["build", "--release", "-p", "l2fwd", "-p", "sumac"];
+                let built = report::command(&mut cargo(programs), LIMIT);
+                built.and(isolation("idle", arguments))
             });
         }
         What::Restart { arguments } => {

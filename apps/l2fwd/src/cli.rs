@@ -53,7 +53,7 @@ pub struct Options {
     pub crash_every: Option<Crashes>,
 
     /// Sleep while nothing comes, and be woken by interrupts, instead of polling all the time. Under load it
-    /// polls all the same. Takes --isolation driver.
+    /// polls all the same.
     #[arg(long)]
     pub interrupt: bool,
 

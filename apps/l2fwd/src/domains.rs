@@ -144,6 +144,7 @@ impl Drivers {
                 tx_descriptors: options.descriptors,
                 mtu: options.mtu,
                 promiscuous: options.is_promiscuous(),
+                interrupts: options.interrupt,
             },
             progress: Progress::default(),
         }

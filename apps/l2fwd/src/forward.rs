@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sumac_interface::net::{Exchanged, NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError, QueueStats};
 use sumac_linux::Bell;
 use sumac_linux::time::ticks;
 use sumac_rref::PacketBatch;
 
 use crate::dump::Dump;
+use crate::report::Sleeps;
 use crate::rewrite::Rewrite;
 
 /// How long a stop waits for frames under way before it gives up on them.
@@ -23,6 +24,13 @@ const ROUNDS_BETWEEN_REPORTS: u32 = 256;
 
 /// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
 const NAP: Duration = Duration::from_secs(1);
+/// So much later than its frame an interrupt has been lost.
+const LATE: Duration = Duration::from_millis(100);
+/// Times a worker does not sleep because of frames it could not send, or that were not sent: a link that is down
+/// keeps them.
+const UNSENT_LOOKS: u32 = 64;
+/// How long it sleeps then: nothing rings when frames leave.
+const UNSENT_NAP: Duration = Duration::from_millis(10);
 
 /// What the main thread asks of all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +176,8 @@ pub struct Outcome<Q> {
     pub queues: Vec<Q>,
     /// Frames received but never transmitted: dropped when draining timed out.
     pub undelivered: Vec<u64>,
+    /// How it slept.
+    pub sleeps: Sleeps,
     /// The first error of a queue, if any ended the worker.
     pub error: Option<QueueError>,
 }
@@ -182,6 +192,9 @@ pub struct Worker<Q> {
     dump: Option<Arc<Dump>>,
     /// What the vectors of its queues ring; none polls all the time.
     bell: Option<Arc<Bell>>,
+    sleeps: Sleeps,
+    /// Times in a row it would have slept but for frames not sent.
+    unsent: u32,
 }
 
 impl<Q: NetQueue> Worker<Q> {
@@ -207,6 +220,8 @@ impl<Q: NetQueue> Worker<Q> {
             shared,
             dump,
             bell,
+            sleeps: Sleeps::default(),
+            unsent: 0,
         }
     }
 
@@ -229,6 +244,7 @@ impl<Q: NetQueue> Worker<Q> {
         Outcome {
             queues,
             undelivered,
+            sleeps: self.sleeps,
             error,
         }
     }
@@ -247,7 +263,7 @@ impl<Q: NetQueue> Worker<Q> {
                 moved += now;
             }
             if moved == 0 {
-                self.sleep();
+                self.sleep()?;
             }
             round = round.wrapping_add(1);
             if round & 15 == 0 {
@@ -258,26 +274,51 @@ impl<Q: NetQueue> Worker<Q> {
     }
 
     /// Sleeps until a frame comes, if there is a bell and nothing to be done.
-    fn sleep(&mut self) {
+    fn sleep(&mut self) -> Result<(), QueueError> {
         let Some(bell) = self.bell.clone() else {
-            return;
+            return Ok(());
         };
-        let idle = |lanes: &mut [Lane<Q>]| {
-            (lanes.iter_mut()).all(|lane| lane.batch.is_empty() && lane.queue.reclaim() == 0)
-        };
-        if !idle(&mut self.lanes) || self.shared.exhausted() {
-            return;
+        if self.shared.exhausted() {
+            return Ok(());
         }
+        let nap = match self.all_is_sent() {
+            true => NAP,
+            false if self.unsent < UNSENT_LOOKS => {
+                self.unsent += 1;
+                return Ok(());
+            }
+            false => UNSENT_NAP,
+        };
         self.publish();
-        // Frames that came before their queue was armed ring no bell: look once more.
-        let mut armed = true;
+        if !self.arm()? || self.shared.draining() {
+            return Ok(());
+        }
+        self.sleeps.slept += 1;
+        if bell.wait(nap) {
+            self.sleeps.woken += 1;
+        } else if self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0) && !bell.wait(LATE) {
+            self.sleeps.overslept += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether no frame waits to be sent, here or with a device.
+    fn all_is_sent(&mut self) -> bool {
+        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.queue.reclaim() == 0;
+        let all = self.lanes.iter_mut().all(sent);
+        if all {
+            self.unsent = 0;
+        }
+        all
+    }
+
+    /// Arms all queues; whether none has anything to receive and each will wake.
+    fn arm(&mut self) -> Result<bool, QueueError> {
+        let mut asleep = true;
         for lane in &mut self.lanes {
-            armed &= lane.queue.arm();
+            asleep &= lane.queue.arm()? == Armed::Sleep;
         }
-        let waiting = self.lanes.iter().any(|lane| lane.queue.waiting(1) > 0);
-        if armed && !waiting && !self.shared.draining() {
-            bell.wait(NAP);
-        }
+        Ok(asleep)
     }
 
     /// One round over all ports; returns how many frames moved.

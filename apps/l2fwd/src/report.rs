@@ -1,6 +1,7 @@
 //! What a run is summed up as: the JSON object of `--json`, and the summary for people.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use serde::Serialize;
 use sumac_rref::PoolAccount;
@@ -28,6 +29,8 @@ pub struct Report {
     pub restart_less_reset_us: Option<Times>,
     /// That rest without the time the device took to answer register accesses and to be shown memory.
     pub restart_own_us: Option<Times>,
+    /// How workers slept, with `--interrupt`.
+    pub sleeps: Sleeps,
     /// Frames lost with drivers that died.
     pub lost_in_restart: u64,
     /// DMA of software devices outside of memory that drivers have.
@@ -38,6 +41,25 @@ pub struct Report {
     pub ports: Vec<PortReport>,
     /// Where the packet buffers are, after the end.
     pub pool: PoolReport,
+}
+
+/// How often workers slept, and what woke them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sleeps {
+    /// They had armed their queues, and slept.
+    pub slept: u64,
+    /// An interrupt woke them, or whoever stopped them.
+    pub woken: u64,
+    /// They woke by themselves and found frames: an interrupt was lost.
+    pub overslept: u64,
+}
+
+impl AddAssign<&Sleeps> for Sleeps {
+    fn add_assign(&mut self, other: &Sleeps) {
+        self.slept += other.slept;
+        self.woken += other.woken;
+        self.overslept += other.overslept;
+    }
 }
 
 /// Times of several events, in microseconds.
@@ -58,6 +80,10 @@ pub struct PortReport {
     pub device: String,
     /// The port's address.
     pub mac: String,
+    /// Speed of its link when it was last seen, in Mbit/s; zero while down.
+    pub link_mbps: u32,
+    /// Times its link changed.
+    pub link_changes: u64,
     /// Frames received.
     pub rx_packets: u64,
     /// Their bytes, without FCS.
@@ -185,6 +211,17 @@ impl fmt::Display for Report {
                 latency.p50 / 1e3,
                 latency.p99 / 1e3,
                 device.p50 / 1e3,
+            )?;
+        }
+        let Sleeps {
+            slept,
+            woken,
+            overslept,
+        } = self.sleeps;
+        if slept > 0 {
+            writeln!(
+                f,
+                "slept {slept} times, woken {woken} times, overslept {overslept} times"
             )?;
         }
         for port in &self.ports {

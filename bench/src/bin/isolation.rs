@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use sumac_bench::figure;
-use sumac_bench::isolation::{self, IsolationError, calls, nullnet, process, restart};
+use sumac_bench::isolation::{self, IsolationError, calls, idle, nullnet, process, restart};
 use sumac_bench::report::Report;
 use sumac_linux::cores::pin_current_thread;
 
-/// A round of restarts takes as long as this many windows.
+/// A round of restarts, and a second of idling, take as long as this many windows.
 const WINDOWS_A_ROUND: usize = 100;
 
 /// Which benchmark.
@@ -23,6 +23,8 @@ enum What {
     Nullnet,
     /// Restarts of a driver under traffic, beside starting the program; in microseconds.
     Restart,
+    /// What a program takes of a core while nothing comes, which interrupts wake; in percent.
+    Idle,
 }
 
 /// What isolation costs, in ticks of the time stamp counter. Domains are those that `cargo xtask domains`
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), IsolationError> {
-    if !matches!(options.what, What::Restart) {
+    if !matches!(options.what, What::Restart | What::Idle) {
         // A core that is not there: the kernel places the thread.
         let _ = pin_current_thread(options.core);
     }
@@ -75,6 +77,10 @@ fn run(options: &Options) -> Result<(), IsolationError> {
         What::Restart => {
             let rounds = (windows / WINDOWS_A_ROUND).max(1);
             ("restart", figure::RESTART, restart::run(domains, rounds)?)
+        }
+        What::Idle => {
+            let seconds = (windows / WINDOWS_A_ROUND).max(1);
+            ("idle", figure::IDLE, idle::run(domains, seconds)?)
         }
     };
     let json = options.output.join(format!("{name}.json"));

@@ -17,6 +17,7 @@ use crate::processor::{self, involuntary_switches};
 use crate::report::{self, Machine, Report, Row};
 
 pub mod calls;
+pub mod idle;
 pub mod nullnet;
 pub mod process;
 pub mod restart;

@@ -110,7 +110,8 @@ impl Core {
                         (value ^ self.get(r::receive_offset(queue, register))) & !r::SRRCTL_DROP
                             == 0
                     }
-                    // A head may be set until the receiver is started (section 8.2.3.8.4).
+                    // Section 8.2.3.8.4 has it read only. Drivers clear it until the receiver is started, as the
+                    // manuals of its predecessors let them.
                     QueueRegister::Head => !self.receive_on,
                     _ => false,
                 };

@@ -13,7 +13,7 @@ use super::port::{LockedPort, Polled};
 use super::registers::{BAR_BYTES, Place, QueueRegister, decode};
 use super::{Fault, Identity, InterruptHook, Totals, VENDOR, Violations};
 use crate::memory::{BarCells, SimDma, Trap, TrappedBar};
-use crate::wire::{AnyWire, Wire, WireReport};
+use crate::wire::{AnyWire, LinkSwitch, Wire, WireReport};
 
 /// What a software 82599 is made from.
 pub struct Sim82599Config {
@@ -122,6 +122,11 @@ impl Sim82599 {
     /// What has passed the wire.
     pub fn wire_report(&self) -> WireReport {
         self.shared.port.lock_first().wire.report()
+    }
+
+    /// The switch that pulls the cable and plugs it in again.
+    pub fn cable(&self) -> LinkSwitch {
+        self.shared.port.lock_first().wire.link().clone()
     }
 
     /// Statistics since the device was made; reading registers does not clear them.

@@ -20,8 +20,11 @@ use crate::wire::{AnyWire, Wire, WireVisitor};
 const SPINS: u32 = 2_000;
 /// Further polls, giving way each time, before it sleeps.
 const YIELDS: u32 = 2_000;
-/// How long it sleeps at a time.
+/// How long it sleeps at a time, so many times.
 const SLEEP: Duration = Duration::from_micros(50);
+const SLEEPS: u32 = 1_000;
+/// And after that, with nothing done for a tenth of a second: a device that nobody uses costs no core.
+const LONG_SLEEP: Duration = Duration::from_millis(1);
 /// Polls with work between two looks at the clock.
 const POLLS_PER_CLOCK: u32 = 8;
 
@@ -172,7 +175,8 @@ fn run<P: Polled>(devices: &[P], stop: &AtomicBool) {
             0 => {}
             1..=SPINS => std::hint::spin_loop(),
             spins if spins <= SPINS + YIELDS => std::thread::yield_now(),
-            _ => std::thread::sleep(SLEEP),
+            spins if spins <= SPINS + YIELDS + SLEEPS => std::thread::sleep(SLEEP),
+            _ => std::thread::sleep(LONG_SLEEP),
         }
     }
 }

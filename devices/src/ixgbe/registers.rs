@@ -64,9 +64,9 @@ offsets! {
     RQSMR = 0x0_2300;
     /// Receive DMA control (8.2.3.8.8).
     RDRXCTL = 0x0_2F00;
-    /// Flow control receive threshold low, 8 registers (8.2.3.3.4).
+    /// Flow control receive threshold low, 8 registers (8.2.3.3.3).
     FCRTL = 0x0_3220;
-    /// Flow control receive threshold high, 8 registers (8.2.3.3.5).
+    /// Flow control receive threshold high, 8 registers (8.2.3.3.4).
     FCRTH = 0x0_3260;
     /// Receive control (8.2.3.8.10).
     RXCTRL = 0x0_3000;
@@ -80,7 +80,7 @@ offsets! {
     MSRWD = 0x0_4260;
     /// Maximum frame size (8.2.3.22.13).
     MAXFRS = 0x0_4268;
-    /// MAC flow control (8.2.3.22.28).
+    /// MAC flow control (8.2.3.22.34).
     MFLCN = 0x0_4294;
     /// Autonegotiation control (8.2.3.22.19).
     AUTOC = 0x0_42A0;
@@ -88,7 +88,7 @@ offsets! {
     LINKS = 0x0_42A4;
     /// Autonegotiation control 2 (8.2.3.22.22).
     AUTOC2 = 0x0_42A8;
-    /// Autonegotiation link partner (8.2.3.22.24).
+    /// Autonegotiation link partner (8.2.3.22.23).
     ANLP1 = 0x0_42B0;
     /// Link status 2 (8.2.3.22.21).
     LINKS2 = 0x0_4324;
@@ -132,7 +132,7 @@ offsets! {
     MPSAR = 0x0_A600;
     /// Transmit packet buffer size, 8 registers (8.2.3.9.13).
     TXPBSIZE = 0x0_CC00;
-    /// Unicast table, 128 registers (8.2.3.27.13).
+    /// Unicast table, 128 registers (8.2.3.27.17).
     UTA = 0x0_F400;
     /// EEPROM and flash control (8.2.3.2.1).
     EEC = 0x1_0010;

@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use sumac_interface::domain::{Failure, Moment};
-use sumac_interface::net::{Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{
+    Armed, Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats,
+};
 use sumac_rref::PacketBatch;
 
 use crate::fail;
@@ -87,6 +89,10 @@ impl<N: Net> Net for FragilePort<N> {
 
     fn link(&self) -> Link {
         self.port.link()
+    }
+
+    fn link_change(&mut self) -> Result<Option<Link>, NetError> {
+        self.port.link_change()
     }
 
     fn check(&mut self) -> Result<(), NetError> {
@@ -179,6 +185,10 @@ impl<Q: NetQueue> NetQueue for FragileQueue<Q> {
 
     fn reclaim(&mut self) -> u32 {
         self.queue.reclaim()
+    }
+
+    fn arm(&mut self) -> Result<Armed, QueueError> {
+        self.queue.arm()
     }
 
     fn waiting(&self, limit: u32) -> u32 {

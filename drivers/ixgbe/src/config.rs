@@ -74,6 +74,7 @@ impl From<PortSettings> for PortConfig {
             mtu: settings.mtu,
             promiscuous: settings.promiscuous,
             all_multicast: settings.promiscuous,
+            interrupts: settings.interrupts,
             ..Self::default()
         }
     }

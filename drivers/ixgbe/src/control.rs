@@ -17,7 +17,6 @@ use crate::config::PortConfig;
 use crate::error::{Error, Fault};
 use crate::filters::Filters;
 use crate::ids::{Identity, Media, identify};
-use crate::interrupts;
 use crate::link::{self, LinkState};
 use crate::phy::{Mdio, Phy};
 use crate::queue_registers::{RxQueueRegisters, TxQueueRegisters, queue_registers};
@@ -295,14 +294,9 @@ impl Control {
         link::state(&self.registers, self.identity.generation).map_err(|fault| self.error(fault))
     }
 
-    /// After the link's vector ([`link_vector`](crate::interrupts::link_vector)) was sent: whether the link's
-    /// state changed since this was asked last. The vector can be sent again then.
-    pub fn take_link_interrupt(&mut self) -> bool {
-        interrupts::take_link_changed(&self.registers)
-    }
-
     /// The link now if it changed since this was asked last, even if it changed back: to be asked
-    /// now and then, or after a link status interrupt.
+    /// now and then, or after the link's vector ([`link_vector`](crate::interrupts::link_vector)) was sent, which
+    /// can be sent again then.
     ///
     /// # Errors
     /// [`Fault::DeviceGone`].

@@ -6,13 +6,13 @@
 
 use sumac_device::{Bar, Doorbell};
 
-use crate::registers::{GeneralStatus, Interrupt, InterruptArm, InterruptVectors, Registers};
+use crate::registers::{Interrupt, InterruptArm, InterruptVectors, Registers};
 
 /// Vectors that can be had: more have no bit in the mask registers.
 const VECTORS: u16 = 64;
 /// GPIE: vectors of their own, PBA support, masking at the message, causes that are no queue's clear on read.
 const GPIE: u32 = 1 << 4 | 1 << 31 | 1 << 30 | 1 << 5;
-/// EICR, EIMS: the link's state changed (section 8.2.3.5.1).
+/// EIMS: the link's state changed (section 8.2.3.5.1).
 const LINK_CHANGED: u32 = 1 << 20;
 /// IVAR: the entry is used (section 8.2.3.5.16).
 const USED: u32 = 1 << 7;
@@ -58,11 +58,6 @@ pub(crate) fn set_up(registers: &Registers, queues: u16) {
     registers.write(InterruptVectors::EiamQueues(0), all as u32);
     registers.write(InterruptVectors::EiamQueues(1), (all >> 32) as u32);
     registers.write(Interrupt::Eims, LINK_CHANGED);
-}
-
-/// Whether the link's state changed since this was asked last; lets its vector be sent again.
-pub(crate) fn take_link_changed(registers: &Registers) -> bool {
-    registers.read(GeneralStatus::Eicr) & LINK_CHANGED != 0
 }
 
 /// What lets one queue's vector be sent once more.

@@ -325,13 +325,11 @@ impl Net for Port {
 
     /// A device that is gone has no link; [`check`](Net::check) tells the two apart.
     fn link(&self) -> Link {
-        match self.control.link() {
-            Ok(LinkState::Up(speed)) => Link {
-                up: true,
-                mbps: speed.map_or(0, |speed| speed.mbits()),
-            },
-            Ok(LinkState::Down) | Err(_) => Link::default(),
-        }
+        self.control.link().map_or_else(|_| Link::default(), shown)
+    }
+
+    fn link_change(&mut self) -> Result<Option<Link>, NetError> {
+        Ok(self.control.link_change()?.map(shown))
     }
 
     fn check(&mut self) -> Result<(), NetError> {
@@ -365,6 +363,17 @@ impl Net for Port {
             true => Ok(Port::stop(self)?),
             false => Ok(()),
         }
+    }
+}
+
+/// A link as applications are told of it.
+fn shown(link: LinkState) -> Link {
+    match link {
+        LinkState::Up(speed) => Link {
+            up: true,
+            mbps: speed.map_or(0, |speed| speed.mbits()),
+        },
+        LinkState::Down => Link::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use sumac_device::DmaSpace;
 use sumac_device::ring::{ReceiveRing, RingSize, Scatter, TransmitRing};
 use sumac_device::{DmaError, Doorbell, Iova};
-use sumac_interface::net::{Exchanged, NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError, QueueStats};
 use sumac_rref::{PacketBatch, PacketCache};
 
 use crate::interrupts::Arm;
@@ -179,8 +179,16 @@ impl NetQueue for QueuePair {
         self.tx.outstanding()
     }
 
-    fn arm(&mut self) -> bool {
-        self.interrupt.as_ref().inspect(|arm| arm.arm()).is_some()
+    fn arm(&mut self) -> Result<Armed, QueueError> {
+        let Some(interrupt) = &self.interrupt else {
+            return Ok(Armed::Never);
+        };
+        interrupt.arm();
+        // A frame whose message was sent already sends no other.
+        Ok(match self.rx.completed(1) {
+            0 => Armed::Sleep,
+            _ => Armed::Ready,
+        })
     }
 
     fn waiting(&self, limit: u32) -> u32 {

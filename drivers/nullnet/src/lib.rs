@@ -3,7 +3,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use sumac_interface::net::{NetQueue, QueueError, QueueStats};
+use sumac_interface::net::{Armed, NetQueue, QueueError, QueueStats};
 use sumac_rref::{PacketBatch, PacketCache, PacketMut, PacketPool, PoolError};
 
 /// Bytes of the frames that it makes where none was sent yet: 64 with the check sequence.
@@ -59,6 +59,11 @@ impl NetQueue for NullQueue {
 
     fn reclaim(&mut self) -> u32 {
         0
+    }
+
+    /// There is always something to receive.
+    fn arm(&mut self) -> Result<Armed, QueueError> {
+        Ok(Armed::Ready)
     }
 
     fn waiting(&self, limit: u32) -> u32 {

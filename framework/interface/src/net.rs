@@ -49,6 +49,17 @@ pub struct Exchanged {
     pub received: usize,
 }
 
+/// What becomes of whoever has armed a queue's interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Exchangeable)]
+pub enum Armed {
+    /// Frames have come: receive them.
+    Ready,
+    /// None has: sleep. The next one wakes.
+    Sleep,
+    /// The queue wakes nobody: look now and then.
+    Never,
+}
+
 /// What one pair of queues counted. Nothing is dropped without one of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Exchangeable)]
 pub struct QueueStats {
@@ -144,11 +155,12 @@ pub trait NetQueue: Send {
     fn reclaim(&mut self) -> u32;
 
     /// Lets the queue's interrupt happen once more, if it has one: when the next frame comes, or at once if one
-    /// came since the last. Whoever wants to sleep arms, looks for frames [waiting](Self::waiting) once more, and
-    /// then sleeps. `false` if the queue wakes nobody.
-    fn arm(&mut self) -> bool {
-        false
-    }
+    /// came since the last; then looks for frames once more. In this order no wake-up is lost. The queue only
+    /// says whether to sleep: whoever called does, on what the interrupt rings.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    fn arm(&mut self) -> Result<Armed, QueueError>;
 
     /// How many received frames wait, looking at `limit` of them at most.
     fn waiting(&self, limit: u32) -> u32;
@@ -179,6 +191,13 @@ pub trait Net: Send {
 
     /// The link now.
     fn link(&self) -> Link;
+
+    /// The link now if it changed since this was asked last, even if it changed back: to be asked now and then, or
+    /// when the link's interrupt happened, which can happen again then.
+    ///
+    /// # Errors
+    /// [`NetError::Gone`] or [`NetError::Device`].
+    fn link_change(&mut self) -> Result<Option<Link>, NetError>;
 
     /// Looks after the device: fails when it is gone. Call it now and then.
     ///

@@ -1,7 +1,7 @@
 //! Domains from signed files, behind their gates: what is moved, lent and passed, and every way to fail that
 //! safe code has. After each death nothing of the domain is left and everything else goes on.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -219,14 +219,23 @@ fn a_domain_killed_at_any_instant_leaves_every_buffer_somewhere() {
         let mut nullnet = started::<dyn CreateLane>("nullnet");
         let domain = nullnet.domain;
         let wait = Duration::from_nanos(u64::from(death * 7919 % 1009_u32) * 200);
+        let begun = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&begun);
         let killer = thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
             let start = Instant::now();
             while start.elapsed() < wait {
                 std::hint::spin_loop();
             }
             domain.kill(Cause::Killed)
         });
-        if let Ok(mut lane) = nullnet.root.create(PoolGrant::new(pool)) {
+        // One in eight dies while its lane is made, the others while packets go through it.
+        begun.store(death % 8 == 0, Ordering::Relaxed);
+        let lane = nullnet.root.create(PoolGrant::new(pool));
+        begun.store(true, Ordering::Relaxed);
+        if let Ok(mut lane) = lane {
             let batch = || pool.batch().expect("room");
             let mut batches = Some((batch(), batch()));
             let mut turn = 0;

@@ -36,6 +36,15 @@ fn l2fwd_forwards_with_the_driver_in_a_domain() {
     forwards("l2fwd_forwards_with_the_driver_in_a_domain", "domain");
 }
 
+/// By workers that sleep until frames come.
+#[test]
+fn l2fwd_forwards_byte_for_byte_when_woken() {
+    forwards(
+        "l2fwd_forwards_byte_for_byte_when_woken",
+        "domain --interrupt",
+    );
+}
+
 #[test]
 fn l2fwd_forwards_behind_a_shadow() {
     forwards("l2fwd_forwards_behind_a_shadow", "shadow");
@@ -67,7 +76,7 @@ fn l2fwd_forwards_by_several_queues() {
     }
 }
 
-/// An ordinary user with the groups' files and enough memory to lock forwards as root does.
+/// An ordinary user with the groups' files and enough memory to lock forwards as root does, woken by interrupts.
 #[test]
 fn l2fwd_runs_as_an_ordinary_user() {
     let Some(lab) = Lab::open("l2fwd_runs_as_an_ordinary_user") else {
@@ -80,7 +89,7 @@ fn l2fwd_runs_as_an_ordinary_user() {
           chown user /dev/vfio/$(basename $(readlink /sys/bus/pci/devices/$device/iommu_group))
         done
         ulimit -l 262144
-        echo l2fwd $A $B --isolation driver --no-mac-updating --json --frames {} > /tmp/run
+        echo l2fwd $A $B --isolation driver --interrupt --no-mac-updating --json --frames {} > /tmp/run
         ! su user -c 'cat /proc/1/environ'
         su user -c 'id; sh /tmp/run'",
         frames.len()
@@ -113,5 +122,36 @@ fn l2fwd_goes_on_over_drivers_that_die() {
     assert!(restarts >= 3, "{restarts} restarts:\n{}", ended.text);
     for card in carried {
         assert!(card.from_driver > 0, "{card:?}");
+    }
+}
+
+/// Workers that sleep are woken by MSI-X through the IOMMU, wherever the driver runs: none of the frames of a card's
+/// generator is slept through, which come one by one.
+#[test]
+fn l2fwd_is_woken_by_interrupts() {
+    let Some(lab) = Lab::open("l2fwd_is_woken_by_interrupts") else {
+        return;
+    };
+    let cards = Cards::under_load("100pps");
+    let script = "
+        for isolation in driver domain shadow; do
+          echo isolation $isolation
+          l2fwd $A $B --domains /domains --interrupt --isolation $isolation --json --frames 200
+        done";
+    let guest = cards.boot(&lab, script);
+    let (ended, _) = cards.finish_load(guest);
+    let runs: Vec<_> = ended.text.split("isolation ").skip(1).collect();
+    assert_eq!(runs.len(), 3, "{}", ended.text);
+    for run in runs {
+        let count = |key: &str| -> Option<u64> {
+            let (_, rest) = run.split_once(&format!("\"{key}\": "))?;
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse().ok()
+        };
+        assert!(count("packets") >= Some(200), "{run}");
+        assert!(count("slept") >= Some(20), "{run}");
+        assert!(count("woken") >= Some(20), "{run}");
+        assert_eq!(count("overslept"), Some(0), "{run}");
+        assert_eq!(count("link_mbps"), Some(10_000), "{run}");
     }
 }

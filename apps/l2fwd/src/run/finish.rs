@@ -8,6 +8,7 @@ use sumac_linux::open::OpenPorts;
 use crate::forward::{Order, Shared};
 use crate::report::{PortReport, Report, WireReport};
 
+use super::links::Links;
 use super::ports::{OpenPort, RunningWorker, partner};
 use super::supervision::Supervision;
 use super::watch::{Hardware, live_stats};
@@ -51,6 +52,7 @@ pub fn stop_all<N: Net>(
 pub fn sum_up<N: Net>(
     ports: &[OpenPort<N>],
     workers: &[RunningWorker<N::Queue>],
+    links: &Links,
     seconds: f64,
 ) -> (Report, u64) {
     let mut report = Report {
@@ -60,10 +62,13 @@ pub fn sum_up<N: Net>(
     let mut busy_ticks = 0;
     for (index, open) in ports.iter().enumerate() {
         let (stats, _, busy) = live_stats(index, workers);
+        let seen = links.of(index);
         busy_ticks += busy;
         report.ports.push(PortReport {
             device: open.name.clone(),
             mac: open.port.mac().to_string(),
+            link_mbps: if seen.link.up { seen.link.mbps } else { 0 },
+            link_changes: seen.changes,
             rx_packets: stats.rx_packets,
             rx_bytes: stats.rx_bytes,
             tx_packets: stats.tx_packets,
@@ -81,6 +86,7 @@ pub fn sum_up<N: Net>(
         let Some(outcome) = &worker.outcome else {
             continue;
         };
+        report.sleeps += &outcome.sleeps;
         for ((from, _), undelivered) in worker.lanes.iter().zip(&outcome.undelivered) {
             let to = partner(*from, ports.len());
             if let Some(port) = report.ports.get_mut(to) {

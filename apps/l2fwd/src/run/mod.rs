@@ -2,10 +2,12 @@
 //!
 //! - `ports`: opens ports and starts workers over their queue pairs;
 //! - `watch`: waits for the end, looking after devices;
+//! - `links`: the ports' links, as they were seen last;
 //! - `supervision`: what domains add to a run: crashes on request, restarts, what they cost;
 //! - `finish`: stops, sums up, gives everything back.
 
 mod finish;
+mod links;
 mod ports;
 mod supervision;
 mod watch;
@@ -27,7 +29,8 @@ use crate::forward::Shared;
 use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
-use ports::{OpenPort, open_ports, port_config, start_workers};
+use links::Links;
+use ports::{OpenPort, connect, open_ports, port_config, start_workers};
 use supervision::Supervision;
 use watch::watch;
 
@@ -62,11 +65,6 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
     if options.crash_every.is_some() && options.isolation != Isolation::Shadow {
         return Err(input(
             "--crash-every: nobody starts a driver again that crashed; add --isolation shadow",
-        ));
-    }
-    if options.interrupt && options.isolation != Isolation::Driver {
-        return Err(input(
-            "--interrupt: a driver in a domain wakes nobody yet; add --isolation driver",
         ));
     }
     let stop = Stop::install().map_err(device)?;
@@ -138,6 +136,7 @@ impl Run<'_> {
             None => None,
         };
         let frames = Shared::new(options.frames);
+        let bells = connect(options, &ports, &self.cores)?;
         let workers = start_workers(
             options,
             &mut ports,
@@ -145,17 +144,28 @@ impl Run<'_> {
             &self.cores,
             &frames,
             dump.clone(),
+            &bells,
         );
         let mut workers = workers?;
+        let mut links = Links::new(ports.len(), bells.links);
+        supervision.wake(&workers);
 
         let start = Instant::now();
         supervision.begin().map_err(device)?;
-        let watched = watch(self, &mut ports, &workers, opened, &frames, &supervision);
+        let watched = watch(
+            self,
+            &mut ports,
+            &workers,
+            &mut links,
+            opened,
+            &frames,
+            &supervision,
+        );
         let seconds = start.elapsed().as_secs_f64();
         supervision.end();
 
         let stopped = stop_all(&mut ports, &mut workers, &frames);
-        let (mut report, busy_ticks) = sum_up(&ports, &workers, seconds);
+        let (mut report, busy_ticks) = sum_up(&ports, &workers, &links, seconds);
         let ended = close(ports, workers, opened, &supervision, &mut report);
         report.sum_up(busy_ticks);
         report.pool = PoolReport::new(pool.account(), pool.exhausted(), pool.huge_pages());

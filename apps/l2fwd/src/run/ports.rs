@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use sumac_interface::net::Net;
 use sumac_ixgbe::PortConfig;
+use sumac_ixgbe::interrupts::link_vector;
 use sumac_linux::cores;
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
 use sumac_linux::{Bell, Interrupts};
@@ -77,21 +78,41 @@ pub struct RunningWorker<Q> {
     pub bell: Option<Arc<Bell>>,
 }
 
-/// A bell for each worker, rung by the vectors of its queues.
-fn connect<N>(
+/// What a run sleeps on.
+pub struct Bells {
+    /// Of each worker, rung by the vectors of its queues; none where nobody sleeps.
+    workers: Vec<Option<Arc<Bell>>>,
+    /// Rung by the vectors of the links.
+    pub links: Option<Arc<Bell>>,
+}
+
+/// Connects the ports' vectors with bells, if there are to be interrupts.
+pub fn connect<N>(
     options: &Options,
     ports: &[OpenPort<N>],
-    workers: usize,
-) -> Result<Vec<Option<Arc<Bell>>>, RunError> {
+    cores: &Cores,
+) -> Result<Bells, RunError> {
+    let workers = cores.workers.len();
     if !options.interrupt {
-        return Ok(vec![None; workers]);
+        return Ok(Bells {
+            workers: vec![None; workers],
+            links: None,
+        });
     }
-    let bells = (0..workers).map(|_| Bell::new().map(Arc::new));
-    let bells = bells.collect::<Result<Vec<_>, _>>().map_err(device)?;
-    let of_queues: Vec<_> = (bells.iter().cycle())
+    let bell = || Bell::new().map(Arc::new).map_err(device);
+    let bells = (0..workers)
+        .map(|_| bell())
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut of_vectors: Vec<_> = (bells.iter().cycle())
         .take(usize::from(options.queues))
         .cloned()
         .collect();
+    // With as many queues as there are vectors the link shares one with a queue, and is looked at now and then.
+    let links = match link_vector(options.queues) == options.queues {
+        true => Some(bell()?),
+        false => None,
+    };
+    of_vectors.extend(links.clone());
     for open in ports {
         let failed = |error: &dyn std::fmt::Display| {
             let name = &open.name;
@@ -104,10 +125,13 @@ fn connect<N>(
             .as_ref()
             .ok_or_else(|| failed(&"it has none"))?;
         interrupts
-            .connect(&of_queues)
+            .connect(&of_vectors)
             .map_err(|error| failed(&error))?;
     }
-    Ok(bells.into_iter().map(Some).collect())
+    Ok(Bells {
+        workers: bells.into_iter().map(Some).collect(),
+        links,
+    })
 }
 
 pub fn start_workers<N: Net<Queue: 'static>>(
@@ -117,6 +141,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
     cores: &Cores,
     shared: &Arc<Shared>,
     dump: Option<Arc<Dump>>,
+    bells: &Bells,
 ) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
     let count = ports.len();
     let rewrites: Vec<Option<Rewrite>> = (0..count)
@@ -148,7 +173,6 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             });
         }
     }
-    let bells = connect(options, ports, workers)?;
     let start = |(index, lanes): (usize, Vec<Lane<N::Queue>>)| {
         let froms: Vec<usize> = lanes.iter().map(|lane| lane.from).collect();
         let worker = Worker::new(
@@ -156,7 +180,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             usize::from(options.batch),
             shared.clone(),
             dump.clone(),
-            bells[index].clone(),
+            bells.workers[index].clone(),
         );
         let figures = froms.into_iter().zip(worker.figures()).collect();
         let core = cores.workers[index];
@@ -165,7 +189,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
             thread: Some(thread.map_err(device)?),
             lanes: figures,
             outcome: None,
-            bell: bells[index].clone(),
+            bell: bells.workers[index].clone(),
         })
     };
     lanes.into_iter().enumerate().map(start).collect()

@@ -17,6 +17,7 @@ use crate::domains::Drivers;
 use crate::report::{PortReport, Report, Times};
 
 use super::RunError;
+use super::ports::RunningWorker;
 
 /// Bytes of frame check sequence, which devices count.
 const FCS: u64 = 4;
@@ -44,6 +45,18 @@ impl<'a> Supervision<'a> {
             drivers: Some(drivers),
             crashes,
             injector: None,
+        }
+    }
+
+    /// Has these workers woken when a driver is started again.
+    pub fn wake<Q>(&self, workers: &[RunningWorker<Q>]) {
+        let bells: Vec<_> = workers.iter().filter_map(|w| w.bell.clone()).collect();
+        for supervisor in self
+            .drivers
+            .iter()
+            .flat_map(|drivers| drivers.supervisors())
+        {
+            supervisor.ring_at_restarts(bells.clone());
         }
     }
 

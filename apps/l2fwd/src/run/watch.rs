@@ -10,6 +10,7 @@ use sumac_linux::open::OpenPorts;
 use crate::forward::Shared;
 use crate::table::{Line, Table};
 
+use super::links::Links;
 use super::ports::{OpenPort, RunningWorker, partner};
 use super::supervision::Supervision;
 use super::{Run, RunError, device};
@@ -30,12 +31,22 @@ pub fn watch<N: Net>(
     run: &Run<'_>,
     ports: &mut [OpenPort<N>],
     workers: &[RunningWorker<N::Queue>],
+    links: &mut Links,
     opened: &OpenPorts,
     shared: &Shared,
     supervision: &Supervision<'_>,
 ) -> Result<Option<Duration>, RunError> {
     let mut lost = None;
-    let first = watch_until(run, ports, workers, opened, shared, supervision, &mut lost);
+    let first = watch_until(
+        run,
+        ports,
+        workers,
+        links,
+        opened,
+        shared,
+        supervision,
+        &mut lost,
+    );
     match lost {
         Some(error) => Err(error),
         None => first,
@@ -64,10 +75,19 @@ fn check<N: Net>(ports: &mut [OpenPort<N>], lost: &mut Option<RunError>) -> Resu
     Ok(())
 }
 
+/// Looks at the links of the ports that are there. One that does not answer is found by [`check`].
+fn look_at<N: Net>(ports: &mut [OpenPort<N>], links: &mut Links) {
+    for (index, open) in ports.iter_mut().enumerate().filter(|(_, open)| !open.lost) {
+        let _ = links.look(index, &mut open.port);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a run consists of")]
 fn watch_until<N: Net>(
     run: &Run<'_>,
     ports: &mut [OpenPort<N>],
     workers: &[RunningWorker<N::Queue>],
+    links: &mut Links,
     opened: &OpenPorts,
     shared: &Shared,
     supervision: &Supervision<'_>,
@@ -112,15 +132,20 @@ fn watch_until<N: Net>(
                 "the software device's thread ended; this is a defect, report it",
             ));
         }
+        let mut look = links.rung();
         if checked.elapsed() >= CHECK {
             checked = Instant::now();
             check(ports, lost)?;
+            look |= !links.have_interrupts();
+        }
+        if look {
+            look_at(ports, links);
         }
         if !interval.is_zero() && drawn.elapsed() >= interval {
             let lines = ports
                 .iter_mut()
                 .enumerate()
-                .map(|(i, open)| line(i, open, workers, supervision));
+                .map(|(i, open)| line(i, open, workers, links, supervision));
             let lines: Vec<_> = lines.collect();
             let besides = supervision.shown(lines.len());
             table.draw(lines, drawn.elapsed(), besides.as_deref());
@@ -163,12 +188,13 @@ fn line<N: Net>(
     index: usize,
     open: &mut OpenPort<N>,
     workers: &[RunningWorker<N::Queue>],
+    links: &Links,
     supervision: &Supervision<'_>,
 ) -> Line {
     let (stats, waiting, busy_ticks) = live_stats(index, workers);
     let totals = supervision.totals(index, open.software.as_ref());
     let hardware = Hardware::read(&mut open.port, totals.as_ref());
-    let link = open.port.link();
+    let link = links.of(index).link;
     Line {
         device: open.name.clone(),
         link_mbps: if link.up { link.mbps } else { 0 },

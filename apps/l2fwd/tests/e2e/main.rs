@@ -9,6 +9,7 @@ mod bad_input;
 mod capture;
 mod frames;
 mod generator;
+mod interrupt;
 mod isolation;
 mod namespaces;
 mod program;

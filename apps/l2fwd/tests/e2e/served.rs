@@ -133,6 +133,8 @@ fn test_served_cards_forward_byte_for_byte() {
         &["--isolation", "driver"][..],
         &["--isolation", "driver", "--interrupt"],
         &["--isolation", "domain"],
+        &["--isolation", "domain", "--interrupt"],
+        &["--isolation", "shadow", "--interrupt"],
     ] {
         let server = pair(&frames);
         let (count, devices) = (frames.len().to_string(), [server.spec(0), server.spec(1)]);

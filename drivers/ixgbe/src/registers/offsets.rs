@@ -88,7 +88,7 @@ register_offsets! {
     pub enum InterruptVectors: read write {
         /// EIAC, causes that clear themselves when their message is sent (section 8.2.3.5.5).
         Eiac = 0x00810,
-        /// EIAM1 and EIAM2, queue causes that mask themselves (section 8.2.3.5.11).
+        /// EIAM1 and EIAM2, queue causes that mask themselves (section 8.2.3.5.10).
         EiamQueues(n: 2) = 0x00ad0 + 4 * n,
         /// EITR, throttling of vectors 0 to 23 (section 8.2.3.5.12).
         Eitr(n: 24) = 0x00820 + 4 * n,
@@ -310,7 +310,7 @@ register_offsets! {
     pub enum LinkStatus: read {
         /// LINKS (section 8.2.3.22.20).
         Links = 0x042a4,
-        /// ANLP1, the link partner's autonegotiation page (section 8.2.3.22.24).
+        /// ANLP1, the link partner's autonegotiation page (section 8.2.3.22.23).
         Anlp1 = 0x042b0,
     }
 }

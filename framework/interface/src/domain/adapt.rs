@@ -7,7 +7,7 @@ use sumac_packet::MacAddress;
 use sumac_rref::PacketBatch;
 
 use super::{Counters, DeviceFault, NetDevice, NetLane, Text};
-use crate::net::{Link, Net, NetError, NetQueue, QueueError, QueueStats};
+use crate::net::{Armed, Link, Net, NetError, NetQueue, QueueError, QueueStats};
 use crate::{Object, RpcError, RpcResult};
 
 /// A queue pair as a [`NetLane`].
@@ -75,6 +75,10 @@ impl<Q: NetQueue> NetLane for LaneOf<Q> {
         Ok(self.0.reclaim())
     }
 
+    fn arm(&mut self) -> RpcResult<Armed> {
+        self.0.arm().map_err(refused)
+    }
+
     fn waiting(&self, limit: u32) -> RpcResult<u32> {
         Ok(self.0.waiting(limit))
     }
@@ -130,7 +134,7 @@ impl<N: Net> DeviceOf<N> {
 }
 
 #[expect(clippy::result_large_err, reason = "the text crosses as it is")]
-fn fault(result: Result<(), NetError>) -> Result<(), DeviceFault> {
+fn fault<T>(result: Result<T, NetError>) -> Result<T, DeviceFault> {
     result.map_err(|error| DeviceFault::from(&error))
 }
 
@@ -147,8 +151,12 @@ impl<N: Net<Queue: 'static>> NetDevice for DeviceOf<N> {
         Ok(self.port.link())
     }
 
+    fn link_change(&mut self) -> RpcResult<Result<Option<Link>, DeviceFault>> {
+        Ok(fault(self.port.link_change()))
+    }
+
     fn check(&mut self) -> RpcResult<Result<(), DeviceFault>> {
-        Ok(self.port.check().map_err(|error| DeviceFault::from(&error)))
+        Ok(fault(self.port.check()))
     }
 
     fn counters(&mut self) -> RpcResult<Counters> {

@@ -9,7 +9,7 @@ use sumac_packet::MacAddress;
 use sumac_rref::{DeviceGrant, PacketBatch, PoolGrant};
 
 use super::Text;
-use crate::net::{Link, NetError, QueueStats};
+use crate::net::{Armed, Link, NetError, QueueStats};
 use crate::{Object, RpcResult};
 
 /// Counters that [`Counters`] has room for.
@@ -96,6 +96,10 @@ pub trait NetDevice: Send {
     /// The link now.
     fn link(&self) -> RpcResult<Link>;
 
+    /// The link now if it changed since this was asked last, even if it changed back. Lets the link's interrupt
+    /// happen once more.
+    fn link_change(&mut self) -> RpcResult<Result<Option<Link>, DeviceFault>>;
+
     /// Looks after the device. Call it now and then.
     fn check(&mut self) -> RpcResult<Result<(), DeviceFault>>;
 
@@ -150,6 +154,10 @@ pub trait NetLane: Send {
     /// with the device.
     fn reclaim(&mut self) -> RpcResult<u32>;
 
+    /// Lets the queue's interrupt happen once more, then looks for frames. The domain holds nothing to sleep on:
+    /// its host does, and does not sleep in here.
+    fn arm(&mut self) -> RpcResult<Armed>;
+
     /// How many received frames wait, looking at `limit` of them at most.
     fn waiting(&self, limit: u32) -> RpcResult<u32>;
 
@@ -170,6 +178,8 @@ pub struct PortSettings {
     pub mtu: u16,
     /// Whether to receive every frame, whomever it is for.
     pub promiscuous: bool,
+    /// Whether queues and link have interrupts, whose vectors the host connects.
+    pub interrupts: bool,
 }
 
 /// What a domain offers that drives a network device.

@@ -9,7 +9,7 @@ use sumac_packet::MacAddress;
 use sumac_rref::{PacketBatch, PacketPool};
 
 use super::{DeviceFault, NetDevice, NetLane};
-use crate::net::{Exchanged, Link, Net, NetError, NetQueue, QueueError, QueueStats};
+use crate::net::{Armed, Exchanged, Link, Net, NetError, NetQueue, QueueError, QueueStats};
 use crate::{Object, RpcError, RpcResult};
 
 /// A port in a domain of its own.
@@ -92,6 +92,11 @@ impl Net for RemotePort {
 
     fn link(&self) -> Link {
         self.device.link().unwrap_or_default()
+    }
+
+    fn link_change(&mut self) -> Result<Option<Link>, NetError> {
+        let result = self.device.link_change();
+        self.settle(result)
     }
 
     fn check(&mut self) -> Result<(), NetError> {
@@ -241,6 +246,10 @@ impl NetQueue for RemoteQueue {
 
     fn reclaim(&mut self) -> u32 {
         self.lane.reclaim().unwrap_or(0)
+    }
+
+    fn arm(&mut self) -> Result<Armed, QueueError> {
+        Ok(self.lane.arm()?)
     }
 
     fn waiting(&self, limit: u32) -> u32 {

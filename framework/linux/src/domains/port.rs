@@ -15,7 +15,7 @@ use sumac_interface::domain::{
     RemotePort, RemoteQueue,
 };
 use sumac_interface::net::{
-    Exchanged, Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats,
+    Armed, Exchanged, Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats,
 };
 use sumac_interface::{Object, Policy, Remake, RpcError, RpcResult, Shadow};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant};
@@ -327,6 +327,10 @@ impl Net for SupervisedPort {
         self.port.link()
     }
 
+    fn link_change(&mut self) -> Result<Option<Link>, NetError> {
+        self.port.link_change()
+    }
+
     fn check(&mut self) -> Result<(), NetError> {
         self.port.check()
     }
@@ -539,6 +543,18 @@ impl NetQueue for SupervisedQueue {
 
     fn reclaim(&mut self) -> u32 {
         self.queue.reclaim()
+    }
+
+    /// Of a driver that died nothing is armed any more, and of its successor nothing yet: whoever sleeps then is
+    /// woken by the [`Supervisor`].
+    fn arm(&mut self) -> Result<Armed, QueueError> {
+        let renewals = self.renewals();
+        match self.queue.arm() {
+            Err(QueueError::Domain(RpcError::Dead(_))) if self.renewals() != renewals => {
+                Ok(Armed::Ready)
+            }
+            armed => armed,
+        }
     }
 
     fn waiting(&self, limit: u32) -> u32 {

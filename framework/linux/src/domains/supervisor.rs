@@ -15,6 +15,7 @@ use sumac_runtime::{Domain, SharedReclaim};
 
 use super::bury;
 use crate::grant::DeviceTime;
+use crate::interrupts::Bell;
 
 /// What a supervisor keeps running.
 pub trait Service: Send {
@@ -55,6 +56,8 @@ struct State<S: Service> {
     in_a_row: u32,
     /// Whether there are to be no more.
     closed: bool,
+    /// What those sleep on that the domain's device is to wake.
+    sleepers: Vec<Arc<Bell>>,
     record: Restarts,
 }
 
@@ -157,6 +160,7 @@ impl<S: Service> Supervisor<S> {
                 life: 1,
                 in_a_row: 0,
                 closed: false,
+                sleepers: Vec::new(),
                 record: Restarts::default(),
             }),
         }))
@@ -197,6 +201,12 @@ impl<S: Service> Supervisor<S> {
         change(&mut self.state().service);
     }
 
+    /// Rings these bells from now on whenever a life ended: what it had armed wakes nobody any more, and what its
+    /// successor will arm does not yet.
+    pub fn ring_at_restarts(&self, bells: Vec<Arc<Bell>>) {
+        self.state().sleepers = bells;
+    }
+
     /// Takes something from a life that is not `seen`, which was found dead: from the one that followed, or
     /// from the one that is started now. `seen` is its number then.
     ///
@@ -215,7 +225,10 @@ impl<S: Service> Supervisor<S> {
                 state.in_a_row = if served { 0 } else { state.in_a_row + 1 };
                 state.closed |= state.in_a_row >= self.limit;
             }
-            state.restart(&*self.shared, noticed)?;
+            let restarted = state.restart(&*self.shared, noticed);
+            // Also when there will be no other life: whoever sleeps is to learn of it.
+            state.sleepers.iter().for_each(|bell| bell.ring());
+            restarted?;
         }
         *seen = state.life;
         match &mut state.running {
