@@ -90,7 +90,11 @@ pub fn compare(comparison: &Comparison) -> Result<Report, SessionError> {
         let name = format!("DPDK {} {}", short(&comparison.dpdk_version), path.name());
         for row in &rows {
             match measured.samples.get(row) {
-                Some(samples) => report.rows.extend(line(row, samples, &rules, &name)),
+                Some(samples) => {
+                    let samples = samples.each_ref();
+                    let line = line(row.name(), row.kind, samples, &rules, &name);
+                    report.rows.extend(line);
+                }
                 None => eprintln!("{}: left out: {}", row.name(), reason(&measured, row)),
             }
         }
@@ -153,8 +157,14 @@ fn session(
 }
 
 /// The row in the nearest class that both have enough windows of; says so when there is none.
-fn line(row: &Row, [peer, ours]: &[Sample; 2], rules: &Rules, name: &str) -> Option<report::Row> {
-    let classes: &[Class] = match row.kind {
+pub fn line(
+    row: String,
+    kind: Kind,
+    [peer, ours]: [&Sample; 2],
+    rules: &Rules,
+    name: &str,
+) -> Option<report::Row> {
+    let classes: &[Class] = match kind {
         Kind::Stepped => &[Class::Same],
         _ => &[Class::Near, Class::Far],
     };
@@ -165,14 +175,7 @@ fn line(row: &Row, [peer, ours]: &[Sample; 2], rules: &Rules, name: &str) -> Opt
         {
             let spread = spread(ours, peer, rules, class);
             let name = name.to_owned();
-            return Some(report::Row::compare(
-                row.name(),
-                class,
-                our,
-                their,
-                name,
-                spread,
-            ));
+            return Some(report::Row::compare(row, class, our, their, name, spread));
         }
     }
     let undisturbed = |sample: &Sample| {
@@ -185,8 +188,7 @@ fn line(row: &Row, [peer, ours]: &[Sample; 2], rules: &Rules, name: &str) -> Opt
         counts.collect::<Vec<_>>().join(", ")
     };
     eprintln!(
-        "{}: left out: no class in which both have {ENOUGH} undisturbed windows: ours {} of {}, {name} {} of {}",
-        row.name(),
+        "{row}: left out: no class in which both have {ENOUGH} undisturbed windows: ours {} of {}, {name} {} of {}",
         undisturbed(ours),
         ours.taken(),
         undisturbed(peer),
@@ -220,15 +222,19 @@ mod tests {
             sample.add(vec![window; count]);
             sample
         };
-        let row = Row {
-            mode: Mode::Forward,
-            kind: Kind::Stream,
-            batch: 32,
+        let line = |[peer, ours]: &[Sample; 2]| {
+            line(
+                "forward/32".to_owned(),
+                Kind::Stream,
+                [peer, ours],
+                &rules,
+                "DPDK",
+            )
         };
         let near = [sample(2000, 100, 9), sample(1000, 100, 9)];
-        let found = line(&row, &near, &rules, "DPDK").unwrap();
+        let found = line(&near).unwrap();
         assert_eq!((found.class, found.ratio), ("near", Some(0.5)));
         let mixed = [sample(2000, 100, 9), sample(1000, 400, 9)];
-        assert!(line(&row, &mixed, &rules, "DPDK").is_none());
+        assert!(line(&mixed).is_none());
     }
 }

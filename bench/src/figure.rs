@@ -111,6 +111,28 @@ pub const NULLNET: Sheet = Sheet {
     peers: false,
 };
 
+/// Of packets through the 82599 driver.
+pub const FORWARD: Sheet = Sheet {
+    title: "Ticks a packet that l2fwd forwards, less is better",
+    about: "64-byte frames, software 82599s; name/packets a turn",
+    panels: &[
+        ("", "streaming: driver and device run freely on two cores"),
+        (
+            "phase/",
+            "phase: the device stands still, the application alone is timed",
+        ),
+        (
+            "stepped/",
+            "stepped: application and device by turns on one core, the application is timed",
+        ),
+    ],
+    notes: [
+        "x1.05: by the driver linked in. driver-again: the same driver on another device, for what any ratio may be off.",
+        "device-limited: the device may have set the pace; a faster driver then finds fewer frames at a time.",
+    ],
+    peers: true,
+};
+
 /// Of drivers that are started again.
 pub const RESTART: Sheet = Sheet {
     title: "Microseconds until frames pass again, less is better",

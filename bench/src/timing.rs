@@ -37,9 +37,9 @@ pub fn serve(control: &Control, peer: &mut impl Peer) {
     }
 }
 
-/// One order. Compiled once a mode.
+/// One order: its windows go to the page. Compiled once a turn.
 #[inline(always)]
-fn run(control: &Control, order: Order, mut turn: impl FnMut(usize) -> usize) {
+pub fn run(control: &Control, order: Order, mut turn: impl FnMut(usize) -> usize) {
     for index in 0..order.windows as usize {
         let window = match order.kind {
             Kind::Stream => stream(control, order, &mut turn),

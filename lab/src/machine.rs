@@ -21,6 +21,8 @@ pub struct Slot {
     pub address: String,
     /// What QEMU's monitor knows it by.
     pub id: String,
+    /// What QEMU's monitor knows the root port by that it is behind.
+    pub port: String,
 }
 
 /// A machine to boot: a q35 board, one core and 512 MiB unless told otherwise, an emulated processor.
@@ -103,13 +105,14 @@ impl Machine {
         let slot = Slot {
             address: format!("0000:{number:02x}:00.0"),
             id: format!("device{number}"),
+            port: format!("port{number}"),
         };
         let port = json!({
-            "driver": "pcie-root-port", "id": format!("port{number}"), "bus": "pcie.0",
+            "driver": "pcie-root-port", "id": slot.port, "bus": "pcie.0",
             "addr": format!("{number:#x}"), "chassis": number, "slot": number,
         });
         properties["id"] = json!(slot.id);
-        properties["bus"] = json!(format!("port{number}"));
+        properties["bus"] = json!(slot.port);
         for device in [port, properties] {
             self.arguments(["-device".to_owned(), device.to_string()]);
         }
@@ -118,8 +121,7 @@ impl Machine {
 
     /// A device that a process serves by vfio-user at this socket. The process has to listen before the boot.
     pub fn vfio_user(&mut self, socket: &Path) -> Slot {
-        let socket = json!({ "type": "unix", "path": socket });
-        self.device(json!({ "driver": "vfio-user-pci", "rombar": 0, "socket": socket }))
+        self.device(vfio_user(socket))
     }
 
     /// QEMU's own NVMe controller with a file as its disk.
@@ -178,6 +180,12 @@ impl Machine {
         qemu.arg("-append").arg(line.join(" "));
         qemu
     }
+}
+
+/// QEMU's properties of a device that a process serves at this socket.
+pub(crate) fn vfio_user(socket: &Path) -> Value {
+    let socket = json!({ "type": "unix", "path": socket });
+    json!({ "driver": "vfio-user-pci", "rombar": 0, "socket": socket })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::error::LabError;
+use crate::machine::{Slot, vfio_user};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -64,6 +65,17 @@ impl Monitor {
     /// [`LabError::Monitor`] when there is no such device.
     pub fn device_del(&mut self, id: &str) -> Result<(), LabError> {
         self.execute("device_del", &json!({ "id": id })).map(drop)
+    }
+
+    /// Plugs a device into a slot again, served by vfio-user at this socket.
+    ///
+    /// # Errors
+    /// [`LabError::Monitor`] when the slot is not empty, or nobody serves.
+    pub fn add_vfio_user(&mut self, slot: &Slot, socket: &Path) -> Result<(), LabError> {
+        let mut properties = vfio_user(socket);
+        properties["id"] = json!(slot.id);
+        properties["bus"] = json!(slot.port);
+        self.execute("device_add", &properties).map(drop)
     }
 
     /// Waits for an event of this name; those before it are dropped.

@@ -48,6 +48,13 @@ pub enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Packets that l2fwd forwards, with the 82599 driver linked in, in a domain and behind shadows; writes
+    /// target/bench/forward.json and an SVG.
+    Forward {
+        /// Passed on to the benchmark; `cargo xtask bench forward -- --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// How long a driver that crashes under traffic takes to serve again, beside starting the whole program;
     /// writes target/bench/restart.json.
     Restart {
@@ -84,6 +91,11 @@ pub fn run(what: &What) -> bool {
                 let programs = ["build", "--release", "-p", "l2fwd", "-p", "sumac"];
                 let built = report::command(&mut cargo(programs), LIMIT);
                 built.and(isolation("idle", arguments))
+            });
+        }
+        What::Forward { arguments } => {
+            report.step("forward", "what a boundary costs the 82599 driver", || {
+                isolation("forward", arguments)
             });
         }
         What::Restart { arguments } => {

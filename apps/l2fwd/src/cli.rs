@@ -7,6 +7,7 @@ use clap::{Parser, ValueEnum};
 use sumac_interface::domain::Failure;
 use sumac_linux::cores::CoreList;
 use sumac_linux::spec::DeviceSpec;
+use sumac_linux::time;
 
 /// Longest IP packet an 82599 takes: 9,728 bytes less Ethernet header and FCS.
 pub const MAX_MTU: u16 = 9710;
@@ -56,6 +57,11 @@ pub struct Options {
     /// polls all the same.
     #[arg(long)]
     pub interrupt: bool,
+
+    /// When a device goes away, because it was pulled out, unbound or its server ended: wait for its return, and
+    /// go on with it. Otherwise the run ends when no pair of ports is left; in either case the others go on.
+    #[arg(long)]
+    pub wait_for_device: bool,
 
     /// Folder with the domain files that `cargo xtask domains` built; by default `domains` beside the
     /// folder of this program, where they are built if cargo built this program.
@@ -140,12 +146,16 @@ const EXAMPLES: &str = "Examples:
   l2fwd sim:tap=a sim:tap=b                  between two TAP interfaces (as root)
   l2fwd --duration 5s --json                 figures for a script
   l2fwd --isolation shadow --crash-every 1s  drivers that crash, and go on
+  l2fwd sim sim sim sim:gone=1s,back=3s --wait-for-device
+                                             a card that is pulled out, and put back
 
 Counters: every frame received is transmitted or counted as dropped. A frame that finds no room on
 its way out waits; the device then drops new ones (rx_dropped), as a full receive ring does. What a
-driver that crashed had in hand or in its rings is counted apart (lost).
+driver that crashed, or a device that went away, had in hand or in its rings is counted apart (lost); what
+came for a device while it was gone is dropped (tx_dropped_removed).
 
-Exit status: 0 after a clean run, 1 when a device failed, 2 when something given cannot be.";
+Exit status: 0 after a clean run, 1 when a device failed or was gone at the end, 2 when something given
+cannot be.";
 
 impl Options {
     /// Whether ports take frames for anybody.
@@ -180,22 +190,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| UNITS.to_owned())?;
-    let unit_ms = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(UNITS.to_owned()),
-    };
-    number
-        .checked_mul(unit_ms)
-        .map(Duration::from_millis)
-        .ok_or_else(|| UNITS.to_owned())
+    time::parse_duration(text).ok_or_else(|| time::DURATION_UNITS.to_owned())
 }
-
-const UNITS: &str = "write a number and a unit: 500ms, 5s, 2m or 1h";
 
 fn parse_descriptors(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {

@@ -1,8 +1,9 @@
 //! Drivers in domains of their own: started from their signed file, started again when they die if there is
 //! a shadow before them, ended and freed after the run.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sumac_interface::Policy;
 use sumac_interface::domain::{CreateFragileNet, CreateNet, PortSettings, RemotePort};
@@ -103,7 +104,8 @@ impl DomainHost {
             }),
             host: self,
             pool,
-            running: Vec::new(),
+            seats: RefCell::default(),
+            supervisors: Supervisors::default(),
         }
     }
 }
@@ -113,7 +115,21 @@ pub struct Drivers {
     host: DomainHost,
     shared: Arc<dyn SharedReclaim + Send>,
     pool: &'static PacketPool,
-    running: Vec<Driver>,
+    /// By port.
+    seats: RefCell<Vec<Seat>>,
+    supervisors: Supervisors,
+}
+
+/// Those who look after drivers now.
+pub type Supervisors = Arc<Mutex<Vec<Arc<Supervisor<PortService>>>>>;
+
+/// A port's place for drivers.
+#[derive(Default)]
+struct Seat {
+    driver: Option<Driver>,
+    /// Of drivers that were ended since their device was gone.
+    past: Restarts,
+    past_losses: u64,
 }
 
 /// One driver that runs.
@@ -150,25 +166,31 @@ impl Drivers {
         }
     }
 
-    /// Starts a driver for one device.
+    /// Starts a driver for the device of port `index`.
     ///
     /// # Errors
     /// [`DomainError`].
-    pub fn start(&mut self, port: &OpenPort, options: &Options) -> Result<RemotePort, DomainError> {
+    pub fn start(
+        &self,
+        index: usize,
+        port: &OpenPort,
+        options: &Options,
+    ) -> Result<RemotePort, DomainError> {
         let (domain, mut life) = self.service(port, options).start()?;
         let device = life.take_device().ok_or(RpcError::Refused);
-        self.running.push(Driver::Once(domain, life));
+        self.seat(index, Driver::Once(domain, life));
         device
             .and_then(|device| RemotePort::new(device, self.pool))
             .map_err(|source| died(port, source))
     }
 
-    /// Starts a driver for one device that is started again whenever it dies.
+    /// Starts a driver for the device of port `index` that is started again whenever it dies.
     ///
     /// # Errors
     /// [`DomainError`].
     pub fn supervise(
-        &mut self,
+        &self,
+        index: usize,
         port: &OpenPort,
         options: &Options,
     ) -> Result<SupervisedPort, DomainError> {
@@ -178,30 +200,88 @@ impl Drivers {
         let supervised = SupervisedPort::new(supervisor.clone(), self.pool, policy);
         let losses = supervised.as_ref().map(SupervisedPort::losses);
         let losses = losses.unwrap_or_default();
-        self.running.push(Driver::Supervised(supervisor, losses));
+        self.seat(index, Driver::Supervised(supervisor, losses));
         supervised.map_err(|source| died(port, source))
     }
 
-    /// The supervisors, in the order of the ports.
-    pub fn supervisors(&self) -> Vec<Arc<Supervisor<PortService>>> {
-        let supervisor = |driver: &Driver| match driver {
-            Driver::Once(..) => None,
-            Driver::Supervised(supervisor, _) => Some(supervisor.clone()),
-        };
-        self.running.iter().filter_map(supervisor).collect()
+    fn seat(&self, index: usize, driver: Driver) {
+        let mut seats = self.seats.borrow_mut();
+        if seats.len() <= index {
+            seats.resize_with(index + 1, Seat::default);
+        }
+        seats[index].driver = Some(driver);
+        drop(seats);
+        self.tell_supervisors();
     }
 
-    /// What happened to the driver of a port so far, and what its calls lost; none if nobody looks after it.
-    pub fn restarts(&self, port: usize) -> Option<(Restarts, &Losses)> {
-        match self.running.get(port)? {
-            Driver::Once(..) => None,
-            Driver::Supervised(supervisor, losses) => Some((supervisor.restarts(), losses)),
+    /// Ends the driver of a port whose device is gone, and frees all it had.
+    pub fn end(&self, index: usize) {
+        let driver = match self.seats.borrow_mut().get_mut(index) {
+            Some(seat) => seat.take(),
+            None => None,
+        };
+        self.tell_supervisors();
+        if let Some(driver) = driver {
+            self.free(driver);
         }
+    }
+
+    fn free(&self, driver: Driver) {
+        let ended = match driver {
+            Driver::Once(domain, _life) => {
+                domain.kill(Cause::Killed);
+                let freed = domains::bury(domain, &*self.shared).map(drop);
+                freed.map_err(|e| format!("what {} had could not be freed: {e}", domain.name()))
+            }
+            Driver::Supervised(supervisor, _) => supervisor.end(),
+        };
+        if let Err(error) = ended {
+            eprintln!("l2fwd: {error}");
+        }
+    }
+
+    fn tell_supervisors(&self) {
+        let supervisor = |seat: &Seat| match &seat.driver {
+            Some(Driver::Supervised(supervisor, _)) => Some(supervisor.clone()),
+            _ => None,
+        };
+        let now = self.seats.borrow().iter().filter_map(supervisor).collect();
+        *self
+            .supervisors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Who looks after drivers, now and later, in the order of the ports.
+    pub fn supervisors(&self) -> Supervisors {
+        Arc::clone(&self.supervisors)
+    }
+
+    /// What happened to the drivers of a port so far, and how many frames their calls lost; none if nobody looks
+    /// after them.
+    pub fn restarts(&self, port: usize) -> Option<(Restarts, u64)> {
+        let seats = self.seats.borrow();
+        let Seat {
+            driver,
+            past,
+            past_losses,
+        } = seats.get(port)?;
+        let mut restarts = past.clone();
+        let mut lost = *past_losses;
+        match driver {
+            Some(Driver::Once(..)) => return None,
+            Some(Driver::Supervised(supervisor, losses)) => {
+                restarts += &supervisor.restarts();
+                lost += losses.transmitting();
+            }
+            None => {}
+        }
+        Some((restarts, lost))
     }
 
     /// Of what the drivers died that are dead, one a line.
     pub fn deaths(&self) -> Vec<String> {
-        let death = |driver: &Driver| match driver {
+        let death = |seat: &Seat| match seat.driver.as_ref()? {
             Driver::Once(domain, _) => {
                 let dead = matches!(domain.phase(), Phase::Dead(_));
                 dead.then(|| domains::obituary(*domain))
@@ -211,7 +291,19 @@ impl Drivers {
                 restarts.last_failure.or(restarts.last_death)
             }
         };
-        self.running.iter().filter_map(death).collect()
+        self.seats.borrow().iter().filter_map(death).collect()
+    }
+}
+
+impl Seat {
+    /// The driver, which is to end; what happened to it stays.
+    fn take(&mut self) -> Option<Driver> {
+        let driver = self.driver.take()?;
+        if let Driver::Supervised(supervisor, losses) = &driver {
+            self.past += &supervisor.restarts();
+            self.past_losses += losses.transmitting();
+        }
+        Some(driver)
     }
 }
 
@@ -224,18 +316,9 @@ fn died(port: &OpenPort, source: RpcError) -> DomainError {
 
 impl Drop for Drivers {
     fn drop(&mut self) {
-        for driver in self.running.drain(..) {
-            let ended = match driver {
-                Driver::Once(domain, _life) => {
-                    domain.kill(Cause::Killed);
-                    let freed = domains::bury(domain, &*self.shared).map(drop);
-                    freed.map_err(|e| format!("what {} had could not be freed: {e}", domain.name()))
-                }
-                Driver::Supervised(supervisor, _) => supervisor.end(),
-            };
-            if let Err(error) = ended {
-                eprintln!("l2fwd: {error}");
-            }
+        let seats = std::mem::take(self.seats.get_mut());
+        for driver in seats.into_iter().filter_map(|seat| seat.driver) {
+            self.free(driver);
         }
     }
 }

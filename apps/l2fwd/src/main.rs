@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use l2fwd::cli::Options;
+use l2fwd::report::Report;
 use l2fwd::run::{RunError, run};
 
 fn main() -> ExitCode {
@@ -17,18 +18,29 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     match run(&options, began) {
-        Ok(report) if options.json => match serde_json::to_string_pretty(&report) {
-            Ok(json) => show(&json),
-            Err(error) => fail(&error.to_string(), 1),
-        },
-        Ok(report) => show(&report),
+        Ok(report) => show(&options, &report),
         Err(error @ RunError::Input(_)) => fail(&error.to_string(), 2),
         Err(error @ RunError::Device(_)) => fail(&error.to_string(), 1),
+        Err(RunError::Gone { what, report }) => {
+            // What follows says more than whether the report could be written.
+            let _ = show(&options, &report);
+            fail(&what, 1)
+        }
     }
 }
 
 /// Prints what the run gave. Nobody left to read it is no failure; a full disk is.
-fn show(result: &dyn Display) -> ExitCode {
+fn show(options: &Options, report: &Report) -> ExitCode {
+    if !options.json {
+        return write(report);
+    }
+    match serde_json::to_string_pretty(report) {
+        Ok(json) => write(&json),
+        Err(error) => fail(&error.to_string(), 1),
+    }
+}
+
+fn write(result: &dyn Display) -> ExitCode {
     match writeln!(io::stdout(), "{result}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             fail(&format!("standard output: {error}"), 1)

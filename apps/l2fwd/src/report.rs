@@ -96,14 +96,20 @@ pub struct PortReport {
     pub rx_dropped: u64,
     /// Frames received for this port to transmit and never transmitted.
     pub tx_dropped: u64,
+    /// Of these, those that came while its device was gone.
+    pub tx_dropped_removed: u64,
     /// Frames the device or the driver found wrong: bad FCS or length, too long, no end.
     pub rx_errors: u64,
-    /// Frames the device had received and no driver had handed out when it died.
+    /// Frames the device had received and no driver had handed out when one of them died or went away.
     pub lost_received: u64,
-    /// Frames handed over to be transmitted that were not when the driver died.
+    /// Frames handed over to be transmitted that were not when driver or device died or went away.
     pub lost_transmit: u64,
     /// How often the port's driver was started again.
     pub restarts: u64,
+    /// Whether the device was gone at the end.
+    pub removed: bool,
+    /// How often it came back after it had gone.
+    pub returns: u64,
     /// Of the frames received and counted bad or dropped, those that drivers counted.
     #[serde(skip)]
     pub rx_refused_by_driver: u64,
@@ -236,6 +242,16 @@ impl fmt::Display for Report {
                 port.tx_packets,
                 port.tx_dropped
             )?;
+            if port.removed || port.returns > 0 {
+                let now = if port.removed { "gone" } else { "back" };
+                writeln!(
+                    f,
+                    "    {now}: returned {} times, {} of the dropped while it was gone, {} lost with it",
+                    port.returns,
+                    port.tx_dropped_removed,
+                    port.lost_received + port.lost_transmit
+                )?;
+            }
             if let Some(wire) = &port.wire {
                 writeln!(
                     f,

@@ -4,13 +4,28 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};
 use std::time::Duration;
 
+/// A port's link at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkState {
+    /// Frames pass.
+    Up {
+        /// Speed in Mbit/s.
+        mbps: u32,
+    },
+    /// None does.
+    #[default]
+    Down,
+    /// There is no device: it was pulled out.
+    Gone,
+}
+
 /// A port's figures at one moment: sums since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     /// The device as given.
     pub device: String,
-    /// Link speed in Mbit/s, zero while down.
-    pub link_mbps: u32,
+    /// Whether frames can pass.
+    pub link: LinkState,
     /// Frames received, and their bytes.
     pub rx: (u64, u64),
     /// Frames transmitted, and their bytes.
@@ -86,10 +101,10 @@ impl Table {
                 (rate(now.1, last.1) + 24.0 * rate(now.0, last.0)) * 8.0 / 1e9
             };
             let moved = now.rx.0.saturating_sub(last.rx.0).max(1);
-            let link = if now.link_mbps == 0 {
-                "down".into()
-            } else {
-                format!("{}G", now.link_mbps / 1000)
+            let link = match now.link {
+                LinkState::Up { mbps } => format!("{}G", mbps / 1000),
+                LinkState::Down => "down".into(),
+                LinkState::Gone => "gone".into(),
             };
             let _ = writeln!(
                 text,
@@ -140,7 +155,7 @@ mod tests {
         let packets = 14_880_952;
         let line = Line {
             device: "sim".into(),
-            link_mbps: 10_000,
+            link: LinkState::Up { mbps: 10_000 },
             rx: (packets, packets * 60),
             ..Line::default()
         };

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use sumac_bench::figure;
-use sumac_bench::isolation::{self, IsolationError, calls, idle, nullnet, process, restart};
+use sumac_bench::isolation::{
+    self, IsolationError, calls, forward, idle, nullnet, process, restart,
+};
 use sumac_bench::report::Report;
 use sumac_linux::cores::pin_current_thread;
 
-/// A round of restarts, and a second of idling, take as long as this many windows.
+/// A round of restarts, of the drivers' ladder, and a second of idling take as long as this many windows.
 const WINDOWS_A_ROUND: usize = 100;
 
 /// Which benchmark.
@@ -21,6 +23,8 @@ enum What {
     Calls,
     /// Packets through a port that does nothing: without a boundary, over one, through a shadow.
     Nullnet,
+    /// Packets through the 82599 driver and l2fwd's loop: the driver linked in, in a domain, and behind shadows.
+    Forward,
     /// Restarts of a driver under traffic, beside starting the program; in microseconds.
     Restart,
     /// What a program takes of a core while nothing comes, which interrupts wake; in percent.
@@ -40,6 +44,9 @@ struct Options {
     /// The core to run on.
     #[arg(long, default_value_t = 1)]
     core: usize,
+    /// The software devices' core, where there are any.
+    #[arg(long, default_value_t = 0)]
+    device_core: usize,
     /// Where the domain files are.
     #[arg(long, default_value = "target/domains")]
     domains: PathBuf,
@@ -71,17 +78,16 @@ fn run(options: &Options) -> Result<(), IsolationError> {
         let _ = pin_current_thread(options.core);
     }
     let (domains, windows) = (&options.domains, options.windows);
+    let rounds = (windows / WINDOWS_A_ROUND).max(1);
     let (name, sheet, report) = match options.what {
         What::Calls => ("calls", figure::CALLS, calls::run(domains, windows)?),
         What::Nullnet => ("nullnet", figure::NULLNET, nullnet::run(domains, windows)?),
-        What::Restart => {
-            let rounds = (windows / WINDOWS_A_ROUND).max(1);
-            ("restart", figure::RESTART, restart::run(domains, rounds)?)
+        What::Forward => {
+            let report = forward::measure(domains, rounds, options.device_core, options.core)?;
+            ("forward", figure::FORWARD, report)
         }
-        What::Idle => {
-            let seconds = (windows / WINDOWS_A_ROUND).max(1);
-            ("idle", figure::IDLE, idle::run(domains, seconds)?)
-        }
+        What::Restart => ("restart", figure::RESTART, restart::run(domains, rounds)?),
+        What::Idle => ("idle", figure::IDLE, idle::run(domains, rounds)?),
     };
     let json = options.output.join(format!("{name}.json"));
     let svg = json.with_extension("svg");

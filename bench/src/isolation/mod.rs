@@ -17,6 +17,7 @@ use crate::processor::{self, involuntary_switches};
 use crate::report::{self, Machine, Report, Row};
 
 pub mod calls;
+pub mod forward;
 pub mod idle;
 pub mod nullnet;
 pub mod process;
@@ -148,7 +149,8 @@ pub fn quantile(figures: &[f64], share: f64) -> f64 {
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
-/// A row: the median of `ours`, beside that of the peer measured in the same turns.
+/// A row: the median of `ours`, beside that of the peer measured in the same turns; the ratio is the median of
+/// the turns' ratios, so that what slows a whole turn down leaves it alone.
 pub fn row(
     name: &str,
     unit: &'static str,
@@ -166,7 +168,7 @@ pub fn row(
         ours: median,
         peer: peer_median,
         peer_name: peer.map(|(name, _)| name.to_owned()),
-        ratio: peer_median.map(|peer| median / peer),
+        ratio: ratios.as_deref().map(|ratios| quantile(ratios, 0.5)),
         spread: ratios.map(|ratios| [quantile(&ratios, 0.25), quantile(&ratios, 0.75)]),
         windows: ours.len(),
         class: "same core",

@@ -1,7 +1,6 @@
 //! The ladder over a port that does nothing: packets handed to it and straight back, without a boundary, over
 //! one, and through a shadow. What is left is what the boundary costs, as in the paper's figure 7.
 
-use std::cell::RefCell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +19,9 @@ use crate::report::{Report, Row};
 pub const BATCHES: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// Packets in a window.
 const PACKETS: u64 = 16_384;
+/// How often all of a batch's windows are divided among applications with batches of their own: where those lie
+/// in memory makes a difference of a tick or two.
+const PLACES: usize = 8;
 
 /// An application that forwards: it looks at what came and sends it on.
 struct Forwarder {
@@ -72,6 +74,54 @@ impl Forwarder {
     }
 }
 
+/// The ladder's steps: a pair of queues of one's own, one in a domain, one behind a shadow.
+struct Steps<S> {
+    queue: NullQueue,
+    plain: Object<dyn NetLane>,
+    shadow: S,
+}
+
+impl<S: NetLane> Steps<S> {
+    /// Windows of each step at this batch, in turns.
+    fn measure(
+        &mut self,
+        pool: &'static PacketPool,
+        batch: u32,
+        windows: usize,
+    ) -> Result<Vec<Vec<f64>>, IsolationError> {
+        let app = || Forwarder::new(pool);
+        // All at once, so that each has other places.
+        let places = (0..PLACES).map(|_| Ok([app()?, app()?, app()?]));
+        let mut places = places.collect::<Result<Vec<_>, IsolationError>>()?;
+        let mut figures = vec![Vec::new(); 3];
+        for apps in &mut places {
+            let [first, second, third] = apps;
+            let mut candidates = [
+                candidate("driver", batch, |runs| {
+                    (0..runs).for_each(|_| first.direct(&mut self.queue, batch));
+                }),
+                candidate("domain", batch, |runs| {
+                    (0..runs).for_each(|_| second.through(&mut *self.plain, batch));
+                }),
+                candidate("shadow", batch, |runs| {
+                    (0..runs).for_each(|_| third.through(&mut self.shadow, batch));
+                }),
+            ];
+            let here = measure(&mut candidates, windows.div_ceil(PLACES), Disturbed::Drop);
+            drop(candidates);
+            for (all, here) in figures.iter_mut().zip(here) {
+                all.extend(here);
+            }
+            if apps.iter().any(|app| app.send.is_none()) {
+                return Err(IsolationError::Failed(
+                    "the domain died while it was measured".to_owned(),
+                ));
+            }
+        }
+        Ok(figures)
+    }
+}
+
 /// Measures the ladder at every batch; `windows` windows of each step.
 ///
 /// # Errors
@@ -87,41 +137,20 @@ pub fn run(folder: &Path, windows: usize) -> Result<Report, IsolationError> {
         let lane = nullnet.root.create(PoolGrant::new(pool));
         lane.map_err(|error| failed(&error))
     };
-    let queue = RefCell::new(NullQueue::new(pool).map_err(|error| failed(&error))?);
-    let plain = RefCell::new(lane()?);
     let policy = Policy {
         limit: 1,
         first_pause: Duration::ZERO,
         longest_pause: Duration::ZERO,
     };
     let again = |_: Duration| Err(RpcError::Refused);
-    let shadow: RefCell<Shadow<dyn NetLane, _>> = RefCell::new(Shadow::new(lane()?, again, policy));
+    let mut ladder = Steps {
+        queue: NullQueue::new(pool).map_err(|error| failed(&error))?,
+        plain: lane()?,
+        shadow: Shadow::<dyn NetLane, _>::new(lane()?, again, policy),
+    };
     let mut rows = Vec::new();
     for batch in BATCHES {
-        let mut apps = [
-            Forwarder::new(pool)?,
-            Forwarder::new(pool)?,
-            Forwarder::new(pool)?,
-        ];
-        let [first, second, third] = &mut apps;
-        let mut candidates = [
-            candidate("driver", batch, |runs| {
-                (0..runs).for_each(|_| first.direct(&mut queue.borrow_mut(), batch));
-            }),
-            candidate("domain", batch, |runs| {
-                (0..runs).for_each(|_| second.through(&mut **plain.borrow_mut(), batch));
-            }),
-            candidate("shadow", batch, |runs| {
-                (0..runs).for_each(|_| third.through(&mut *shadow.borrow_mut(), batch));
-            }),
-        ];
-        let figures = measure(&mut candidates, windows, Disturbed::Drop);
-        drop(candidates);
-        if apps.iter().any(|app| app.send.is_none()) {
-            return Err(IsolationError::Failed(
-                "the domain died while it was measured".to_owned(),
-            ));
-        }
+        let figures = ladder.measure(pool, batch, windows)?;
         rows.extend(steps(batch, &figures));
     }
     Ok(Report {

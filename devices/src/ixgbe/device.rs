@@ -268,6 +268,11 @@ impl Core {
         self.faults.hit(FaultKind::SurpriseRemoval)
     }
 
+    /// Whether the driver has it receive.
+    pub fn is_receiving(&self) -> bool {
+        self.receive_on
+    }
+
     fn refresh_plan(&mut self) {
         self.plan_stale = false;
         self.verdicts.forget();

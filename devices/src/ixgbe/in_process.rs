@@ -134,6 +134,11 @@ impl Sim82599 {
         self.shared.port.lock_first().core.totals().clone()
     }
 
+    /// Whether its driver has it receive: the last step of starting it.
+    pub fn is_receiving(&self) -> bool {
+        self.shared.port.lock_first().core.is_receiving()
+    }
+
     /// Lets something go wrong from now on.
     pub fn inject(&self, fault: Fault) {
         self.shared.port.lock_first().core.inject(fault);
@@ -175,6 +180,10 @@ impl DeviceControl for Sim82599 {
 
     fn start(&self) {
         self.shared.port.lock_first().core.set_bus_master(true);
+    }
+
+    fn is_there(&self) -> bool {
+        !self.shared.port.lock_first().core.gone()
     }
 }
 

@@ -220,4 +220,7 @@ pub trait DeviceControl: Send + Sync {
 
     /// Lets it do DMA again, for the next driver.
     fn start(&self);
+
+    /// Whether it answers, whatever became of its driver.
+    fn is_there(&self) -> bool;
 }

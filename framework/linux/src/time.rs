@@ -33,6 +33,23 @@ impl Clock for LinuxClock {
     }
 }
 
+/// How durations are written.
+pub const DURATION_UNITS: &str = "write a number and a unit: 500ms, 5s, 2m or 1h";
+
+/// A duration as people write it: `500ms`, `5s`, `2m`, `1h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().ok()?;
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis)
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub fn monotonic_ns() -> u64 {
     match clock_gettime(ClockId::CLOCK_MONOTONIC) {

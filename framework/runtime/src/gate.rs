@@ -6,7 +6,7 @@
 //! already swept. Code here and in proxies is trusted: it always runs
 //! to its end, also when the callee or the caller dies, so what it counts it counts back.
 
-use core::mem::{ManuallyDrop, MaybeUninit};
+use core::mem::ManuallyDrop;
 use core::ptr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -61,9 +61,10 @@ impl GateTo {
         quiescence::frame_is_published();
     }
 
-    /// The call is not made: the callee or the caller is dead.
+    /// The callee or the caller is dead: the call is not made, or nothing comes of it.
     #[cold]
-    fn not_called(block: &ThreadBlock) -> RpcError {
+    #[inline(never)]
+    fn given_up(block: &ThreadBlock) -> RpcError {
         let (caller, callee) = block.innermost_frames();
         let error = whose_death(caller, callee);
         close(block, caller);
@@ -85,33 +86,44 @@ impl GateTo {
         error
     }
 
-    /// The call returned, but the callee or the caller died meanwhile. The result is the caller's already,
-    /// and dropped as such.
-    #[cold]
-    fn too_late<R>(block: &ThreadBlock, result: R) -> RpcError {
-        let (caller, callee) = block.innermost_frames();
-        let error = whose_death(caller, callee);
-        close(block, caller);
-        drop(result);
-        error
-    }
-
-    /// The stack is short, or not that of the block in gs: then the thread was not attached yet.
-    #[cold]
-    #[inline(never)]
-    fn cross_once_attached<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
-        let block = ThreadBlock::current();
-        if !block.has_headroom() {
-            return Err(RpcError::Stack);
-        }
-        self.cross_on(block, work)
-    }
-
-    /// The call on a thread whose block this is.
+    /// As [`cross`](Gate::cross), for results that fit registers.
     #[inline(always)]
-    fn cross_on<R>(&self, block: &ThreadBlock, work: impl FnOnce() -> R) -> RpcResult<R> {
+    fn cross_for_words<F: FnOnce() -> R, R>(&self, work: F) -> RpcResult<R> {
+        if Arguments::fit::<F>() {
+            return self.cross_by_words(work);
+        }
+        // Dropped here if it is not called.
+        let mut work = Some(work);
+        let place = &raw mut work;
+        self.cross_by_words(move || {
+            // SAFETY: the place outlives the call, in which nobody else uses it.
+            let work = unsafe { (*place).take() };
+            // SAFETY: the call is made once.
+            unsafe { work.unwrap_unchecked()() }
+        })
+    }
+
+    /// As [`cross`](Gate::cross), for arguments and results that fit registers. They stay in registers all the way,
+    /// also to what is seldom done: were their address taken anywhere they would go through memory, and a load of
+    /// what two stores wrote, or of more than one did, waits until those are done.
+    #[inline(always)]
+    fn cross_by_words<F: FnOnce() -> R, R>(&self, work: F) -> RpcResult<R> {
+        let words = Arguments::of(work);
+        let mut block = ThreadBlock::from_gs();
+        if !block.has_headroom() {
+            match attached() {
+                Some(attached) => block = attached,
+                None => {
+                    // SAFETY: the words of an `F`, which is not called.
+                    unsafe { words.discard::<F>() };
+                    return Err(RpcError::Stack);
+                }
+            }
+        }
         let caller_frame = block.top();
         if !block.has_frame_above(caller_frame) {
+            // SAFETY: as above.
+            unsafe { words.discard::<F>() };
             return Err(RpcError::Nesting);
         }
         // SAFETY: there is a frame above, as was just seen.
@@ -120,31 +132,46 @@ impl GateTo {
         // SAFETY: `top` always is one of the block's frames.
         let caller = unsafe { &*caller_frame };
         if !self.is_live() || !caller.is_live() {
-            return Err(Self::not_called(block));
+            let error = Self::given_up(block);
+            // SAFETY: as above.
+            unsafe { words.discard::<F>() };
+            return Err(error);
         }
-        let Some(result) = run_inside(frame, work) else {
+        // SAFETY: this thread's innermost frame, and the words of an `F`.
+        let Some(words) = (unsafe { trampoline::call::<F, R>(frame, words) }) else {
             return Err(Self::failed());
         };
         // The innermost frame is this call's again. Nothing is carried over the call that is found there.
         let block = ThreadBlock::from_gs();
         let (caller, callee) = block.innermost_frames();
         if !callee.is_live() || !caller.is_live() {
-            return Err(Self::too_late(block, result));
+            let error = Self::given_up(block);
+            // SAFETY: the words of an `R`, the caller's already, and dropped as such.
+            unsafe { words.discard::<R>() };
+            return Err(error);
         }
         close(block, caller);
-        Ok(result)
+        // SAFETY: the words of an `R`.
+        Ok(unsafe { words.value() })
     }
 }
 
 impl Gate for GateTo {
     #[inline]
     fn cross<R>(&self, work: impl FnOnce() -> R) -> RpcResult<R> {
-        let block = ThreadBlock::from_gs();
-        if block.has_headroom() {
-            self.cross_on(block, work)
-        } else {
-            self.cross_once_attached(work)
+        if Results::fit::<R>() {
+            return self.cross_for_words(work);
         }
+        // Dropped here, as the caller's, if it comes too late.
+        let mut result = None;
+        let place = &raw mut result;
+        self.cross_for_words(move || {
+            let result = work();
+            // SAFETY: the place outlives the call, in which nobody else uses it.
+            unsafe { place.write(Some(result)) };
+        })?;
+        // SAFETY: the call came to its end and wrote the result.
+        Ok(unsafe { result.unwrap_unchecked() })
     }
 
     #[inline(always)]
@@ -229,37 +256,11 @@ fn whose_death(caller: &Frame, callee: &Frame) -> RpcError {
     }
 }
 
-/// Runs `work` with `frame`, the innermost, as its continuation; none: it failed, and all it had been given
-/// with it.
-#[inline(always)]
-fn run_inside<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
-    if Results::fit::<R>() {
-        return run_by_registers(frame, work);
-    }
-    let mut result = MaybeUninit::uninit();
-    let place = &raw mut result;
-    run_by_registers(frame, move || {
-        let result = work();
-        // SAFETY: the place outlives the call, in which nobody else uses it.
-        unsafe { (*place).write(result) };
-    })?;
-    // SAFETY: the call came to its end and wrote the result, which is moved once.
-    Some(unsafe { result.assume_init() })
-}
-
-/// As [`run_inside`], for results that fit registers. Where `work` does not, its address does.
-#[inline(always)]
-fn run_by_registers<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
-    if Arguments::fit::<F>() {
-        // SAFETY: the frame is this thread's innermost.
-        return unsafe { trampoline::call(frame, work) };
-    }
-    let mut work = ManuallyDrop::new(work);
-    let place = &raw mut work;
-    let take = move || {
-        // SAFETY: the place outlives the call, which takes what is there once.
-        unsafe { ManuallyDrop::take(&mut *place)() }
-    };
-    // SAFETY: as above.
-    unsafe { trampoline::call(frame, take) }
+/// The calling thread's block after all: the stack is short, or not that of the block in gs, since the thread was
+/// not attached yet. None if it is short.
+#[cold]
+#[inline(never)]
+fn attached() -> Option<&'static ThreadBlock> {
+    let block = ThreadBlock::current();
+    block.has_headroom().then_some(block)
 }

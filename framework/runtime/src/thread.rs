@@ -105,8 +105,8 @@ pub struct ThreadBlock {
     last: AtomicPtr<Frame>,
     /// The part of the stack in which a call into a domain may begin, see [`room`]; 0 is none.
     room: AtomicU64,
-    /// How deep the thread is in trusted code that a domain's image contains: `Whole` of `sumac-device`
-    /// counts here.
+    /// Whether, not zero, the thread is in trusted code that a domain's image contains: `Whole` of `sumac-device`
+    /// says so here.
     pub(crate) trusted: AtomicU32,
     /// The SSE control word of the thread's host code.
     mxcsr: AtomicU32,

@@ -57,6 +57,44 @@ impl<const N: usize> Words<N> {
     }
 }
 
+impl Arguments {
+    /// Drops the value, out of the way.
+    ///
+    /// # Safety
+    /// As for [`value`](Self::value).
+    #[inline(always)]
+    pub unsafe fn discard<T>(self) {
+        let Self([a, b, c, d, e, f]) = self;
+        // SAFETY: the caller's promise.
+        unsafe { discard::<T>(a, b, c, d, e, f) };
+    }
+}
+
+impl Results {
+    /// Drops the value, out of the way.
+    ///
+    /// # Safety
+    /// As for [`value`](Self::value).
+    #[inline(always)]
+    pub unsafe fn discard<T>(self) {
+        let Self([a, b]) = self;
+        let none = Word::uninit();
+        // SAFETY: the caller's promise; no more words are a `T`.
+        unsafe { discard::<T>(a, b, none, none, none, none) };
+    }
+}
+
+/// Drops the `T` that these are the words of.
+///
+/// # Safety
+/// They are that, and not used again.
+#[cold]
+#[inline(never)]
+unsafe extern "sysv64" fn discard<T>(a: Word, b: Word, c: Word, d: Word, e: Word, f: Word) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { Words([a, b, c, d, e, f]).value::<T>() });
+}
+
 /// [`Results`] as the ABI returns them in registers: in a struct.
 #[repr(C)]
 struct Returned(Word, Word);
@@ -79,16 +117,17 @@ unsafe extern "sysv64" fn run<F: FnOnce() -> R, R>(
     Returned(first, second)
 }
 
-/// Runs `work` with a continuation stored in `frame`. None: it failed, and all it had been given with it.
+/// Runs an `F` with a continuation stored in `frame`; the words of its `R`. None: it failed, and all it had been
+/// given with it.
 ///
 /// # Safety
-/// This thread's gs must be its block, and `frame` its innermost one.
+/// This thread's gs must be its block, and `frame` its innermost one. The words are of an `F`, and not used again.
 ///
 /// # Panics
-/// If `work` does not fit [`Arguments`], or what it returns, [`Results`].
+/// If what it returns does not fit [`Results`].
 #[inline(always)]
-pub unsafe fn call<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
-    let Words([a, b, c, d, e, f]) = Arguments::of(work);
+pub unsafe fn call<F: FnOnce() -> R, R>(frame: &Frame, work: Arguments) -> Option<Results> {
+    let Words([a, b, c, d, e, f]) = work;
     let (first, second): (Word, Word);
     let failed: u32;
     // SAFETY: a call by the ABI's rules, with the words of an `F` that nobody else uses; being `extern`,
@@ -126,8 +165,7 @@ pub unsafe fn call<F: FnOnce() -> R, R>(frame: &Frame, work: F) -> Option<R> {
             clobber_abi("sysv64"),
         );
     }
-    // SAFETY: it came to its end, and returned the words of an `R`.
-    (failed == 0).then(|| unsafe { Words([first, second]).value() })
+    (failed == 0).then_some(Words([first, second]))
 }
 
 /// Goes on at the continuation of the innermost frame: its [`call`] returns none.

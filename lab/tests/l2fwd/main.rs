@@ -8,6 +8,7 @@ mod forward;
 mod frames;
 mod iommu;
 mod refused;
+mod removal;
 mod setup;
 #[path = "../testpmd/traffic.rs"]
 mod traffic;

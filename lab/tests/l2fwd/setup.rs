@@ -14,12 +14,12 @@ const IOMMU_BITS: u32 = 39;
 /// 2 MiB pages, of which l2fwd takes a third.
 const HUGE_PAGES: u32 = 96;
 
-/// Two cards and the files on their wires.
+/// Cards, two unless told otherwise, and the files on their wires.
 pub struct Cards {
-    served: Served,
+    pub served: Served,
     files: tempfile::TempDir,
     pub machine: Machine,
-    pub slots: [Slot; 2],
+    pub slots: Vec<Slot>,
 }
 
 /// What a run left behind.
@@ -42,20 +42,28 @@ impl Cards {
                 path("out").display()
             )
         });
-        Self::on(wires, files)
+        Self::on(&wires, files)
     }
 
-    /// Cards that a generator each sends frames to, so many a second, and takes frames back from.
+    /// Two cards that a generator each sends frames to, so many a second, and takes frames back from.
     pub fn under_load(rate: &str) -> Self {
-        let files = tempfile::tempdir().expect("a temporary folder");
-        Self::on([0, 1].map(|_| format!("gen,rate={rate}")), files)
+        Self::so_many_under_load(2, rate)
     }
 
-    fn on(wires: [String; 2], files: tempfile::TempDir) -> Self {
-        let served = Served::cards(&[&wires[0], &wires[1]]);
+    /// The same with other than two cards.
+    pub fn so_many_under_load(cards: usize, rate: &str) -> Self {
+        let files = tempfile::tempdir().expect("a temporary folder");
+        Self::on(&vec![format!("gen,rate={rate}"); cards], files)
+    }
+
+    fn on(wires: &[String], files: tempfile::TempDir) -> Self {
+        let names: Vec<&str> = wires.iter().map(String::as_str).collect();
+        let served = Served::cards(&names);
         let mut machine = Machine::new();
         machine.iommu(IOMMU_BITS).cores(2).memory_mib(768);
-        let slots = [0, 1].map(|port| machine.vfio_user(&served.socket(port)));
+        let slots = (0..wires.len())
+            .map(|port| machine.vfio_user(&served.socket(port)))
+            .collect();
         Self {
             served,
             files,
@@ -64,7 +72,7 @@ impl Cards {
         }
     }
 
-    /// Boots a guest that runs a script, in which `$A` and `$B` are the cards; in `/domains` are the domain
+    /// Boots a guest that runs a script, in which `$A`, `$B` and so on are the cards; in `/domains` are the domain
     /// files, trusted.
     pub fn boot(&self, lab: &Lab, script: &str) -> Guest {
         self.boot_with(lab, script, |_| {})
@@ -84,9 +92,14 @@ impl Cards {
     /// The script after all that precedes l2fwd, and before the question that every test ends with: whether
     /// the IOMMU has reported a fault.
     fn whole(&self, script: &str) -> String {
-        let [a, b] = [0, 1].map(|port: usize| &self.slots[port].address);
-        let mut whole = format!("A={a}\nB={b}\n");
-        let _ = writeln!(whole, "set -e\nbind-vfio $A $B");
+        let mut whole = String::new();
+        for (slot, name) in self.slots.iter().zip('A'..) {
+            let _ = writeln!(whole, "{name}={}", slot.address);
+        }
+        let addresses: Vec<&str> = (self.slots.iter())
+            .map(|slot| slot.address.as_str())
+            .collect();
+        let _ = writeln!(whole, "set -e\nbind-vfio {}", addresses.join(" "));
         let _ = writeln!(whole, "echo {HUGE_PAGES} > /proc/sys/vm/nr_hugepages");
         whole += "export XDG_CONFIG_HOME=/domains\n";
         let _ = writeln!(whole, "{script}");

@@ -2,16 +2,16 @@
 
 use std::thread::JoinHandle;
 
-use sumac_interface::net::Net;
-use sumac_linux::open::OpenPorts;
+use sumac_interface::net::{Net, NetError};
 
 use crate::forward::{Order, Shared};
 use crate::report::{PortReport, Report, WireReport};
 
+use super::absence::Gone;
 use super::links::Links;
-use super::ports::{OpenPort, RunningWorker, partner};
+use super::ports::{OpenPort, Ports, RunningWorker, partner};
 use super::supervision::Supervision;
-use super::watch::{Hardware, live_stats};
+use super::watch::{Hardware, Live};
 use super::{RunError, device};
 
 /// The violation that is DMA to where a driver has no memory.
@@ -25,7 +25,7 @@ pub fn stop_all<N: Net>(
 ) -> Result<(), RunError> {
     let mut result = Ok(());
     for open in ports.iter_mut() {
-        result = result.and(open.port.stop_receiving().map_err(device));
+        result = result.and(stop(open, N::stop_receiving));
     }
     shared.order(Order::Drain);
     for bell in workers.iter().filter_map(|worker| worker.bell.as_ref()) {
@@ -34,7 +34,9 @@ pub fn stop_all<N: Net>(
     for worker in workers.iter_mut() {
         match worker.thread.take().map(JoinHandle::join) {
             Some(Ok(outcome)) => {
-                if let Some(error) = &outcome.error {
+                if let Some((port, error)) = &outcome.error
+                    && ports[*port].absence.why.is_none()
+                {
                     result = result.and(Err(device(error)));
                 }
                 worker.outcome = Some(outcome);
@@ -49,6 +51,22 @@ pub fn stop_all<N: Net>(
     result
 }
 
+/// Has a port stop, or a part of it. That its device is gone is no failure here.
+fn stop<N: Net>(
+    open: &mut OpenPort<N>,
+    stop: impl FnOnce(&mut N) -> Result<(), NetError>,
+) -> Result<(), RunError> {
+    match open.port.as_mut().map(stop) {
+        None | Some(Ok(())) => Ok(()),
+        Some(Err(NetError::Gone { .. })) if open.absence.why.is_some() => Ok(()),
+        Some(Err(error @ NetError::Gone { .. })) => {
+            open.absence.begin(Gone::Vanished(error));
+            Ok(())
+        }
+        Some(Err(error)) => Err(device(error)),
+    }
+}
+
 pub fn sum_up<N: Net>(
     ports: &[OpenPort<N>],
     workers: &[RunningWorker<N::Queue>],
@@ -61,19 +79,21 @@ pub fn sum_up<N: Net>(
     };
     let mut busy_ticks = 0;
     for (index, open) in ports.iter().enumerate() {
-        let (stats, _, busy) = live_stats(index, workers);
+        let live = Live::of(index, workers);
+        let stats = live.stats;
         let seen = links.of(index);
-        busy_ticks += busy;
+        busy_ticks += live.busy_ticks;
         report.ports.push(PortReport {
             device: open.name.clone(),
-            mac: open.port.mac().to_string(),
+            mac: open.mac.to_string(),
             link_mbps: if seen.link.up { seen.link.mbps } else { 0 },
             link_changes: seen.changes,
             rx_packets: stats.rx_packets,
             rx_bytes: stats.rx_bytes,
             tx_packets: stats.tx_packets,
             tx_bytes: stats.tx_bytes,
-            tx_dropped: stats.tx_errors,
+            tx_dropped: stats.tx_errors + live.gone,
+            tx_dropped_removed: live.gone,
             rx_dropped: stats.rx_starved,
             rx_errors: stats.rx_errors,
             rx_refused_by_driver: stats.rx_errors + stats.rx_starved,
@@ -99,35 +119,38 @@ pub fn sum_up<N: Net>(
 
 /// Stops the devices, gives every buffer back, and adds what devices and wires counted.
 pub fn close<N: Net>(
-    mut ports: Vec<OpenPort<N>>,
+    ports: &mut Ports<'_, N>,
     workers: Vec<RunningWorker<N::Queue>>,
-    opened: &mut OpenPorts,
     supervision: &Supervision<'_>,
     report: &mut Report,
 ) -> Result<(), RunError> {
     let mut result = Ok(());
-    for (index, (open, report)) in ports.iter_mut().zip(&mut report.ports).enumerate() {
-        let totals = supervision.totals(index, open.software.as_ref());
-        let hardware = Hardware::read(&mut open.port, totals.as_ref());
+    for (index, (open, report)) in ports.list.iter_mut().zip(&mut report.ports).enumerate() {
+        let totals = supervision.totals(index, open);
+        let hardware = Hardware::read(open, totals.as_ref());
         report.rx_dropped += hardware.dropped;
         report.rx_errors += hardware.errors;
-        result = result.and(open.port.stop().map_err(device));
+        result = result.and(stop(open, N::stop));
     }
     for worker in workers {
         let Some(outcome) = worker.outcome else {
             continue;
         };
         for ((from, _), queue) in worker.lanes.iter().zip(outcome.queues) {
-            if let Some(open) = ports.get_mut(*from) {
-                open.port.return_queues(vec![queue]);
+            let open = ports
+                .list
+                .get_mut(*from)
+                .and_then(|open| open.port.as_mut());
+            if let (Some(port), Some(queue)) = (open, queue) {
+                port.return_queues(vec![queue]);
             }
         }
     }
-    opened.finish();
+    ports.opened.finish();
     let mut stray_dma = 0;
-    for (index, (open, report)) in ports.iter().zip(&mut report.ports).enumerate() {
-        let totals = supervision.totals(index, open.software.as_ref());
-        supervision.account(index, totals.as_ref(), report);
+    for (index, (open, report)) in ports.list.iter().zip(&mut report.ports).enumerate() {
+        let totals = supervision.totals(index, open);
+        supervision.account(index, totals.as_ref(), &open.absence, report);
         let Some(software) = &open.software else {
             continue;
         };

@@ -69,6 +69,13 @@ impl Links {
         Ok(())
     }
 
+    /// A port's device is gone, and with it the link.
+    pub fn lose(&mut self, index: usize) {
+        if let Some(Some(seen)) = self.seen.get_mut(index) {
+            seen.link = Link::default();
+        }
+    }
+
     /// A port's link as it was last seen.
     pub fn of(&self, index: usize) -> Seen {
         self.seen.get(index).copied().flatten().unwrap_or_default()

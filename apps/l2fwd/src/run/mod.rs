@@ -2,10 +2,12 @@
 //!
 //! - `ports`: opens ports and starts workers over their queue pairs;
 //! - `watch`: waits for the end, looking after devices;
+//! - `absence`: devices that go away meanwhile, and come back;
 //! - `links`: the ports' links, as they were seen last;
 //! - `supervision`: what domains add to a run: crashes on request, restarts, what they cost;
 //! - `finish`: stops, sums up, gives everything back.
 
+mod absence;
 mod finish;
 mod links;
 mod ports;
@@ -29,8 +31,7 @@ use crate::forward::Shared;
 use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
-use links::Links;
-use ports::{OpenPort, connect, open_ports, port_config, start_workers};
+use ports::{Make, Ports, port_config, start_workers};
 use supervision::Supervision;
 use watch::watch;
 
@@ -46,6 +47,14 @@ pub enum RunError {
     /// A device or a file failed on the way.
     #[error("{0}")]
     Device(String),
+    /// A device was gone at the end. The others went on.
+    #[error("{what}")]
+    Gone {
+        /// Which, and what to do.
+        what: String,
+        /// What the run came to all the same.
+        report: Box<Report>,
+    },
 }
 
 fn input(error: impl std::fmt::Display) -> RunError {
@@ -84,22 +93,24 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
     let Some(host) = host else {
         let pool = packet_pool(options, &opened, SharedHeap::create())?;
         let config = port_config(options);
-        let ports = open_ports(&mut opened, |port| {
-            Port::open(port.backing.clone(), pool, &config).map_err(input)
-        })?;
-        return run.forward(&mut opened, pool, ports, Supervision::none());
+        let make: Make<'_, _> =
+            Box::new(|_, port| Port::open(port.backing.clone(), pool, &config).map_err(input));
+        let ports = Ports::start(&mut opened, make)?;
+        return run.forward(ports, pool, Supervision::none());
     };
     let pool = packet_pool(options, &opened, host.heap())?;
-    let mut drivers = host.drivers(pool);
+    let drivers = host.drivers(pool);
     if options.isolation == Isolation::Domain {
-        let start = |port: &mut open::OpenPort| drivers.start(port, options).map_err(input);
-        let ports = open_ports(&mut opened, start)?;
-        return run.forward(&mut opened, pool, ports, Supervision::of(&drivers, None));
+        let make: Make<'_, _> =
+            Box::new(|index, port| drivers.start(index, port, options).map_err(input));
+        let ports = Ports::start(&mut opened, make)?;
+        return run.forward(ports, pool, Supervision::of(&drivers, None));
     }
-    let supervise = |port: &mut open::OpenPort| drivers.supervise(port, options).map_err(input);
-    let ports = open_ports(&mut opened, supervise)?;
+    let make: Make<'_, _> =
+        Box::new(|index, port| drivers.supervise(index, port, options).map_err(input));
+    let ports = Ports::start(&mut opened, make)?;
     let supervision = Supervision::of(&drivers, options.crash_every);
-    run.forward(&mut opened, pool, ports, supervision)
+    run.forward(ports, pool, supervision)
 }
 
 fn packet_pool(
@@ -122,9 +133,8 @@ impl Run<'_> {
     /// A run over ports that are started.
     fn forward<N: Net<Queue: 'static>>(
         &self,
-        opened: &mut OpenPorts,
+        mut ports: Ports<'_, N>,
         pool: &'static PacketPool,
-        mut ports: Vec<OpenPort<N>>,
         mut supervision: Supervision<'_>,
     ) -> Result<Report, RunError> {
         let options = self.options;
@@ -136,37 +146,32 @@ impl Run<'_> {
             None => None,
         };
         let frames = Shared::new(options.frames);
-        let bells = connect(options, &ports, &self.cores)?;
+        ports.connect(options, self.cores.workers.len())?;
         let workers = start_workers(
             options,
-            &mut ports,
+            &mut ports.list,
             pool,
             &self.cores,
             &frames,
             dump.clone(),
-            &bells,
+            &ports.bells,
         );
         let mut workers = workers?;
-        let mut links = Links::new(ports.len(), bells.links);
         supervision.wake(&workers);
 
         let start = Instant::now();
         supervision.begin().map_err(device)?;
-        let watched = watch(
-            self,
-            &mut ports,
-            &workers,
-            &mut links,
-            opened,
-            &frames,
-            &supervision,
-        );
+        let watched = watch(self, &mut ports, &workers, &frames, &supervision);
         let seconds = start.elapsed().as_secs_f64();
         supervision.end();
 
-        let stopped = stop_all(&mut ports, &mut workers, &frames);
-        let (mut report, busy_ticks) = sum_up(&ports, &workers, &links, seconds);
-        let ended = close(ports, workers, opened, &supervision, &mut report);
+        let stopped = stop_all(&mut ports.list, &mut workers, &frames);
+        let (mut report, busy_ticks) = sum_up(&ports.list, &workers, &ports.links, seconds);
+        let ended = close(&mut ports, workers, &supervision, &mut report);
+        let gone: Vec<_> = (ports.list.iter())
+            .filter_map(|open| open.absence.error())
+            .collect();
+        drop(ports);
         report.sum_up(busy_ticks);
         report.pool = PoolReport::new(pool.account(), pool.exhausted(), pool.huge_pages());
         if let Some(dump) = dump {
@@ -176,10 +181,15 @@ impl Run<'_> {
         report.first_frame_us = watched
             .map_err(|error| supervision.explain(error))?
             .map(|first| first.as_micros() as u64);
-        let failure = report.failures().next();
-        match failure {
-            Some(failure) => Err(device(failure)),
-            None => Ok(report),
+        if let Some(failure) = report.failures().next() {
+            return Err(device(failure));
+        }
+        match gone.is_empty() {
+            true => Ok(report),
+            false => Err(RunError::Gone {
+                what: gone.join("; "),
+                report: Box::new(report),
+            }),
         }
     }
 }

@@ -1,31 +1,121 @@
 //! Ports, and the workers over their queue pairs.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
+use sumac_device::DeviceControl;
 use sumac_interface::net::Net;
 use sumac_ixgbe::PortConfig;
 use sumac_ixgbe::interrupts::link_vector;
 use sumac_linux::cores;
 use sumac_linux::open::{self, OpenPorts, SoftwareDevice};
 use sumac_linux::{Bell, Interrupts};
+use sumac_packet::MacAddress;
 use sumac_rref::PacketPool;
 
 use crate::cli::Options;
 use crate::dump::Dump;
-use crate::forward::{Lane, LaneFigures, Outcome, Shared, Worker};
+use crate::forward::{Change, Lane, LaneFigures, Outcome, Shared, Worker};
 use crate::rewrite::Rewrite;
 
+use super::absence::Absence;
+use super::links::Links;
 use super::{Cores, RunError, device, input};
 
 /// A port, what it was opened as, and where its frames go.
 pub struct OpenPort<N> {
     pub name: String,
-    pub port: N,
+    /// None while its device is gone.
+    pub port: Option<N>,
+    /// Its own address, or that it had last.
+    pub mac: MacAddress,
     pub software: Option<SoftwareDevice>,
-    interrupts: Option<Arc<dyn Interrupts>>,
-    /// The device is gone: it was pulled out, or whoever served it ended.
-    pub lost: bool,
+    /// What is left of the opened device beside its driver; nothing while it is gone.
+    pub control: Option<Arc<dyn DeviceControl>>,
+    pub interrupts: Option<Arc<dyn Interrupts>>,
+    /// Rung when the device's host wants it back.
+    pub wanted_back: Option<Bell>,
+    pub absence: Absence,
+}
+
+/// A port's driver made: linked in, or in a domain of its own.
+pub type Make<'a, N> = Box<dyn FnMut(usize, &open::OpenPort) -> Result<N, RunError> + 'a>;
+
+/// The ports of a run, and how they are opened.
+pub struct Ports<'a, N> {
+    pub list: Vec<OpenPort<N>>,
+    pub opened: &'a mut OpenPorts,
+    pub make: Make<'a, N>,
+    pub bells: Bells,
+    pub links: Links,
+}
+
+impl<'a, N: Net> Ports<'a, N> {
+    /// Makes drivers of all that was opened, and starts their ports.
+    pub fn start(opened: &'a mut OpenPorts, mut make: Make<'a, N>) -> Result<Self, RunError> {
+        let mut list = Vec::new();
+        for (index, opened) in opened.ports.drain(..).enumerate() {
+            let port = make(index, &opened)?;
+            list.push(OpenPort::new(opened, port));
+        }
+        for port in list.iter_mut().filter_map(|open| open.port.as_mut()) {
+            port.start().map_err(input)?;
+        }
+        Ok(Self {
+            links: Links::new(list.len(), None),
+            bells: Bells::default(),
+            list,
+            opened,
+            make,
+        })
+    }
+
+    /// Connects the ports' vectors with bells of so many workers, if there are to be interrupts.
+    pub fn connect(&mut self, options: &Options, workers: usize) -> Result<(), RunError> {
+        self.bells = Bells::new(options, workers)?;
+        self.links = Links::new(self.list.len(), self.bells.links.clone());
+        let connect = |open: &OpenPort<N>| self.bells.connect(open);
+        self.list.iter().try_for_each(connect)
+    }
+}
+
+impl<N: Net> OpenPort<N> {
+    fn new(opened: open::OpenPort, port: N) -> Self {
+        Self {
+            name: opened.spec.to_string(),
+            mac: port.mac(),
+            port: Some(port),
+            wanted_back: wanted_back(opened.interrupts.as_deref()),
+            control: Some(opened.control),
+            interrupts: opened.interrupts,
+            software: opened.software,
+            absence: Absence::default(),
+        }
+    }
+}
+
+impl<N> OpenPort<N> {
+    /// Lets go of the device.
+    pub fn let_go(&mut self) {
+        self.port = None;
+        self.control = None;
+        self.interrupts = None;
+        self.wanted_back = None;
+    }
+
+    /// Whether the device answers.
+    pub fn is_there(&self) -> bool {
+        self.control
+            .as_ref()
+            .is_some_and(|control| control.is_there())
+    }
+}
+
+/// A bell for when the device's host wants it back, if it says so.
+pub fn wanted_back(device: Option<&dyn Interrupts>) -> Option<Bell> {
+    let (device, bell) = (device?, Bell::new().ok()?);
+    device.on_removal(&bell).ok().map(|()| bell)
 }
 
 pub fn port_config(options: &Options) -> PortConfig {
@@ -41,27 +131,6 @@ pub fn port_config(options: &Options) -> PortConfig {
     }
 }
 
-pub fn open_ports<N: Net>(
-    opened: &mut OpenPorts,
-    mut make: impl FnMut(&mut open::OpenPort) -> Result<N, RunError>,
-) -> Result<Vec<OpenPort<N>>, RunError> {
-    let mut ports = Vec::new();
-    for mut opened in opened.ports.drain(..) {
-        let port = make(&mut opened)?;
-        ports.push(OpenPort {
-            name: opened.spec.to_string(),
-            port,
-            software: opened.software,
-            interrupts: opened.interrupts,
-            lost: false,
-        });
-    }
-    for open in &mut ports {
-        open.port.start().map_err(input)?;
-    }
-    Ok(ports)
-}
-
 /// Where port `index` of `count` sends what it receives: 0 and 1 to each other, 2 and 3; an odd last
 /// one to itself.
 pub fn partner(index: usize, count: usize) -> usize {
@@ -72,6 +141,7 @@ pub fn partner(index: usize, count: usize) -> usize {
 /// A worker's thread and its figures, lane by lane: the port each lane receives from.
 pub struct RunningWorker<Q> {
     pub thread: Option<JoinHandle<Outcome<Q>>>,
+    pub changes: Sender<Change<Q>>,
     pub lanes: Vec<(usize, Arc<LaneFigures>)>,
     pub outcome: Option<Outcome<Q>>,
     /// What it sleeps on, if it sleeps.
@@ -79,41 +149,50 @@ pub struct RunningWorker<Q> {
 }
 
 /// What a run sleeps on.
+#[derive(Default)]
 pub struct Bells {
     /// Of each worker, rung by the vectors of its queues; none where nobody sleeps.
     workers: Vec<Option<Arc<Bell>>>,
+    /// What each vector of a port rings; nothing without interrupts.
+    of_vectors: Vec<Arc<Bell>>,
     /// Rung by the vectors of the links.
-    pub links: Option<Arc<Bell>>,
+    links: Option<Arc<Bell>>,
 }
 
-/// Connects the ports' vectors with bells, if there are to be interrupts.
-pub fn connect<N>(
-    options: &Options,
-    ports: &[OpenPort<N>],
-    cores: &Cores,
-) -> Result<Bells, RunError> {
-    let workers = cores.workers.len();
-    if !options.interrupt {
-        return Ok(Bells {
-            workers: vec![None; workers],
-            links: None,
-        });
+impl Bells {
+    fn new(options: &Options, workers: usize) -> Result<Self, RunError> {
+        if !options.interrupt {
+            return Ok(Self {
+                workers: vec![None; workers],
+                ..Self::default()
+            });
+        }
+        let bell = || Bell::new().map(Arc::new).map_err(device);
+        let bells = (0..workers)
+            .map(|_| bell())
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut of_vectors: Vec<_> = (bells.iter().cycle())
+            .take(usize::from(options.queues))
+            .cloned()
+            .collect();
+        // With as many queues as there are vectors the link shares one with a queue, and is looked at now and then.
+        let links = match link_vector(options.queues) == options.queues {
+            true => Some(bell()?),
+            false => None,
+        };
+        of_vectors.extend(links.clone());
+        Ok(Self {
+            workers: bells.into_iter().map(Some).collect(),
+            of_vectors,
+            links,
+        })
     }
-    let bell = || Bell::new().map(Arc::new).map_err(device);
-    let bells = (0..workers)
-        .map(|_| bell())
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut of_vectors: Vec<_> = (bells.iter().cycle())
-        .take(usize::from(options.queues))
-        .cloned()
-        .collect();
-    // With as many queues as there are vectors the link shares one with a queue, and is looked at now and then.
-    let links = match link_vector(options.queues) == options.queues {
-        true => Some(bell()?),
-        false => None,
-    };
-    of_vectors.extend(links.clone());
-    for open in ports {
+
+    /// Connects a port's vectors, if there are to be interrupts.
+    pub fn connect<N>(&self, open: &OpenPort<N>) -> Result<(), RunError> {
+        if self.of_vectors.is_empty() {
+            return Ok(());
+        }
         let failed = |error: &dyn std::fmt::Display| {
             let name = &open.name;
             input(format!(
@@ -125,13 +204,14 @@ pub fn connect<N>(
             .as_ref()
             .ok_or_else(|| failed(&"it has none"))?;
         interrupts
-            .connect(&of_vectors)
-            .map_err(|error| failed(&error))?;
+            .connect(&self.of_vectors)
+            .map_err(|error| failed(&error))
     }
-    Ok(Bells {
-        workers: bells.into_iter().map(Some).collect(),
-        links,
-    })
+}
+
+/// How frames that leave by port `to` are changed, whose own address is `mac`.
+pub fn rewrite(options: &Options, to: usize, mac: MacAddress) -> Option<Rewrite> {
+    (!options.no_mac_updating).then(|| Rewrite::new(to as u8, mac))
 }
 
 pub fn start_workers<N: Net<Queue: 'static>>(
@@ -144,18 +224,12 @@ pub fn start_workers<N: Net<Queue: 'static>>(
     bells: &Bells,
 ) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
     let count = ports.len();
-    let rewrites: Vec<Option<Rewrite>> = (0..count)
-        .map(|from| {
-            let to = partner(from, count);
-            let mac = ports[to].port.mac();
-            (!options.no_mac_updating).then(|| Rewrite::new(to as u8, mac))
-        })
-        .collect();
     let mut lanes: Vec<Vec<Lane<N::Queue>>> = cores.workers.iter().map(|_| Vec::new()).collect();
     let workers = lanes.len();
+    let take = |open: &mut OpenPort<N>| open.port.as_mut().map(Net::take_queues);
     let mut queues: Vec<_> = ports
         .iter_mut()
-        .map(|open| open.port.take_queues().into_iter())
+        .map(|open| take(open).unwrap_or_default().into_iter())
         .collect();
     for pair in 0..usize::from(options.queues) {
         let lanes = &mut lanes[pair % workers];
@@ -163,20 +237,22 @@ pub fn start_workers<N: Net<Queue: 'static>>(
         for (from, queues) in queues.iter_mut().enumerate() {
             let Some(queue) = queues.next() else { continue };
             let batch = pool.batch().map_err(input)?;
-            let to = first + partner(from, count);
+            let to = partner(from, count);
             lanes.push(Lane {
                 from,
-                to,
-                rewrite: rewrites[from],
-                queue,
+                to: first + to,
+                rewrite: rewrite(options, to, ports[to].mac),
+                queue: Some(queue),
                 batch,
             });
         }
     }
     let start = |(index, lanes): (usize, Vec<Lane<N::Queue>>)| {
         let froms: Vec<usize> = lanes.iter().map(|lane| lane.from).collect();
+        let (changes, asked) = mpsc::channel();
         let worker = Worker::new(
             lanes,
+            asked,
             usize::from(options.batch),
             shared.clone(),
             dump.clone(),
@@ -187,6 +263,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
         let thread = cores::spawn(&format!("l2fwd-{index}"), core, move || worker.run());
         Ok(RunningWorker {
             thread: Some(thread.map_err(device)?),
+            changes,
             lanes: figures,
             outcome: None,
             bell: bells.workers[index].clone(),

@@ -1,6 +1,6 @@
 //! What domains add to a run: crashes on request, restarts, and what they cost.
 
-use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use hdrhistogram::Histogram;
 use sumac_devices::ixgbe::{Counter, Totals};
 use sumac_interface::domain::Moment;
 use sumac_linux::cores;
-use sumac_linux::domains::{PortService, Restarts, Supervisor};
-use sumac_linux::open::SoftwareDevice;
+use sumac_linux::domains::Restarts;
 
 use crate::cli::Crashes;
-use crate::domains::Drivers;
+use crate::domains::{Drivers, Supervisors};
 use crate::report::{PortReport, Report, Times};
 
 use super::RunError;
-use super::ports::RunningWorker;
+use super::absence::Absence;
+use super::ports::{OpenPort, RunningWorker};
 
 /// Bytes of frame check sequence, which devices count.
 const FCS: u64 = 4;
@@ -51,11 +51,9 @@ impl<'a> Supervision<'a> {
     /// Has these workers woken when a driver is started again.
     pub fn wake<Q>(&self, workers: &[RunningWorker<Q>]) {
         let bells: Vec<_> = workers.iter().filter_map(|w| w.bell.clone()).collect();
-        for supervisor in self
-            .drivers
-            .iter()
-            .flat_map(|drivers| drivers.supervisors())
-        {
+        let supervisors = self.drivers.map(Drivers::supervisors).unwrap_or_default();
+        let supervisors = supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        for supervisor in supervisors.iter() {
             supervisor.ring_at_restarts(bells.clone());
         }
     }
@@ -109,31 +107,48 @@ impl<'a> Supervision<'a> {
         }
     }
 
-    /// What a device itself counted, seen from behind: drivers that die take with them what they had counted.
-    pub fn totals(&self, port: usize, software: Option<&SoftwareDevice>) -> Option<Totals> {
-        self.restarts(port)?;
-        Some(software?.device().totals())
+    /// What a device itself counted, seen from behind: drivers that die, and those of devices that go away, take
+    /// with them what they had counted.
+    pub fn totals<N>(&self, port: usize, open: &OpenPort<N>) -> Option<Totals> {
+        let known = self.restarts(port).is_some() || open.absence.count > 0;
+        let software = open.software.as_ref().filter(|_| known)?;
+        Some(software.device().totals())
     }
 
-    /// Adds what restarts of a port's driver cost. A frame that came is then received, or dropped, or lost;
-    /// one that was received is transmitted by the other port, or dropped, or lost.
-    pub fn account(&self, index: usize, totals: Option<&Totals>, port: &mut PortReport) {
-        let Some((restarts, losses)) = self.drivers.and_then(|drivers| drivers.restarts(index))
-        else {
-            return;
-        };
+    /// Frees the driver of a port whose device is gone.
+    pub fn end_driver(&self, port: usize) {
+        if let Some(drivers) = self.drivers {
+            drivers.end(port);
+        }
+    }
+
+    /// Adds what restarts of a port's driver cost, and absences of its device. A frame that came is then received,
+    /// or dropped, or lost; one that was received is transmitted by the other port, or dropped, or lost.
+    pub fn account(
+        &self,
+        index: usize,
+        totals: Option<&Totals>,
+        absence: &Absence,
+        port: &mut PortReport,
+    ) {
+        let supervised = self.drivers.and_then(|drivers| drivers.restarts(index));
+        let (restarts, in_calls) = supervised.unwrap_or_default();
         port.restarts = restarts.count;
-        if restarts.count == 0 {
+        port.removed = absence.why.is_some();
+        port.returns = absence.returns;
+        if restarts.count == 0 && absence.count == 0 {
             return;
         }
         let Some(totals) = totals else {
-            // What was in the rings of a card is not known.
-            port.lost_transmit = losses.transmitting();
+            // What was in the rings of a card whose driver died is not known.
+            port.lost_received = absence.unread;
+            port.lost_transmit = in_calls + absence.unsent;
+            port.tx_packets -= absence.unsent.min(port.tx_packets);
             return;
         };
         let came = totals.get(Counter::GoodReceived);
         port.lost_received = came.saturating_sub(port.rx_packets + port.rx_refused_by_driver);
-        let handed_over = port.tx_packets + losses.transmitting();
+        let handed_over = port.tx_packets + in_calls;
         let left = totals.get(Counter::GoodTransmitted);
         port.lost_transmit = handed_over.saturating_sub(left);
         port.tx_packets = handed_over - port.lost_transmit;
@@ -175,10 +190,7 @@ struct Injector {
 }
 
 impl Injector {
-    fn start(
-        supervisors: Vec<Arc<Supervisor<PortService>>>,
-        crashes: Crashes,
-    ) -> Result<Self, cores::CoreError> {
+    fn start(supervisors: Supervisors, crashes: Crashes) -> Result<Self, cores::CoreError> {
         let (stop, stopped) = mpsc::channel();
         let thread = cores::spawn("l2fwd-crashes", None, move || {
             let ended = |pause: Duration| {
@@ -188,10 +200,13 @@ impl Injector {
                 if ended(crashes.every) {
                     return;
                 }
-                let Some(driver) = supervisors.get(turn % supervisors.len().max(1)) else {
-                    return;
-                };
-                let moment = Moment::ALL[turn / supervisors.len() % Moment::ALL.len()];
+                let all = supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+                let ports = all.len().max(1);
+                let driver = all.get(turn % ports).cloned();
+                drop(all);
+                let moment = Moment::ALL[turn / ports % Moment::ALL.len()];
+                // All devices may be gone.
+                let Some(driver) = driver else { continue };
                 if !driver.has_served() {
                     // One that fails before it served anybody would be given up.
                     continue;

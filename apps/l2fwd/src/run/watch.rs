@@ -1,17 +1,19 @@
 //! Waits for the end of a run, looking after devices and showing figures meanwhile.
 
+use std::ops::AddAssign;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sumac_devices::ixgbe::Totals;
 use sumac_interface::net::{Net, NetError, QueueStats};
-use sumac_linux::open::OpenPorts;
 
+use crate::cli::Options;
 use crate::forward::Shared;
-use crate::table::{Line, Table};
+use crate::table::{Line, LinkState, Table};
 
+use super::absence::Gone;
 use super::links::Links;
-use super::ports::{OpenPort, RunningWorker, partner};
+use super::ports::{OpenPort, Ports, RunningWorker};
 use super::supervision::Supervision;
 use super::{Run, RunError, device};
 
@@ -21,77 +23,18 @@ const WATCH: Duration = Duration::from_millis(20);
 const FIRST: Duration = Duration::from_micros(100);
 const BEGINNING: Duration = Duration::from_secs(1);
 /// How often it looks after the devices.
-const CHECK: Duration = Duration::from_millis(500);
+const CHECK: Duration = Duration::from_millis(100);
 
 /// Waits for the end. Returns when the first frame left, since the program began, if one did.
 ///
 /// # Errors
-/// [`RunError`] when a device fails.
+/// [`RunError`] when a device fails. One that is gone is no failure: its port tells.
 pub fn watch<N: Net>(
     run: &Run<'_>,
-    ports: &mut [OpenPort<N>],
+    ports: &mut Ports<'_, N>,
     workers: &[RunningWorker<N::Queue>],
-    links: &mut Links,
-    opened: &OpenPorts,
     shared: &Shared,
     supervision: &Supervision<'_>,
-) -> Result<Option<Duration>, RunError> {
-    let mut lost = None;
-    let first = watch_until(
-        run,
-        ports,
-        workers,
-        links,
-        opened,
-        shared,
-        supervision,
-        &mut lost,
-    );
-    match lost {
-        Some(error) => Err(error),
-        None => first,
-    }
-}
-
-/// Looks after the devices. One that is gone ends the run, unless others can go on; the first is in `lost`.
-fn check<N: Net>(ports: &mut [OpenPort<N>], lost: &mut Option<RunError>) -> Result<(), RunError> {
-    for index in 0..ports.len() {
-        let Some(open) = ports.get_mut(index).filter(|open| !open.lost) else {
-            continue;
-        };
-        match open.port.check() {
-            Ok(()) => continue,
-            Err(error @ NetError::Gone { .. }) => {
-                open.lost = true;
-                lost.get_or_insert(device(error));
-            }
-            Err(error) => return Err(device(error)),
-        }
-        let goes_on = |index: usize| !ports[index].lost && !ports[partner(index, ports.len())].lost;
-        if !(0..ports.len()).any(goes_on) {
-            return Err(device("no ports are left"));
-        }
-    }
-    Ok(())
-}
-
-/// Looks at the links of the ports that are there. One that does not answer is found by [`check`].
-fn look_at<N: Net>(ports: &mut [OpenPort<N>], links: &mut Links) {
-    for (index, open) in ports.iter_mut().enumerate().filter(|(_, open)| !open.lost) {
-        let _ = links.look(index, &mut open.port);
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "what a run consists of")]
-fn watch_until<N: Net>(
-    run: &Run<'_>,
-    ports: &mut [OpenPort<N>],
-    workers: &[RunningWorker<N::Queue>],
-    links: &mut Links,
-    opened: &OpenPorts,
-    shared: &Shared,
-    supervision: &Supervision<'_>,
-    lost: &mut Option<RunError>,
 ) -> Result<Option<Duration>, RunError> {
     let options = run.options;
     let mut table = Table::new();
@@ -118,7 +61,7 @@ fn watch_until<N: Net>(
         } else {
             run.stop.wait(left.min(WATCH))
         };
-        if stopped || over || shared.exhausted() || inputs_over(ports) {
+        if stopped || over || shared.exhausted() || inputs_over(&ports.list) {
             return Ok(first);
         }
         if workers
@@ -127,22 +70,24 @@ fn watch_until<N: Net>(
         {
             return Ok(first); // Its outcome says why.
         }
-        if !opened.is_alive() {
+        if !ports.opened.is_alive() {
             return Err(device(
                 "the software device's thread ended; this is a defect, report it",
             ));
         }
-        let mut look = links.rung();
-        if checked.elapsed() >= CHECK {
+        let due = checked.elapsed() >= CHECK;
+        if due {
             checked = Instant::now();
-            check(ports, lost)?;
-            look |= !links.have_interrupts();
         }
-        if look {
-            look_at(ports, links);
+        if look_after(ports, due, options, workers, supervision)? == Devices::End {
+            return Ok(first);
+        }
+        if ports.links.rung() || due && !ports.links.have_interrupts() {
+            ports.look_at_links();
         }
         if !interval.is_zero() && drawn.elapsed() >= interval {
-            let lines = ports
+            let Ports { list, links, .. } = &mut *ports;
+            let lines = list
                 .iter_mut()
                 .enumerate()
                 .map(|(i, open)| line(i, open, workers, links, supervision));
@@ -154,34 +99,111 @@ fn watch_until<N: Net>(
     }
 }
 
+/// What the devices allow.
+#[derive(PartialEq, Eq)]
+enum Devices {
+    GoOn,
+    /// No frame can pass any more, or a driver has failed.
+    End,
+}
+
+/// Looks after the devices: those that are wanted back or whose queue pairs failed, and when it is `due` all of
+/// them. Those that are gone lose their ports, and get them back if they are waited for.
+fn look_after<N: Net>(
+    ports: &mut Ports<'_, N>,
+    due: bool,
+    options: &Options,
+    workers: &[RunningWorker<N::Queue>],
+    supervision: &Supervision<'_>,
+) -> Result<Devices, RunError> {
+    for index in 0..ports.list.len() {
+        let open = &mut ports.list[index];
+        let Some(port) = &mut open.port else {
+            if due
+                && options.wait_for_device
+                && ports.bring_back(index, options, workers, supervision)
+            {
+                eprintln!("l2fwd: {}: back", ports.list[index].name);
+            }
+            continue;
+        };
+        let failed = has_failed(index, workers);
+        let wanted_back = open.wanted_back.as_ref();
+        let why = if wanted_back.is_some_and(|bell| bell.wait(Duration::ZERO)) {
+            Gone::TakenBack {
+                device: port.name().to_owned(),
+            }
+        } else if due || failed {
+            let gone = NetError::Gone {
+                device: port.name().to_owned(),
+            };
+            match port.check() {
+                Ok(()) if !failed => continue,
+                Err(error @ NetError::Gone { .. }) => Gone::Vanished(error),
+                // A driver in a domain may have died of it.
+                _ if !open.is_there() => Gone::Vanished(gone),
+                Err(error) if !failed => return Err(device(error)),
+                _ => return Ok(Devices::End), // Its worker's outcome says why.
+            }
+        } else {
+            continue;
+        };
+        if options.wait_for_device {
+            eprintln!("l2fwd: {}: gone, waiting for its return", open.name);
+        }
+        ports.take_out(index, why, workers, supervision)?;
+        if !options.wait_for_device && !ports.any_goes_on() {
+            return Ok(Devices::End);
+        }
+    }
+    Ok(Devices::GoOn)
+}
+
+/// Whether a worker has put a queue pair of the port aside.
+fn has_failed<Q>(port: usize, workers: &[RunningWorker<Q>]) -> bool {
+    let mut lanes = workers.iter().flat_map(|worker| &worker.lanes);
+    lanes.any(|(from, figures)| *from == port && figures.has_failed())
+}
+
 fn has_begun<Q>(workers: &[RunningWorker<Q>]) -> bool {
     let mut lanes = workers.iter().flat_map(|worker| &worker.lanes);
     lanes.any(|(_, figures)| figures.stats().tx_packets > 0)
 }
 
-/// Whether every input that ends has ended, and there is one.
+/// Whether every input that ends has ended, and there is one. One of a device that is gone will not.
 fn inputs_over<N>(ports: &[OpenPort<N>]) -> bool {
     let mut finite = ports
         .iter()
+        .filter(|open| open.port.is_some())
         .filter_map(|open| Some(open.software.as_ref()?.wire()))
         .filter(|wire| wire.has_input && (wire.finished || wire.ends))
         .peekable();
     finite.peek().is_some() && finite.all(|wire| wire.finished)
 }
 
-pub fn live_stats<Q>(port: usize, workers: &[RunningWorker<Q>]) -> (QueueStats, u64, u64) {
-    let mut stats = QueueStats::default();
-    let (mut waiting, mut busy) = (0, 0);
-    for (_, figures) in workers
-        .iter()
-        .flat_map(|w| &w.lanes)
-        .filter(|(from, _)| *from == port)
-    {
-        stats += figures.stats();
-        waiting += figures.waiting();
-        busy += figures.busy_ticks();
+/// What workers counted of a port.
+#[derive(Default)]
+pub struct Live {
+    pub stats: QueueStats,
+    /// Frames that wait in its rings.
+    pub waiting: u64,
+    /// Frames that were to leave by it, dropped while it was gone.
+    pub gone: u64,
+    pub busy_ticks: u64,
+}
+
+impl Live {
+    pub fn of<Q>(port: usize, workers: &[RunningWorker<Q>]) -> Self {
+        let mut live = Self::default();
+        let lanes = workers.iter().flat_map(|worker| &worker.lanes);
+        for (_, figures) in lanes.filter(|(from, _)| *from == port) {
+            live.stats += figures.stats();
+            live.waiting += figures.waiting();
+            live.gone += figures.gone();
+            live.busy_ticks += figures.busy_ticks();
+        }
+        live
     }
-    (stats, waiting, busy)
 }
 
 fn line<N: Net>(
@@ -191,19 +213,28 @@ fn line<N: Net>(
     links: &Links,
     supervision: &Supervision<'_>,
 ) -> Line {
-    let (stats, waiting, busy_ticks) = live_stats(index, workers);
-    let totals = supervision.totals(index, open.software.as_ref());
-    let hardware = Hardware::read(&mut open.port, totals.as_ref());
-    let link = links.of(index).link;
+    let Live {
+        stats,
+        waiting,
+        gone,
+        busy_ticks,
+    } = Live::of(index, workers);
+    let totals = supervision.totals(index, open);
+    let hardware = Hardware::read(open, totals.as_ref());
+    let state = open.port.is_some().then(|| links.of(index).link);
     Line {
         device: open.name.clone(),
-        link_mbps: if link.up { link.mbps } else { 0 },
+        link: match state {
+            None => LinkState::Gone,
+            Some(link) if link.up => LinkState::Up { mbps: link.mbps },
+            Some(_) => LinkState::Down,
+        },
         rx: (stats.rx_packets, stats.rx_bytes),
         tx: (stats.tx_packets, stats.tx_bytes),
         drops: [
             hardware.dropped + stats.rx_starved,
             hardware.errors + stats.rx_errors,
-            stats.tx_errors,
+            stats.tx_errors + gone,
         ],
         waiting,
         busy_ticks,
@@ -211,14 +242,28 @@ fn line<N: Net>(
 }
 
 /// What the device itself counted.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Hardware {
     pub dropped: u64,
     pub errors: u64,
 }
 
 impl Hardware {
-    /// From the device from behind where that is known, else as its driver read it.
-    pub fn read(port: &mut impl Net, totals: Option<&Totals>) -> Self {
+    /// Of all devices that the port has had: from the device from behind where that is known, else as drivers
+    /// read it.
+    pub fn read<N: Net>(open: &mut OpenPort<N>, totals: Option<&Totals>) -> Self {
+        let mut sum = open.absence.past;
+        if let Some(port) = &mut open.port {
+            sum += Self::of(port);
+        }
+        if let Some(totals) = totals {
+            sum.dropped = totals.missed();
+        }
+        sum
+    }
+
+    /// As a driver read it.
+    pub fn of(port: &mut impl Net) -> Self {
         let counters = port.counters();
         let of = |name: &str| {
             counters
@@ -228,8 +273,15 @@ impl Hardware {
                 .sum()
         };
         Self {
-            dropped: totals.map_or_else(|| of("rx_missed_errors"), Totals::missed),
+            dropped: of("rx_missed_errors"),
             errors: of("rx_errors"),
         }
+    }
+}
+
+impl AddAssign for Hardware {
+    fn add_assign(&mut self, other: Self) {
+        self.dropped += other.dropped;
+        self.errors += other.errors;
     }
 }

@@ -13,4 +13,5 @@ mod interrupt;
 mod isolation;
 mod namespaces;
 mod program;
+mod removal;
 mod served;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,25 @@ impl Finished {
     /// The JSON object of a run that must have ended well.
     pub fn report(&self) -> Report {
         assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        self.json()
+    }
+
+    /// The JSON object of a run at whose end devices were gone, each of which is named in its one line of error.
+    pub fn report_without(&self, devices: &[&str]) -> Report {
+        let Self { status, stderr, .. } = self;
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        let errors: Vec<_> = (stderr.lines())
+            .filter(|line| !line.ends_with("waiting for its return") && !line.ends_with(": back"))
+            .collect();
+        assert_eq!(errors.len(), 1, "{stderr}");
+        for device in devices {
+            assert!(errors[0].contains(device), "{device}: {stderr}");
+        }
+        assert!(errors[0].contains("gone"), "{stderr}");
+        self.json()
+    }
+
+    fn json(&self) -> Report {
         let value = serde_json::from_str(&self.stdout)
             .unwrap_or_else(|e| panic!("stdout is not one JSON object ({e}): {}", self.stdout));
         Report(value)
@@ -61,8 +80,40 @@ impl Finished {
 /// A run under way.
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Option<Collected>,
+    stderr: Option<Collected>,
+}
+
+/// What a pipe has brought so far, and the thread that reads it.
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Collected {
+    /// Reads a pipe to its end on a thread of its own, so that the program never blocks on it.
+    fn new(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let come = Arc::clone(&bytes);
+        let thread = thread::spawn(move || {
+            let mut part = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut part) {
+                come.lock().unwrap().extend_from_slice(&part[..count]);
+            }
+        });
+        Self { bytes, thread }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    fn all(self) -> String {
+        let Self { bytes, thread } = self;
+        let _ = thread.join();
+        let bytes = bytes.lock().unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 impl Running {
@@ -102,8 +153,8 @@ impl Running {
                 Err(e) => panic!("{command:?}: {e}"),
             }
         };
-        let stdout = child.stdout.take().map(collect);
-        let stderr = child.stderr.take().map(collect);
+        let stdout = child.stdout.take().map(Collected::new);
+        let stderr = child.stderr.take().map(Collected::new);
         Self {
             child,
             stdout,
@@ -142,6 +193,21 @@ impl Running {
         }
     }
 
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
+        let stderr = self.stderr.as_ref();
+        stderr.map(Collected::so_far).unwrap_or_default()
+    }
+
+    /// Waits until it has said so on standard error, as often as that.
+    pub fn wait_for_words(&mut self, words: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.said().matches(words).count() < times {
+            assert!(Instant::now() < deadline, "not said: {words}");
+            thread::sleep(POLL);
+        }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id is an i32"));
@@ -160,11 +226,7 @@ impl Running {
             }
             thread::sleep(POLL);
         };
-        let text = |reader: Option<JoinHandle<String>>| {
-            reader
-                .and_then(|thread| thread.join().ok())
-                .unwrap_or_default()
-        };
+        let text = |pipe: Option<Collected>| pipe.map(Collected::all).unwrap_or_default();
         Finished {
             status,
             stdout: text(self.stdout.take()),
@@ -179,15 +241,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Reads a pipe to its end on a thread of its own, so that the program never blocks on it.
-fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
 }
 
 /// Runs `l2fwd` to its end.
@@ -214,6 +267,11 @@ impl Report {
             .pointer(pointer)
             .and_then(Value::as_f64)
             .unwrap_or_else(|| panic!("no number {pointer} in {:#}", self.0))
+    }
+
+    /// Whether a port's device was gone at the end.
+    pub fn is_removed(&self, port: usize) -> bool {
+        self.0["ports"][port]["removed"].as_bool().expect("a bool")
     }
 
     /// How many ports there are.
@@ -285,7 +343,8 @@ impl Report {
                 self.0
             );
             // A ring full, and a batch in hand.
-            let most = restarts * queues * (descriptors + 64);
+            let absences = count("returns") + u64::from(self.is_removed(port));
+            let most = (restarts + absences) * queues * (descriptors + 64);
             assert!(lost.iter().all(|lost| *lost <= most), "{:#}", self.0);
         }
         assert_eq!(

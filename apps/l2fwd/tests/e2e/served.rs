@@ -40,6 +40,33 @@ struct Server {
 impl Server {
     /// Serves a card for each of these wires; `FOLDER` in them is the server's folder.
     fn start(folder: TempDir, wires: &[&str]) -> Self {
+        let process = Self::spawn(&folder, wires);
+        let server = Self {
+            process,
+            folder,
+            ports: wires.len(),
+        };
+        server.wait_for_sockets();
+        server
+    }
+
+    /// Kills it, and starts another in its place.
+    fn replace(&mut self, wires: &[&str]) {
+        self.kill();
+        for port in 0..self.ports {
+            // So that the new one's are seen to appear.
+            fs::remove_file(self.socket(port)).expect("a killed server leaves its sockets");
+        }
+        self.process = Self::spawn(&self.folder, wires);
+        self.wait_for_sockets();
+    }
+
+    fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.process.wait().expect("it ends");
+    }
+
+    fn spawn(folder: &TempDir, wires: &[&str]) -> Child {
         let socket = folder.path().join("card");
         let mut command = Command::new(sumac());
         command.args(["serve", "82599", "--strict", "--quiet", "--ports"]);
@@ -55,17 +82,15 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let server = Self {
-            process: process.spawn().expect("sumac runs"),
-            folder,
-            ports: wires.len(),
-        };
+        process.spawn().expect("sumac runs")
+    }
+
+    fn wait_for_sockets(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while !(0..server.ports).all(|port| server.socket(port).exists()) {
+        while !(0..self.ports).all(|port| self.socket(port).exists()) {
             assert!(Instant::now() < deadline, "the sockets do not appear");
             thread::sleep(Duration::from_millis(10));
         }
-        server
     }
 
     fn socket(&self, port: usize) -> PathBuf {
@@ -207,6 +232,65 @@ fn test_a_server_killed_in_traffic_ends_the_run_with_one_line() {
         server.signal(Signal::SIGKILL);
         let finished = running.finish();
         assert_one_line(&finished, 1, &[&server.spec(0), "gone"]);
+    }
+}
+
+/// The other pair goes on without the server that is killed, though its drivers die too and want memory that
+/// devices reach.
+#[test]
+fn test_other_ports_go_on_when_a_server_is_killed() {
+    let shadow = ["--isolation", "shadow", "--crash-every", "100ms"];
+    for way in [&["--isolation", "driver"][..], &shadow] {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut server = Server::start(folder, &["gen,rate=10000pps", "null"]);
+        let dump = server.folder.path().join("forwarded");
+        let ports = [server.spec(0), server.spec(1)];
+        let others = ["sim:rate=10000pps,frames=30000", "sim:null"].map(str::to_owned);
+        let options = ["--json", "--pcap-dump", &dump.display().to_string()].map(str::to_owned);
+        let way = way.iter().map(|&word| word.to_owned());
+        let words = ports.iter().cloned().chain(others).chain(options);
+        let mut running = Running::start(words.chain(way));
+        running.wait_for("frame forwarded", || {
+            fs::metadata(&dump).is_ok_and(|file| file.len() > 4096)
+        });
+        server.kill();
+        let finished = running.finish();
+        let report = finished.report_without(&[&ports[0], &ports[1]]);
+        assert_eq!(report.count("/ports/2/wire/sent"), 30_000);
+        let packets = report.count("/ports/3/tx_packets");
+        assert!(packets > 0, "{:#}", report.0);
+        for port in 0..4 {
+            assert_eq!(report.is_removed(port), port < 2, "{:#}", report.0);
+        }
+        assert_eq!(report.count("/pool/free"), report.count("/pool/total"));
+    }
+}
+
+#[test]
+fn test_a_server_that_comes_back_is_gone_on_with() {
+    let wires = ["gen,rate=10000pps", "gen,rate=10000pps"];
+    for isolation in ["driver", "domain", "shadow"] {
+        let mut server = Server::start(TempDir::new().expect("a temporary folder"), &wires);
+        let dump = server.folder.path().join("forwarded");
+        let forwarded = || fs::metadata(&dump).map_or(0, |file| file.len());
+        let dumped = dump.display().to_string();
+        let ports = [server.spec(0), server.spec(1)];
+        let options = ["--json", "--wait-for-device", "--isolation", isolation];
+        let dumping = ["--pcap-dump", &dumped];
+        let options = options.into_iter().chain(dumping).map(str::to_owned);
+        let mut running = Running::start(options.chain(ports));
+        running.wait_for("frame forwarded", || forwarded() > 4096);
+        server.replace(&wires);
+        running.wait_for_words(": back", 2);
+        let before = forwarded();
+        running.wait_for("frame forwarded again", || forwarded() > before + 4096);
+        running.signal(Signal::SIGINT);
+        let report = running.finish().report();
+        for port in 0..2 {
+            assert_eq!(report.count(&format!("/ports/{port}/returns")), 1);
+            assert!(!report.is_removed(port));
+        }
+        assert_eq!(report.count("/pool/free"), report.count("/pool/total"));
     }
 }
 

@@ -72,7 +72,8 @@ pub struct LinuxDma {
 struct Shared {
     // Regions go before what makes them reachable: their places unmap them.
     places: Mutex<Places<Region>>,
-    reaches: Vec<Arc<dyn Reach>>,
+    /// Locked after `places`.
+    reaches: Mutex<Vec<Arc<dyn Reach>>>,
     /// Bus addresses that all of them can use.
     usable: Vec<Range<u64>>,
     ordinary_pages: AtomicBool,
@@ -89,7 +90,7 @@ impl LinuxDma {
         Self {
             shared: Arc::new(Shared {
                 places: Mutex::new(Places::new(high.into_iter().chain(low))),
-                reaches,
+                reaches: Mutex::new(reaches),
                 usable,
                 ordinary_pages: AtomicBool::new(false),
                 mapping_ns: AtomicU64::new(0),
@@ -113,6 +114,45 @@ impl LinuxDma {
     /// How long it took so far to make memory reachable, without getting it from Linux.
     pub fn mapping_time(&self) -> Duration {
         Duration::from_nanos(self.shared.mapping_ns.load(Ordering::Relaxed))
+    }
+}
+
+impl LinuxDma {
+    /// Shows all memory to a device that came back, and what there will be from now on.
+    ///
+    /// # Errors
+    /// In words; nothing is shown to it then.
+    pub(crate) fn join(&self, reach: &Arc<dyn Reach>) -> Result<(), String> {
+        // Nothing is allocated or freed meanwhile.
+        let places = self.shared.places();
+        for (done, (iova, _, region)) in places.iter().enumerate() {
+            if let Err(reason) = reach.map(region, iova) {
+                hide(&**reach, places.iter().take(done));
+                return Err(reason);
+            }
+        }
+        let mut reaches = self.shared.reaches();
+        if !reaches.iter().any(|other| Arc::ptr_eq(other, reach)) {
+            reaches.push(Arc::clone(reach));
+        }
+        Ok(())
+    }
+
+    /// Hides all memory from a device that is gone, and what there will be from now on.
+    pub(crate) fn leave(&self, reach: &Arc<dyn Reach>) {
+        let places = self.shared.places();
+        let mut reaches = self.shared.reaches();
+        reaches.retain(|other| !Arc::ptr_eq(other, reach));
+        hide(&**reach, places.iter());
+    }
+}
+
+/// Hides regions from a device that is to be forgotten: what it keeps all the same it loses as it is.
+fn hide<'a>(reach: &dyn Reach, regions: impl Iterator<Item = (u64, u64, &'a Region)>) {
+    for (iova, bytes, _) in regions {
+        if let Err(reason) = reach.unmap(iova, bytes) {
+            log::warn!("DMA memory at {iova:#x}: {reason}");
+        }
     }
 }
 
@@ -187,6 +227,10 @@ impl Shared {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn reaches(&self) -> MutexGuard<'_, Vec<Arc<dyn Reach>>> {
+        self.reaches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A region of fresh memory for `len` bytes that all devices reach, and where.
     fn map(&self, places: &Places<Region>, len: usize) -> Result<(u64, Region), DmaError> {
         let no_memory = |reason| DmaError::OutOfMemory { bytes: len, reason };
@@ -198,9 +242,10 @@ impl Shared {
         let region = Region::new(bytes)
             .map_err(|error| no_memory(format!("{error}; use fewer or smaller buffers")))?;
         let start = Instant::now();
-        for (index, reach) in self.reaches.iter().enumerate() {
+        let reaches = self.reaches();
+        for (index, reach) in reaches.iter().enumerate() {
             if let Err(reason) = reach.map(&region, iova) {
-                let undone = self.unmap(&self.reaches[..index], iova, bytes as u64);
+                let undone = self.unmap(&reaches[..index], iova, bytes as u64);
                 if !undone {
                     region.leak();
                 }
@@ -241,7 +286,7 @@ impl Lender for Shared {
         else {
             return;
         };
-        if !self.unmap(&self.reaches, iova, bytes) {
+        if !self.unmap(&self.reaches(), iova, bytes) {
             // Neither the memory nor its address is to be had by anybody else.
             places.take(iova, bytes, backing);
         }

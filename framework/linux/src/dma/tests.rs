@@ -111,6 +111,50 @@ fn what_one_device_cannot_reach_no_other_does() {
 }
 
 #[test]
+fn a_device_that_comes_back_reaches_what_the_others_do() {
+    let (stays, leaves, comes) = (window(), window(), window());
+    let dma = LinuxDma::new(reaches(&[stays.clone(), leaves.clone()]));
+    let first = dma.allocate(2 << 20, 1).unwrap();
+    let page = dma.allocate(4096, 4096).unwrap();
+    let [leaving, coming] = [&leaves, &comes].map(|window| Arc::clone(window) as Arc<dyn Reach>);
+    dma.leave(&leaving);
+    let second = dma.allocate(4 << 20, 1).unwrap();
+    // Twice does no harm.
+    dma.join(&coming).unwrap();
+    dma.leave(&leaving);
+    for memory in [&first, &page, &second] {
+        let iova = memory.iova().to_bits();
+        assert!(!reachable(&leaves, iova, 1));
+        assert!(reachable(&stays, iova, 1) && reachable(&comes, iova, 1));
+    }
+    let third = dma.allocate(4096, 4096).unwrap().iova().to_bits();
+    drop(first);
+    assert_eq!(reachable(&comes, third, 1), reachable(&stays, third, 1));
+    drop((page, second));
+    assert!(!reachable(&comes, FIRST_IOVA, 1));
+}
+
+#[test]
+fn a_device_that_does_not_take_all_memory_gets_none() {
+    let (stays, comes) = (window(), window());
+    let dma = LinuxDma::new(reaches(&[stays]));
+    let memory = [2 << 20, 4 << 20].map(|len| dma.allocate(len, 1).unwrap());
+    let limited = Limited {
+        window: comes.clone(),
+        left: 1.into(),
+        keeps: false,
+    };
+    let limited: Arc<dyn Reach> = Arc::new(limited);
+    let refused = dma.join(&limited).unwrap_err();
+    assert!(refused.contains("the limit is reached"), "{refused}");
+    for memory in memory {
+        assert!(!reachable(&comes, memory.iova().to_bits(), 1));
+    }
+    // It is not asked for what there is from now on either, which it would refuse.
+    assert!(dma.allocate(2 << 20, 1).is_ok());
+}
+
+#[test]
 fn memory_that_stays_mapped_is_not_used_again() {
     let limited = Limited {
         window: window(),

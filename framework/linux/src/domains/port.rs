@@ -476,14 +476,14 @@ impl NetQueue for SupervisedQueue {
     fn receive(&mut self, batch: &mut PacketBatch, limit: usize) -> Result<usize, QueueError> {
         let (before, renewals) = (InHand::of(batch), self.renewals());
         let result = self.queue.receive(batch, limit);
-        match self.settle(result, renewals)? {
-            Some(received) => {
+        match self.settle(result, renewals) {
+            Ok(Some(received)) => {
                 self.count_received(received, before, batch);
                 Ok(received)
             }
-            None => {
+            lost => {
                 self.uncount_received(before, batch);
-                Ok(0)
+                lost.map(Option::unwrap_or_default)
             }
         }
     }
@@ -492,14 +492,14 @@ impl NetQueue for SupervisedQueue {
     fn transmit(&mut self, batch: &mut PacketBatch) -> Result<usize, QueueError> {
         let (before, renewals) = (InHand::of(batch), self.renewals());
         let result = self.queue.transmit(batch);
-        match self.settle(result, renewals)? {
-            Some(taken) => {
+        match self.settle(result, renewals) {
+            Ok(Some(taken)) => {
                 self.count_sent(taken, before, batch);
                 Ok(taken)
             }
-            None => {
+            lost => {
                 self.count_lost(before, batch);
-                Ok(0)
+                lost.map(Option::unwrap_or_default)
             }
         }
     }
@@ -514,16 +514,16 @@ impl NetQueue for SupervisedQueue {
         let (sending, had) = (InHand::of(send), InHand::of(receive));
         let renewals = self.renewals();
         let result = self.queue.exchange(send, receive, limit);
-        match self.settle(result, renewals)? {
-            Some(exchanged) => {
+        match self.settle(result, renewals) {
+            Ok(Some(exchanged)) => {
                 self.count_sent(exchanged.sent, sending, send);
                 self.count_received(exchanged.received, had, receive);
                 Ok(exchanged)
             }
-            None => {
+            lost => {
                 self.count_lost(sending, send);
                 self.uncount_received(had, receive);
-                Ok(Exchanged::default())
+                lost.map(Option::unwrap_or_default)
             }
         }
     }

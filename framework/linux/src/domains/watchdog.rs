@@ -16,11 +16,13 @@ use sumac_runtime::{Domain, Phase, ThreadBlock};
 
 use super::threads::processor_ns;
 
-/// How often the watchdog looks when it has to.
+/// How often the watchdog looks at least, and at most: each look takes a core from whoever has it.
 const SOON: Duration = Duration::from_millis(1);
 /// How often it looks when nothing has a deadline, or nobody was in a domain for so many looks.
 const LATER: Duration = Duration::from_millis(20);
 const QUIET_LOOKS: u32 = 50;
+/// How often it looks while the shortest deadline goes by: a call may have that part of it more.
+const LOOKS: u32 = 10;
 
 /// Starts the watchdog's thread, which lasts as long as the process.
 pub(super) fn start() -> io::Result<()> {
@@ -76,13 +78,17 @@ impl Watchdog {
             // Handles of threads long gone, too.
             self.watched.clear();
         }
-        // Where all sleep the watchdog nearly does: a call that begins now is found so much later.
-        let busy = self.quiet < QUIET_LOOKS;
-        let urgent = |domain: Domain| dead(&domain) || busy && domain.call_ns() != 0;
-        if Domain::all().any(urgent) {
-            SOON
-        } else {
-            LATER
+        if Domain::all().any(|domain| dead(&domain)) {
+            return SOON;
+        }
+        if self.quiet >= QUIET_LOOKS {
+            // Where all sleep the watchdog nearly does: a call that begins now is found so much later.
+            return LATER;
+        }
+        let limits = Domain::all().map(|domain| domain.call_ns());
+        match limits.filter(|limit| *limit != 0).min() {
+            Some(shortest) => (Duration::from_nanos(shortest) / LOOKS).clamp(SOON, LATER),
+            None => LATER,
         }
     }
 

@@ -2,12 +2,14 @@
 //!
 //! All devices of a process share one DMA space, so that one packet pool serves every port: real ones,
 //! those that other processes serve, and software ones, in any mixture. Software devices share one thread.
-//! What a spec asks for is opened whole or not at all.
+//! What a spec asks for is opened whole or not at all. A device that goes away meanwhile is let go, and can be
+//! opened again when it is back.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{mem, vec};
+use std::vec;
 
 use sumac_device::{DeviceBacking, DeviceControl, DmaSpace};
 use sumac_devices::ixgbe::{DEVICE_SFP, DeviceThread, Identity, Module, Sim82599};
@@ -19,15 +21,17 @@ use crate::cores::{CoreError, CoreList};
 use crate::dma::{LinuxDma, Reach};
 use crate::interrupts::Interrupts;
 use crate::pci::Tree;
-use crate::spec::{DeviceSpec, SpecError, check_together};
-use crate::vfio::{self, VfioDevice, VfioError};
+use crate::spec::{DeviceSpec, PciAddress, SpecError, check_together};
+use crate::vfio::{self, Container, VfioDevice, VfioError};
 use crate::vfio_user::{ServedDevice, VfioUserError};
 
 mod plug;
+mod pulled;
 mod software;
 #[cfg(test)]
 mod tests;
 
+use pulled::Pulling;
 use software::known_ids;
 
 /// Why devices cannot be opened. Each is one line that names the device and what to do.
@@ -78,6 +82,28 @@ pub enum OpenError {
     /// The thread for the software devices.
     #[error("starting the software devices' thread: {0}")]
     Thread(std::io::Error),
+    /// A software device that went away has not come back.
+    #[error("{spec}: the device is gone")]
+    StillGone {
+        /// The spec.
+        spec: String,
+    },
+    /// A device that came back does not take the memory that drivers have.
+    #[error("{spec}: memory for devices: {reason}")]
+    Memoryless {
+        /// The spec.
+        spec: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// A software device that other processes are to have, and that is to go away.
+    #[error(
+        "{spec}: only a card in the same process goes away by itself: leave gone= and back= out"
+    )]
+    GoneElsewhere {
+        /// The spec.
+        spec: String,
+    },
 }
 
 /// Opened devices. The software ones run until [`finish`](Self::finish) or until this is dropped.
@@ -88,7 +114,20 @@ pub struct OpenPorts {
     pub dma: Arc<dyn DmaSpace>,
     memory: Memory,
     software: Vec<SoftwareDevice>,
+    /// Ends before the devices' thread.
+    pulling: Vec<Pulling>,
     thread: Option<DeviceThread>,
+    /// What each spec names, and how to come by it again.
+    ways: Vec<(DeviceSpec, Way)>,
+    tree: Tree,
+}
+
+/// How a device was come by.
+enum Way {
+    Pci(PciAddress, Arc<Container>),
+    /// By this socket; what reaches memory for it, until it is gone.
+    Served(PathBuf, Option<Arc<dyn Reach>>),
+    Software(SoftwareDevice),
 }
 
 /// Where drivers' memory comes from.
@@ -208,9 +247,60 @@ impl OpenPorts {
         }
     }
 
+    /// Lets device number `index` go, which is gone or about to: memory is not shown to it any more. Of what was
+    /// opened of it, drivers included, nothing may be left; then its host has it back.
+    pub fn let_go(&mut self, index: usize) {
+        if let (Some((_, Way::Served(_, reach))), Memory::Shared(dma)) =
+            (self.ways.get_mut(index), &self.memory)
+            && let Some(reach) = reach.take()
+        {
+            dma.leave(&reach);
+        }
+    }
+
+    /// Opens device number `index` again, after it was let go. It may be another of the same name.
+    ///
+    /// # Errors
+    /// [`OpenError`]; it may well be that the device is not back yet.
+    pub fn reopen(&mut self, index: usize) -> Result<OpenPort, OpenError> {
+        let (dma, tree) = (&self.dma, &self.tree);
+        let Some((spec, way)) = self.ways.get_mut(index) else {
+            let spec = format!("device {index}");
+            return Err(OpenError::StillGone { spec });
+        };
+        let show = |reach: &Arc<dyn Reach>| match &self.memory {
+            Memory::Window(_) => Ok(()),
+            Memory::Shared(dma) => dma.join(reach).map_err(|reason| OpenError::Memoryless {
+                spec: spec.to_string(),
+                reason,
+            }),
+        };
+        match way {
+            Way::Software(software) if !software.device.is_there() => Err(OpenError::StillGone {
+                spec: spec.to_string(),
+            }),
+            Way::Software(software) => Ok(OpenPort::software(spec, software, dma)),
+            Way::Pci(address, container) => {
+                let (device, first) = vfio::reopen(tree, container, *address)?;
+                if first {
+                    show(&(Arc::clone(container) as _))?;
+                }
+                let backing = device.backing(Arc::clone(dma));
+                Ok(OpenPort::outside(spec, backing, &device))
+            }
+            Way::Served(socket, reach) => {
+                let device = Arc::new(ServedDevice::connect(socket)?);
+                show(reach.insert(device.reach()))?;
+                let backing = device.backing(Arc::clone(dma));
+                Ok(OpenPort::outside(spec, backing, &device))
+            }
+        }
+    }
+
     /// Stops the software devices and flushes what is plugged into them; once drivers have stopped.
     /// What goes wrong is in [`WireReport::failure`].
     pub fn finish(&mut self) {
+        self.pulling.clear();
         self.thread = None;
         for software in &self.software {
             software.device.finish();
@@ -242,7 +332,7 @@ pub fn open_in(
         CoreList::from(core).check_usable()?;
     }
     let mut outside = Outside::open(tree, specs)?;
-    let window = match sims.is_empty() && !outside.reaches.is_empty() {
+    let window = match sims.is_empty() && !outside.reaches().is_empty() {
         true => None,
         false => Some(SimDma::new()?),
     };
@@ -257,26 +347,40 @@ pub fn open_in(
         true => None,
         false => Some(software::start(&software, device_core)?),
     };
+    let pulling = pulled::start(&sims, &software)?;
     let mut sims = software.iter();
-    let port = |spec: &DeviceSpec| match spec {
-        DeviceSpec::Sim(_) => Some(OpenPort::software(spec, sims.next()?, &dma)),
-        _ => outside.port(spec, &dma),
-    };
-    let ports = specs.iter().filter_map(port).collect();
+    let mut ports = Vec::new();
+    let mut ways = Vec::new();
+    for spec in specs {
+        let opened = match spec {
+            DeviceSpec::Sim(_) => sims.next().map(|software| {
+                let port = OpenPort::software(spec, software, &dma);
+                (port, Way::Software(software.clone()))
+            }),
+            _ => outside.port(spec, &dma),
+        };
+        if let Some((port, way)) = opened {
+            ports.push(port);
+            ways.push((spec.clone(), way));
+        }
+    }
     Ok(OpenPorts {
         ports,
         dma,
         memory,
         software,
+        pulling,
         thread,
+        ways,
+        tree: tree.clone(),
     })
 }
 
-/// The devices outside this process, in the order of their specs, and the ways to them.
+/// The devices outside this process, in the order of their specs.
 struct Outside {
     real: vec::IntoIter<Arc<VfioDevice>>,
+    container: Option<Arc<Container>>,
     served: vec::IntoIter<Arc<ServedDevice>>,
-    reaches: Vec<Arc<dyn Reach>>,
 }
 
 impl Outside {
@@ -289,22 +393,28 @@ impl Outside {
                 DeviceSpec::Sim(_) => {}
             }
         }
-        let real = vfio::open(tree, &addresses)?;
+        let (real, container) = vfio::open(tree, &addresses)?;
         let served = (sockets.into_iter())
             .map(|socket| ServedDevice::connect(socket).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut reaches: Vec<_> = real.reach.into_iter().collect();
-        reaches.extend(served.iter().map(|device| device.reach()));
         Ok(Self {
-            real: real.devices.into_iter(),
+            real: real.into_iter(),
+            container,
             served: served.into_iter(),
-            reaches,
         })
     }
 
+    /// The ways by which memory is shown to them.
+    fn reaches(&self) -> Vec<Arc<dyn Reach>> {
+        let container = self.container.iter();
+        let container = container.map(|container| Arc::clone(container) as _);
+        let served = self.served.as_slice().iter().map(|device| device.reach());
+        container.chain(served).collect()
+    }
+
     /// Memory for all devices, those outside and those that reach `window`.
-    fn memory(&mut self, window: Option<&SimDma>) -> Memory {
-        let mut reaches = mem::take(&mut self.reaches);
+    fn memory(&self, window: Option<&SimDma>) -> Memory {
+        let mut reaches = self.reaches();
         match window {
             Some(window) if reaches.is_empty() => Memory::Window(window.clone()),
             window => {
@@ -315,16 +425,18 @@ impl Outside {
     }
 
     /// The next device of the spec's kind.
-    fn port(&mut self, spec: &DeviceSpec, dma: &Arc<dyn DmaSpace>) -> Option<OpenPort> {
+    fn port(&mut self, spec: &DeviceSpec, dma: &Arc<dyn DmaSpace>) -> Option<(OpenPort, Way)> {
         let dma = Arc::clone(dma);
         match spec {
-            DeviceSpec::Pci(_) => {
+            DeviceSpec::Pci(address) => {
                 let device = self.real.next()?;
-                Some(OpenPort::outside(spec, device.backing(dma), &device))
+                let way = Way::Pci(*address, Arc::clone(self.container.as_ref()?));
+                Some((OpenPort::outside(spec, device.backing(dma), &device), way))
             }
-            DeviceSpec::VfioUser(_) => {
+            DeviceSpec::VfioUser(socket) => {
                 let device = self.served.next()?;
-                Some(OpenPort::outside(spec, device.backing(dma), &device))
+                let way = Way::Served(socket.clone(), Some(device.reach()));
+                Some((OpenPort::outside(spec, device.backing(dma), &device), way))
             }
             DeviceSpec::Sim(_) => None,
         }
@@ -338,6 +450,7 @@ impl Outside {
 /// [`OpenError`]; nothing stays open and no output file is left behind.
 pub fn wires(specs: &[DeviceSpec]) -> Result<Vec<AnyWire>, OpenError> {
     check_together(specs)?;
+    pulled::refuse(specs)?;
     software::plug(&software::only(specs)?, |_| MacAddress::BROADCAST)
 }
 
@@ -348,6 +461,7 @@ pub fn wires(specs: &[DeviceSpec]) -> Result<Vec<AnyWire>, OpenError> {
 /// [`OpenError`]; nothing stays open and no output file is left behind.
 pub fn sockets(specs: &[DeviceSpec]) -> Result<Vec<(Identity, AnyWire)>, OpenError> {
     check_together(specs)?;
+    pulled::refuse(specs)?;
     let mut sims = software::only(specs)?;
     for sim in &mut sims {
         if sim.identity.device_id == DEVICE_SFP {

@@ -63,6 +63,55 @@ fn a_finished_set_of_ports_is_still() {
     );
 }
 
+/// Starts receiving as a driver does in the end (RXCTRL.RXEN, datasheet section 8.2.3.8.10).
+fn receive(port: &OpenPort) {
+    // SAFETY: the device is this test's.
+    unsafe { port.backing.bar.io() }.write32(0x3000, 1);
+}
+
+#[test]
+fn a_device_goes_and_comes_back_as_its_spec_says() {
+    let mut opened = open(&specs(&["sim:null,gone=1ms,back=20ms", "sim:null"]), None).unwrap();
+    let is_there = |port: &OpenPort| port.control.is_there();
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(is_there(&opened.ports[0]), "its driver has not started it");
+    opened.ports.iter().for_each(receive);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let until = |there: bool| {
+        while is_there(&opened.ports[0]) != there {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+    };
+    until(false);
+    until(true);
+    assert!(is_there(&opened.ports[1]));
+    opened.let_go(0);
+    let again = opened.reopen(0).unwrap();
+    assert_eq!(again.spec, opened.ports[0].spec);
+    assert!(opened.reopen(2).is_err());
+}
+
+#[test]
+fn a_device_that_is_gone_is_not_opened_again() {
+    let mut opened = open(&specs(&["sim:null,gone=1ms"]), None).unwrap();
+    receive(&opened.ports[0]);
+    while opened.ports[0].control.is_there() {
+        std::thread::yield_now();
+    }
+    let error = opened.reopen(0).err().unwrap().to_string();
+    assert_eq!(error, "sim:null,gone=1ms: the device is gone");
+}
+
+#[test]
+fn cards_for_others_do_not_go_by_themselves() {
+    let specs = specs(&["sim:null", "sim:null,gone=1s"]);
+    for error in [sockets(&specs).err(), wires(&specs).err()] {
+        let error = error.unwrap().to_string();
+        assert!(error.starts_with("sim:null,gone=1000ms: "), "{error}");
+    }
+}
+
 #[test]
 fn no_spec_is_no_device() {
     let opened = open(&[], None).unwrap();

@@ -150,6 +150,10 @@ impl Key {
             Self::Peer => "write an id that exactly two ports share, such as 1".into(),
             Self::Id => "write a PCI device id of four hexadecimal digits, such as 10fb".into(),
             Self::Mac => "write a unicast MAC address, such as 02:00:00:00:00:01".into(),
+            Self::Gone => "write how long after its start the card is pulled out, such as 500ms".into(),
+            Self::Back => {
+                "write `gone=TIME` before it, and here a later time since its start, such as 3s".into()
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ mod together;
 
 pub use error::SpecError;
 pub use pci::PciAddress;
-pub use sim::{GenSpec, Rate, SimSpec, WireSpec};
+pub use sim::{GenSpec, Pulled, Rate, SimSpec, WireSpec};
 pub use together::check_together;
 
 /// One device, as a user named it.

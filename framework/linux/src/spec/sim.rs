@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sumac_packet::MacAddress;
 
 use super::SpecError;
 use super::pci::hex;
+use crate::time::parse_duration;
 
 /// The shortest generated frame, in bytes with check sequence.
 pub(super) const MIN_SIZE: u16 = 64;
@@ -34,6 +36,7 @@ const MAX_RATE: u64 = 1_000_000_000;
 /// | `peer=ID` | back to back with the port of the same id |
 /// | `null` | a link with nobody at the other end |
 /// | `id=10fb` `mac=..` | the device's PCI device id and MAC address |
+/// | `gone=TIME` `back=TIME` | the device is pulled out so long after its driver started it, as in `1s` or `500ms`; and put back |
 ///
 /// A value cannot hold a comma.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,6 +47,17 @@ pub struct SimSpec {
     pub device_id: Option<u16>,
     /// MAC address, if not the model's usual one.
     pub mac: Option<MacAddress>,
+    /// When it is pulled out, if it is.
+    pub pulled: Option<Pulled>,
+}
+
+/// When a software device is pulled out, since its driver started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pulled {
+    /// So long after that.
+    pub after: Duration,
+    /// And put back so long after that; never if none.
+    pub back: Option<Duration>,
 }
 
 /// What is plugged into a software port.
@@ -134,14 +148,14 @@ macro_rules! keys {
 keys! {
     Gen = "gen", Size = "size", Rate = "rate", Flows = "flows", Frames = "frames",
     Pcap = "pcap", Out = "out", Loop = "loop", Null = "null", Tap = "tap", Veth = "veth", Peer = "peer",
-    Id = "id", Mac = "mac",
+    Id = "id", Mac = "mac", Gone = "gone", Back = "back",
 }
 
 impl Key {
     /// Keys of the same wire have the same number; 0 goes with any.
     const fn wire(self) -> u8 {
         match self {
-            Self::Id | Self::Mac => 0,
+            Self::Id | Self::Mac | Self::Gone | Self::Back => 0,
             Self::Gen | Self::Size | Self::Rate | Self::Flows | Self::Frames => 1,
             Self::Pcap | Self::Out | Self::Loop => 2,
             Self::Tap => 3,
@@ -227,6 +241,16 @@ impl SimSpec {
                 let mac: MacAddress = value.parse().ok()?;
                 self.mac = Some(mac).filter(|mac| mac.is_unicast());
                 self.mac?;
+            }
+            (Key::Gone, _) => {
+                let after = parse_duration(value)?;
+                self.pulled = Some(Pulled { after, back: None });
+            }
+            (Key::Back, _) => {
+                let pulled = self.pulled.as_mut()?;
+                let back = parse_duration(value)?;
+                pulled.back = Some(back).filter(|back| *back > pulled.after);
+                pulled.back?;
             }
             // Keys of another wire were refused before.
             (Key::Gen | Key::Null | Key::Size | Key::Rate | Key::Flows | Key::Frames, _) => {
@@ -325,6 +349,10 @@ impl fmt::Display for SimSpec {
         }
         keys.extend(self.device_id.map(|id| format!("id={id:04x}")));
         keys.extend(self.mac.map(|mac| format!("mac={mac}")));
+        if let Some(Pulled { after, back }) = self.pulled {
+            keys.push(format!("gone={}ms", after.as_millis()));
+            keys.extend(back.map(|back| format!("back={}ms", back.as_millis())));
+        }
         match keys.is_empty() {
             true => f.write_str("sim"),
             false => write!(f, "sim:{}", keys.join(",")),

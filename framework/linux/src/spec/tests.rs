@@ -1,5 +1,7 @@
 //! Every form and every mistake.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -70,6 +72,28 @@ fn plain_sim_is_a_generator_at_line_rate() {
         panic!("not a generator")
     };
     assert_eq!((generator.size, generator.rate), (64, Rate::Line));
+}
+
+#[test]
+fn when_a_card_goes_and_comes_back() {
+    let pulled = |text: &str| sim(text).pulled.map(|Pulled { after, back }| (after, back));
+    let ms = Duration::from_millis;
+    assert_eq!(pulled("sim:null"), None);
+    assert_eq!(pulled("sim:null,gone=1s"), Some((ms(1000), None)));
+    let both = "sim:rate=max,gone=500ms,back=2s";
+    assert_eq!(pulled(both), Some((ms(500), Some(ms(2000)))));
+    assert_eq!(sim(both).to_string(), "sim:rate=max,gone=500ms,back=2000ms");
+    for bad in [
+        "gone",
+        "gone=1",
+        "back=1s",
+        "gone=1s,back=1s",
+        "gone=1s,back=",
+        "back=2s,gone=1s",
+    ] {
+        let message = refusal(&format!("sim:{bad}"));
+        assert!(message.contains("such as"), "{message}");
+    }
 }
 
 #[test]
@@ -299,13 +323,22 @@ fn any_spec() -> impl Strategy<Value = DeviceSpec> {
     let mac = any::<[u8; 6]>().prop_map(|octets| {
         Some(octets.into()).filter(|mac: &sumac_packet::MacAddress| mac.is_unicast())
     });
-    let sim = (any_wire(), any::<Option<u16>>(), mac).prop_map(|(wire, device_id, mac)| {
-        DeviceSpec::Sim(SimSpec {
-            wire,
-            device_id,
-            mac,
-        })
+    let pulled = any::<Option<(u32, Option<u16>)>>().prop_map(|times| {
+        let (after, later) = times?;
+        let after = Duration::from_millis(after.into());
+        let back = later.map(|ms| after + Duration::from_millis(u64::from(ms) + 1));
+        Some(Pulled { after, back })
     });
+    let sim = (any_wire(), any::<Option<u16>>(), mac, pulled).prop_map(
+        |(wire, device_id, mac, pulled)| {
+            DeviceSpec::Sim(SimSpec {
+                wire,
+                device_id,
+                mac,
+                pulled,
+            })
+        },
+    );
     let pci =
         (any::<u32>(), any::<u8>(), 0u8..32, 0u8..8).prop_map(|(domain, bus, device, function)| {
             DeviceSpec::Pci(PciAddress::new(domain, bus, device, function).unwrap())

@@ -11,8 +11,9 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit};
 use vfio_bindings::bindings::vfio::{
@@ -33,11 +34,50 @@ const CONTAINER: &str = "dev/vfio/vfio";
 /// interrupts.
 const UNSAID: [Range<u64>; 2] = [0..0xfee0_0000, 0xfef0_0000..1 << 39];
 
-/// An IOMMU address space, and the groups in it.
+/// An IOMMU address space, and the groups in it. The last device of a group takes the group along when it goes,
+/// so that the kernel can have the device; and the last group the IOMMU, with all that is mapped.
 pub(crate) struct Container {
     file: File,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
     groups: Vec<Group>,
     ranges: Vec<Range<u64>>,
+}
+
+/// An open device: closed when dropped, and its group with it if no other is open.
+pub(crate) struct DeviceFile {
+    // The device goes before its place in the container.
+    file: File,
+    _member: Member,
+}
+
+struct Member {
+    container: Arc<Container>,
+    group: u32,
+}
+
+impl Deref for DeviceFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.container.leave(self.group);
+    }
+}
+
+/// A device of a container's.
+pub(crate) struct Joined {
+    pub file: DeviceFile,
+    /// It is the first, so that nothing is mapped yet.
+    pub first: bool,
 }
 
 impl Container {
@@ -64,26 +104,47 @@ impl Container {
         }
         Ok(Self {
             file,
-            groups: Vec::new(),
-            ranges: Vec::new(),
+            state: Mutex::default(),
         })
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens a device that is with vfio-pci, and puts its group into the container if it is not yet.
-    pub fn device(&mut self, tree: &Tree, device: &PciDevice) -> Result<File, VfioError> {
+    pub fn device(self: &Arc<Self>, tree: &Tree, device: &PciDevice) -> Result<Joined, VfioError> {
         let address = device.address;
         let number = device.group.ok_or(VfioError::NoIommu(address))?;
-        let index = match self.groups.iter().position(|group| group.number == number) {
+        let mut state = self.state();
+        let first = state.groups.is_empty();
+        let index = match state.groups.iter().position(|group| group.number == number) {
             Some(index) => index,
-            None => self.add_group(tree, device, number)?,
+            None => self.add_group(&mut state, tree, device, number)?,
         };
         let name = CString::new(address.to_string()).unwrap_or_default();
-        let file = sys::device(&self.groups[index].file, &name);
-        file.map_err(|error| system(address, "taking the device from its group", error))
+        let file = sys::device(&state.groups[index].file, &name)
+            .map_err(|error| system(address, "taking the device from its group", error));
+        if file.is_ok() {
+            state.groups[index].devices += 1;
+        }
+        state.groups.retain(|group| group.devices > 0);
+        drop(state);
+        Ok(Joined {
+            file: DeviceFile {
+                file: file?,
+                _member: Member {
+                    container: Arc::clone(self),
+                    group: number,
+                },
+            },
+            first,
+        })
     }
 
     fn add_group(
-        &mut self,
+        &self,
+        state: &mut State,
         tree: &Tree,
         device: &PciDevice,
         number: u32,
@@ -97,7 +158,7 @@ impl Container {
                 error,
             )
         })?;
-        if self.groups.is_empty() {
+        if state.groups.is_empty() {
             sys::set_iommu(&self.file, VFIO_TYPE1v2_IOMMU).map_err(|error| {
                 match error.raw_os_error() {
                     Some(libc::EPERM) => VfioError::NoInterruptRemapping(address),
@@ -105,11 +166,27 @@ impl Container {
                 }
             })?;
         }
-        self.groups.push(group);
         let info = sys::iommu_info(&self.file)
             .map_err(|error| system(address, "asking what the IOMMU can do", error))?;
-        self.ranges = ranges(&info);
-        Ok(self.groups.len() - 1)
+        state.ranges = ranges(&info);
+        state.groups.push(group);
+        Ok(state.groups.len() - 1)
+    }
+
+    /// A device of the group was closed.
+    fn leave(&self, number: u32) {
+        let mut state = self.state();
+        let of_it = |group: &&mut Group| group.number == number;
+        if let Some(group) = state.groups.iter_mut().find(of_it) {
+            group.devices -= 1;
+        }
+        state.groups.retain(|group| group.devices > 0);
+    }
+
+    /// Whether an IOMMU is behind it: there is none without a group, and the kernel takes a group away whose
+    /// last device goes.
+    fn translates(&self) -> bool {
+        sys::iommu_info(&self.file).is_ok()
     }
 }
 
@@ -146,7 +223,7 @@ fn ranges(info: &[u8]) -> Vec<Range<u64>> {
 // SAFETY: after `unmap` no device reaches the memory; the kernel pins the pages as long as one does.
 unsafe impl Reach for Container {
     fn usable(&self) -> Vec<Range<u64>> {
-        self.ranges.clone()
+        self.state().ranges.clone()
     }
 
     fn map(&self, region: &Region, iova: u64) -> Result<(), String> {
@@ -158,14 +235,20 @@ unsafe impl Reach for Container {
             size: region.len() as u64,
         };
         // SAFETY: a region is a memory file that holds no Rust object; see the module's argument.
-        unsafe { sys::map_dma(&self.file, &map) }.map_err(|error| refusal(&error, region.len()))
+        let mapped = unsafe { sys::map_dma(&self.file, &map) };
+        match mapped {
+            Err(error) if self.translates() => Err(refusal(&error, region.len())),
+            // Without a device behind it, nobody is to reach anything.
+            _ => Ok(()),
+        }
     }
 
     fn unmap(&self, iova: u64, bytes: u64) -> Result<(), String> {
         match sys::unmap_dma(&self.file, iova, bytes) {
             Ok(unmapped) if unmapped == bytes => Ok(()),
             Ok(unmapped) => Err(format!("the IOMMU gave back {unmapped} bytes of {bytes}")),
-            Err(error) => Err(format!("the IOMMU keeps it: {error}")),
+            Err(error) if self.translates() => Err(format!("the IOMMU keeps it: {error}")),
+            Err(_) => Ok(()),
         }
     }
 }

@@ -13,7 +13,7 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX,
 };
 
-use super::container::{Container, system};
+use super::container::{DeviceFile, system};
 use super::region::RegionInfo;
 use super::{VfioError, sys};
 use crate::bar::{Area, Calls, MappedBar};
@@ -26,34 +26,28 @@ use crate::time::LinuxClock;
 /// A device of this process's.
 pub(crate) struct VfioDevice {
     address: PciAddress,
-    file: Arc<File>,
+    file: Arc<DeviceFile>,
     resets: bool,
     bar: Bar,
     config: FileConfig,
     id: PciId,
-    // The device goes before its container.
-    _container: Arc<Container>,
 }
 
 /// Configuration space within the device's file.
 struct FileConfig {
-    file: Arc<File>,
+    file: Arc<DeviceFile>,
     region: RegionInfo,
 }
 
 /// Registers within the device's file.
 struct FileRegisters {
-    file: Arc<File>,
+    file: Arc<DeviceFile>,
     region: RegionInfo,
 }
 
 impl VfioDevice {
     /// Takes over the device behind `file`, in an unknown state: resets it, and lets it do DMA.
-    pub fn new(
-        device: &PciDevice,
-        file: File,
-        container: Arc<Container>,
-    ) -> Result<Self, VfioError> {
+    pub fn new(device: &PciDevice, file: DeviceFile) -> Result<Self, VfioError> {
         let address = device.address;
         let failed = |what| move |error| system(address, what, error);
         let unfit = |reason| VfioError::Unfit {
@@ -86,7 +80,6 @@ impl VfioDevice {
             config,
             id: device.id,
             file,
-            _container: container,
         };
         opened.halt().map_err(failed("resetting it"))?;
         function::set_bus_master(&opened.config, true).map_err(failed("letting it do DMA"))?;
@@ -128,7 +121,7 @@ fn set_events(file: &File, index: u32, events: &[BorrowedFd<'_>]) -> io::Result<
 }
 
 /// The register BAR, mapped where VFIO offers it.
-fn map(file: &Arc<File>, region: RegionInfo) -> io::Result<Bar> {
+fn map(file: &Arc<DeviceFile>, region: RegionInfo) -> io::Result<Bar> {
     let areas = region.areas.iter().map(|area| {
         let len = (area.end - area.start) as u32;
         Area::map(
@@ -188,6 +181,10 @@ impl DeviceControl for VfioDevice {
         if let Err(error) = function::set_bus_master(&self.config, true) {
             log::error!("{}: cannot be let do DMA: {error}", self.address);
         }
+    }
+
+    fn is_there(&self) -> bool {
+        function::ids(&self.config).is_ok()
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Group {
     pub number: u32,
     /// What devices are taken from.
     pub file: File,
+    /// Open devices in it.
+    pub devices: usize,
 }
 
 impl Group {
@@ -33,7 +35,11 @@ impl Group {
             .map_err(|error| system(address, "asking about its group", error))?;
         match flags & VFIO_GROUP_FLAGS_VIABLE {
             0 => Err(not_viable(tree, address, number)),
-            _ => Ok(Self { number, file }),
+            _ => Ok(Self {
+                number,
+                file,
+                devices: 0,
+            }),
         }
     }
 }

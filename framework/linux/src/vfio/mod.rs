@@ -14,23 +14,17 @@ mod tests;
 
 use std::sync::Arc;
 
-use self::container::Container;
-use crate::dma::Reach;
 use crate::pci::{PciDevice, Tree};
 use crate::spec::PciAddress;
 
+pub(crate) use container::Container;
 pub(crate) use device::VfioDevice;
 pub use error::VfioError;
 
-/// Devices of this process's, and what makes memory reachable for them.
-pub(crate) struct Opened {
-    /// In the order in which they were asked for.
-    pub devices: Vec<Arc<VfioDevice>>,
-    /// None without devices.
-    pub reach: Option<Arc<dyn Reach>>,
-}
+/// Devices of this process's, and the container they are in; none without devices.
+pub(crate) type Opened = (Vec<Arc<VfioDevice>>, Option<Arc<Container>>);
 
-/// Opens devices, all or none.
+/// Opens devices, in the order in which they are asked for, all or none.
 ///
 /// # Errors
 /// [`VfioError`].
@@ -39,24 +33,31 @@ pub(crate) fn open(tree: &Tree, addresses: &[PciAddress]) -> Result<Opened, Vfio
         .map(|address| fit(tree, *address))
         .collect::<Result<Vec<_>, _>>()?;
     let Some(first) = addresses.first() else {
-        return Ok(Opened {
-            devices: Vec::new(),
-            reach: None,
-        });
+        return Ok((Vec::new(), None));
     };
-    let mut container = Container::create(tree, *first)?;
+    let container = Arc::new(Container::create(tree, *first)?);
     let files = (devices.iter())
         .map(|device| container.device(tree, device))
         .collect::<Result<Vec<_>, _>>()?;
-    let container = Arc::new(container);
-    let opened = devices
-        .iter()
-        .zip(files)
-        .map(|(device, file)| VfioDevice::new(device, file, Arc::clone(&container)).map(Arc::new));
-    Ok(Opened {
-        devices: opened.collect::<Result<_, _>>()?,
-        reach: Some(container),
-    })
+    let opened = (devices.iter().zip(files))
+        .map(|(device, joined)| VfioDevice::new(device, joined.file).map(Arc::new));
+    Ok((opened.collect::<Result<_, _>>()?, Some(container)))
+}
+
+/// Opens a device that had gone, and came back, in the container that it was in; and whether nothing is mapped
+/// there, since it is alone in it.
+///
+/// # Errors
+/// [`VfioError`].
+pub(crate) fn reopen(
+    tree: &Tree,
+    container: &Arc<Container>,
+    address: PciAddress,
+) -> Result<(Arc<VfioDevice>, bool), VfioError> {
+    let device = fit(tree, address)?;
+    let joined = container.device(tree, &device)?;
+    let opened = VfioDevice::new(&device, joined.file)?;
+    Ok((Arc::new(opened), joined.first))
 }
 
 /// The device, if its driver is right and an IOMMU translates for it.

@@ -138,6 +138,6 @@ fn a_file_that_is_no_container_is_not_taken_for_one() {
 
 #[test]
 fn no_address_opens_nothing() {
-    let opened = open(&tree(&Machine::new()), &[]).unwrap();
-    assert!(opened.devices.is_empty() && opened.reach.is_none());
+    let (devices, container) = open(&tree(&Machine::new()), &[]).unwrap();
+    assert!(devices.is_empty() && container.is_none());
 }

@@ -416,6 +416,10 @@ impl DeviceControl for ServedDevice {
             );
         }
     }
+
+    fn is_there(&self) -> bool {
+        function::ids(&*self.server).is_ok()
+    }
 }
 
 impl Interrupts for ServedDevice {

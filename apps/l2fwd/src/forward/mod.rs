@@ -1,0 +1,431 @@
+//! The forwarding loop: one worker a core, run to completion, nothing shared between workers.
+//!
+//! A worker has one queue pair of every port. In each it transmits what came by the partner port and receives
+//! the next batch, in one exchange, and rewrites addresses in place. What a port has no room for stays in
+//! its batch and goes first next time; until then nothing more is received for it: back-pressure, no drop.
+//! What is for a port whose device is gone is dropped, and counted.
+
+mod lane;
+mod orders;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError};
+use sumac_linux::Bell;
+use sumac_linux::time::ticks;
+
+use crate::dump::Dump;
+use crate::report::Sleeps;
+use crate::rewrite::Rewrite;
+
+pub use lane::{Lane, LaneFigures};
+pub use orders::{Change, Order, Shared};
+
+use lane::Books;
+
+/// How long a stop waits for frames under way before it gives up on them.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Rounds between two looks at what the main thread wants and what it is shown.
+const ROUNDS_BETWEEN_REPORTS: u32 = 256;
+
+/// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
+const NAP: Duration = Duration::from_secs(1);
+/// So much later than its frame an interrupt has been lost.
+const LATE: Duration = Duration::from_millis(100);
+/// Times a worker does not sleep because of frames it could not send, or that were not sent: a link that is down
+/// keeps them.
+const UNSENT_LOOKS: u32 = 64;
+/// How long it sleeps then: nothing rings when frames leave.
+const UNSENT_NAP: Duration = Duration::from_millis(10);
+
+/// What a worker leaves behind when it ends.
+pub struct Outcome<Q> {
+    /// Its queue pairs, by lane; none where the device is gone.
+    pub queues: Vec<Option<Q>>,
+    /// Frames received but never transmitted: dropped when draining timed out.
+    pub undelivered: Vec<u64>,
+    /// How it slept.
+    pub sleeps: Sleeps,
+    /// What a queue pair failed with, and which port's it is: the first of those that were not taken away.
+    pub error: Option<(usize, QueueError)>,
+}
+
+/// One core's share of the forwarding.
+pub struct Worker<Q> {
+    lanes: Vec<Lane<Q>>,
+    figures: Vec<Arc<LaneFigures>>,
+    books: Vec<Books<Q>>,
+    changes: Receiver<Change<Q>>,
+    batch: usize,
+    shared: Arc<Shared>,
+    dump: Option<Arc<Dump>>,
+    /// What the vectors of its queues ring; none polls all the time.
+    bell: Option<Arc<Bell>>,
+    sleeps: Sleeps,
+    /// Times in a row it would have slept but for frames not sent.
+    unsent: u32,
+}
+
+impl<Q: NetQueue> Worker<Q> {
+    /// A worker over `lanes`, one per port in port order, that moves up to `batch` frames at once, and sleeps on
+    /// `bell` while there are none. It does what `changes` say.
+    pub fn new(
+        mut lanes: Vec<Lane<Q>>,
+        changes: Receiver<Change<Q>>,
+        batch: usize,
+        shared: Arc<Shared>,
+        dump: Option<Arc<Dump>>,
+        bell: Option<Arc<Bell>>,
+    ) -> Self {
+        for lane in &mut lanes {
+            lane.prefetch();
+        }
+        let figures = lanes.iter().map(|_| Arc::default()).collect();
+        let books = lanes.iter().map(|_| Books::default()).collect();
+        Self {
+            lanes,
+            figures,
+            books,
+            changes,
+            batch,
+            shared,
+            dump,
+            bell,
+            sleeps: Sleeps::default(),
+            unsent: 0,
+        }
+    }
+
+    /// Where the worker's live figures are, by port.
+    pub fn figures(&self) -> Vec<Arc<LaneFigures>> {
+        self.figures.clone()
+    }
+
+    /// Whether a queue pair failed.
+    pub fn has_failed(&self) -> bool {
+        self.books.iter().any(|books| books.failed.is_some())
+    }
+
+    /// Moves up to so many frames at once from now on.
+    pub fn set_batch(&mut self, batch: usize) {
+        self.batch = batch;
+    }
+
+    /// Forwards until told to stop. A queue pair that fails is put aside; the others go on.
+    pub fn run(mut self) -> Outcome<Q> {
+        self.forward_until_told();
+        self.drain();
+        self.publish();
+        let undelivered = self
+            .lanes
+            .iter()
+            .map(|lane| lane.batch.len() as u64)
+            .collect();
+        let mut error = None;
+        let mut queues = Vec::new();
+        for (lane, books) in self.lanes.into_iter().zip(self.books) {
+            let failed = books.failed.map(|(queue, why)| {
+                error.get_or_insert((lane.from, why));
+                queue
+            });
+            queues.push(lane.queue.or(failed));
+        }
+        Outcome {
+            queues,
+            undelivered,
+            sleeps: self.sleeps,
+            error,
+        }
+    }
+
+    fn forward_until_told(&mut self) {
+        let mut round = 0u32;
+        let mut begun = false;
+        while !self.shared.draining() {
+            let mut moved = 0;
+            for _ in 0..ROUNDS_BETWEEN_REPORTS {
+                let now = self.round();
+                if !begun && now != Exchanged::default() {
+                    begun = true;
+                    self.publish();
+                }
+                moved += now.sent + now.received;
+            }
+            self.take_changes();
+            if moved == 0 {
+                self.sleep();
+            }
+            round = round.wrapping_add(1);
+            if round & 15 == 0 {
+                self.publish();
+            }
+        }
+    }
+
+    /// Does what the main thread asks.
+    fn take_changes(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            match change {
+                Change::Take { port, to } => {
+                    let queues = self.take_queues(port);
+                    // Whoever asks waits for them.
+                    let _ = to.send(queues);
+                }
+                Change::Bring {
+                    port,
+                    queues,
+                    rewrite,
+                } => self.bring_queues(port, queues, rewrite),
+            }
+            self.publish();
+        }
+    }
+
+    fn take_queues(&mut self, port: usize) -> Vec<Q> {
+        let lanes = self.lanes.iter_mut().zip(&mut self.books);
+        let of_port = lanes.filter(|(lane, _)| lane.from == port);
+        of_port
+            .filter_map(|(lane, books)| {
+                let failed = books.failed.take().map(|(queue, _)| queue);
+                let queue = lane.queue.take().or(failed)?;
+                books.past += queue.stats();
+                Some(queue)
+            })
+            .collect()
+    }
+
+    fn bring_queues(&mut self, port: usize, queues: Vec<Q>, rewrite: Option<Rewrite>) {
+        let mut queues = queues.into_iter();
+        for index in 0..self.lanes.len() {
+            if self.lanes[index].from == port {
+                self.lanes[index].queue = queues.next();
+                self.lanes[index].prefetch();
+                // Its address may be another.
+                let partner = self.lanes[index].to;
+                self.lanes[partner].rewrite = rewrite;
+            }
+        }
+    }
+
+    /// Sleeps until a frame comes, if there is a bell and nothing to be done.
+    fn sleep(&mut self) {
+        let Some(bell) = self.bell.clone() else {
+            return;
+        };
+        if self.shared.exhausted() {
+            return;
+        }
+        let nap = match self.all_is_sent() {
+            true => NAP,
+            false if self.unsent < UNSENT_LOOKS => {
+                self.unsent += 1;
+                return;
+            }
+            false => UNSENT_NAP,
+        };
+        self.publish();
+        if !self.arm() || self.shared.draining() {
+            return;
+        }
+        self.sleeps.slept += 1;
+        if bell.wait(nap) {
+            self.sleeps.woken += 1;
+        } else if self.lanes.iter().any(|lane| lane.waiting(1) > 0) && !bell.wait(LATE) {
+            self.sleeps.overslept += 1;
+        }
+    }
+
+    /// Whether no frame waits to be sent, here or with a device.
+    fn all_is_sent(&mut self) -> bool {
+        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.outstanding() == 0;
+        let all = self.lanes.iter_mut().all(sent);
+        if all {
+            self.unsent = 0;
+        }
+        all
+    }
+
+    /// Arms all queues; whether none has anything to receive and each will wake.
+    fn arm(&mut self) -> bool {
+        let mut asleep = true;
+        for (lane, books) in self.lanes.iter_mut().zip(&mut self.books) {
+            // What is gone wakes nobody, and need not.
+            let armed = lane.queue.as_mut().map(NetQueue::arm);
+            match armed.unwrap_or(Ok(Armed::Sleep)) {
+                Ok(armed) => asleep &= armed == Armed::Sleep,
+                Err(why) => {
+                    lane.fail(books, why);
+                    asleep = false;
+                }
+            }
+        }
+        asleep
+    }
+
+    /// One round over all ports; returns how many frames moved. A queue pair that fails is put aside.
+    #[inline]
+    pub fn round(&mut self) -> Exchanged {
+        let mut moved = Exchanged::default();
+        for index in 0..self.lanes.len() {
+            let start = ticks();
+            let of_port = match self.exchange(index) {
+                Ok(of_port) => of_port,
+                Err(why) => self.put_aside(index, why),
+            };
+            if of_port != Exchanged::default()
+                && let Some(books) = self.books.get_mut(index)
+            {
+                books.busy_ticks += ticks().wrapping_sub(start);
+            }
+            moved.sent += of_port.sent;
+            moved.received += of_port.received;
+        }
+        moved
+    }
+
+    /// Asks nothing more of a queue pair that failed; the main thread knows whether its device is gone.
+    #[cold]
+    fn put_aside(&mut self, index: usize, why: QueueError) -> Exchanged {
+        if let (Some(lane), Some(books)) = (self.lanes.get_mut(index), self.books.get_mut(index)) {
+            lane.fail(books, why);
+        }
+        self.publish();
+        Exchanged::default()
+    }
+
+    /// A port's round: transmits what is to leave by it, receives what has come, and rewrites that. Returns
+    /// how many frames moved.
+    #[inline]
+    fn exchange(&mut self, index: usize) -> Result<Exchanged, QueueError> {
+        let Some(lane) = self.lanes.get(index) else {
+            return Ok(Exchanged::default());
+        };
+        // Partners are each other's; a port without one is its own.
+        let partner = lane.to;
+        if lane.queue.is_none() {
+            return Ok(self.drop_for(index, partner));
+        }
+        let allowed = match lane.batch.is_empty() {
+            true => self.shared.allow(self.batch),
+            false => 0,
+        };
+        let mut exchanged = exchange(&mut self.lanes, index, partner, allowed)?;
+        self.shared.give_back(allowed - exchanged.received);
+        let Some(lane) = self.lanes.get_mut(index) else {
+            return Ok(exchanged);
+        };
+        if exchanged.received > 0 {
+            if let Some(rewrite) = &lane.rewrite {
+                rewrite.apply(&mut lane.batch);
+            }
+            if let Some(dump) = &self.dump {
+                dump.write(&mut lane.batch);
+            }
+        }
+        if partner == index
+            && !lane.batch.is_empty()
+            && let Some(queue) = &mut lane.queue
+        {
+            exchanged.sent = queue.transmit(&mut lane.batch)?;
+        }
+        Ok(exchanged)
+    }
+
+    /// Drops what is to leave by a port that is gone: from here it is as good as sent.
+    #[cold]
+    fn drop_for(&mut self, index: usize, partner: usize) -> Exchanged {
+        let Some(lane) = self.lanes.get_mut(partner) else {
+            return Exchanged::default();
+        };
+        let frames = lane.batch.len();
+        if frames > 0 {
+            match &mut lane.queue {
+                Some(queue) => queue.recycle(&mut lane.batch),
+                None => lane.batch.clear(),
+            }
+        }
+        if let Some(books) = self.books.get_mut(index) {
+            books.gone += frames as u64;
+        }
+        Exchanged {
+            sent: frames,
+            received: 0,
+        }
+    }
+
+    /// Receives until nothing comes any more, and waits until all was sent, within limits.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let mut quiet = 0;
+        while quiet < 3 && Instant::now() < deadline {
+            let moved = self.round();
+            let may_receive = !self.shared.exhausted();
+            let pending = self
+                .lanes
+                .iter()
+                .any(|lane| !lane.batch.is_empty() || may_receive && lane.waiting(1) > 0);
+            let outstanding: u32 = self.lanes.iter_mut().map(Lane::outstanding).sum();
+            if moved != Exchanged::default() || pending || outstanding > 0 {
+                quiet = 0;
+            } else {
+                quiet += 1;
+            }
+            // The device may live on this very core.
+            std::thread::yield_now();
+        }
+    }
+
+    fn publish(&self) {
+        let lanes = self.lanes.iter().zip(&self.figures).zip(&self.books);
+        for ((lane, figures), books) in lanes {
+            let mut stats = books.past;
+            let failed = books.failed.as_ref().map(|(queue, _)| queue);
+            if let Some(queue) = lane.queue.as_ref().or(failed) {
+                stats += queue.stats();
+            }
+            figures.publish(stats, lane.waiting(64), books.gone, books.busy_ticks);
+            figures.failed.store(failed.is_some(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Sends lane `partner`'s batch by the queue pair of lane `index`, and receives up to `limit` frames into that
+/// lane's own.
+#[inline]
+fn exchange<Q: NetQueue>(
+    lanes: &mut [Lane<Q>],
+    index: usize,
+    partner: usize,
+    limit: usize,
+) -> Result<Exchanged, QueueError> {
+    if partner != index {
+        return match lanes.get_disjoint_mut([index, partner]) {
+            Ok(
+                [
+                    Lane {
+                        queue: Some(queue),
+                        batch,
+                        ..
+                    },
+                    from,
+                ],
+            ) => queue.exchange(&mut from.batch, batch, limit),
+            _ => Ok(Exchanged::default()),
+        };
+    }
+    // One batch goes both ways: what came is to be rewritten first.
+    let mut exchanged = Exchanged::default();
+    if let Some(Lane {
+        queue: Some(queue),
+        batch,
+        ..
+    }) = lanes.get_mut(index)
+        && limit > 0
+    {
+        exchanged.received = queue.receive(batch, limit)?;
+    }
+    Ok(exchanged)
+}
