@@ -3,22 +3,7 @@
 use serde_json::json;
 use sumac_lab::Lab;
 
-use crate::setup::Cards;
-
-/// Exit code 2, and one line with these words.
-const REFUSED: &str = r#"
-refused() {
-  words=$1
-  shift
-  code=0
-  "$@" > /tmp/out 2> /tmp/said || code=$?
-  cat /tmp/said
-  test $code -eq 2
-  test $(wc -l < /tmp/said) -eq 1
-  test ! -s /tmp/out
-  grep -qF "$words" /tmp/said
-}
-"#;
+use crate::setup::{Cards, REFUSED};
 
 /// A device that cannot be had: named wrongly, with the kernel, in a group with one that is, another user's, or in
 /// use, where the second process is told who has it.

@@ -97,7 +97,7 @@ fn holder(tree: &Tree, device: &PciDevice) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{CARD, OTHER, card, denied, told, tree};
+    use super::super::tests::{CARD, OTHER, card, told, tree};
     use super::*;
 
     fn device(tree: &Tree) -> PciDevice {
@@ -133,7 +133,7 @@ mod tests {
     fn a_group_of_another_user_names_its_file() {
         let machine = card();
         let tree = tree(&machine);
-        let error = denied(&machine, "dev/vfio/12", || refused(&tree));
+        let error = machine.denied("dev/vfio/12", || refused(&tree));
         assert!(matches!(error, VfioError::Permission { .. }), "{error:?}");
         told(&error, &[CARD, "dev/vfio/12", "sumac bind --user"]);
     }

@@ -1,11 +1,6 @@
 //! What is not opened, and what is said of it, on machines made of files. What only a kernel can say (a group that
 //! is not viable or in use) is made here of its answers, and met for real by the lab's tests of `l2fwd`.
 
-use std::fs::{Permissions, set_permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::thread;
-
-use nix::unistd::{Uid, setfsuid};
 use sumac_testbed::machine::Machine;
 
 use super::*;
@@ -13,8 +8,6 @@ use crate::pci::PciError;
 
 pub(super) const CARD: &str = "0000:03:00.0";
 pub(super) const OTHER: &str = "0000:03:00.1";
-/// The user who owns nothing.
-const NOBODY: Uid = Uid::from_raw(65534);
 
 pub(super) fn tree(machine: &Machine) -> Tree {
     Tree::at(machine.root())
@@ -41,19 +34,6 @@ pub(super) fn told(error: &VfioError, words: &[&str]) {
     for word in words {
         assert!(line.contains(word), "no {word:?} in {line:?}");
     }
-}
-
-/// What happens to somebody who may not open `file`, also where the tests run as root.
-pub(super) fn denied<T: Send>(machine: &Machine, file: &str, then: impl FnOnce() -> T + Send) -> T {
-    let mode = |path, mode| set_permissions(path, Permissions::from_mode(mode)).unwrap();
-    mode(machine.root().to_owned(), 0o755);
-    mode(machine.root().join(file), 0o000);
-    // Of this thread only, and gone with it.
-    let as_nobody = || {
-        setfsuid(NOBODY);
-        then()
-    };
-    thread::scope(|scope| scope.spawn(as_nobody).join().unwrap())
 }
 
 fn refused(machine: &Machine, addresses: &[&str]) -> VfioError {
@@ -123,7 +103,7 @@ fn a_kernel_without_vfio_says_which_module_is_missing() {
 #[test]
 fn a_container_of_another_user_names_its_file() {
     let machine = card();
-    let error = denied(&machine, "dev/vfio/vfio", || refused(&machine, &[CARD]));
+    let error = machine.denied("dev/vfio/vfio", || refused(&machine, &[CARD]));
     assert!(matches!(error, VfioError::Permission { .. }), "{error:?}");
     told(&error, &[CARD, "dev/vfio/vfio", "sumac bind --user"]);
 }
