@@ -141,7 +141,10 @@ pub const RESTART: Sheet = Sheet {
         "",
         "a driver that died is started again, and the whole program is started",
     )],
-    notes: ["x0.02: by the time that starting the program takes.", ""],
+    notes: [
+        "x0.02: by the time that starting the program takes. reset: the device's own, by the waits that the datasheet has its driver make.",
+        "less-reset: the rest of what a restart takes.",
+    ],
     peers: true,
 };
 

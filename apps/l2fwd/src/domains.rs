@@ -9,13 +9,12 @@ use sumac_interface::Policy;
 use sumac_interface::domain::{CreateFragileNet, CreateNet, PortSettings, RemotePort};
 use sumac_interface::rpc::{Cause, RpcError};
 use sumac_linux::domains::{
-    self, DriverError, Losses, Offer, PortLife, PortService, Progress, Restarts, Service, Shared,
+    self, DriverError, Losses, PortLife, PortService, Program, Progress, Restarts, Service, Shared,
     SupervisedPort, Supervisor,
 };
 use sumac_linux::grant::GrantedDevice;
 use sumac_linux::open::OpenPort;
 use sumac_rref::{PacketPool, SharedHeap};
-use sumac_runtime::load::Verified;
 use sumac_runtime::{Domain, Phase, Quota, SharedReclaim};
 
 use crate::cli::Options;
@@ -63,8 +62,7 @@ pub enum DomainError {
 
 /// This process as a host of drivers.
 pub struct DomainHost {
-    file: Verified,
-    offer: Offer,
+    driver: domains::Driver,
     heap: &'static SharedHeap,
 }
 
@@ -75,17 +73,19 @@ impl DomainHost {
     /// [`DomainError`].
     pub fn new(options: &Options) -> Result<Self, DomainError> {
         let files = Files::of(options);
-        let (offer, file) = match options.crash_every {
-            None => (Offer::Net, files.read::<dyn CreateNet>(DRIVER)?),
+        let driver = match options.crash_every {
+            None => {
+                let file = files.read::<dyn CreateNet>(DRIVER)?;
+                domains::Driver::Net(Program::new(file))
+            }
             Some(_) => {
                 let file = files.read::<dyn CreateFragileNet>(CRASHY_DRIVER)?;
-                (Offer::FragileNet, file)
+                domains::Driver::FragileNet(Program::new(file))
             }
         };
         domains::install().map_err(DomainError::Host)?;
         Ok(Self {
-            file,
-            offer,
+            driver,
             heap: SharedHeap::create_for(domains::hooks()),
         })
     }
@@ -127,6 +127,8 @@ pub type Supervisors = Arc<Mutex<Vec<Arc<Supervisor<PortService>>>>>;
 #[derive(Default)]
 struct Seat {
     driver: Option<Driver>,
+    /// Whether its drivers are started again.
+    supervised: bool,
     /// Of drivers that were ended since their device was gone.
     past: Restarts,
     past_losses: u64,
@@ -145,8 +147,7 @@ impl Drivers {
         let (backing, control) = (port.backing.clone(), port.control.clone());
         PortService {
             name: format!("{DRIVER} of {}", backing.name),
-            file: self.host.file.clone(),
-            offer: self.host.offer,
+            driver: self.host.driver.clone(),
             quota: match port.software {
                 Some(_) => QUOTA,
                 None => QUOTA_OUTSIDE,
@@ -160,6 +161,7 @@ impl Drivers {
                 tx_descriptors: options.descriptors,
                 mtu: options.mtu,
                 promiscuous: options.is_promiscuous(),
+                found_whole: false,
                 interrupts: options.interrupt,
             },
             progress: Progress::default(),
@@ -209,6 +211,7 @@ impl Drivers {
         if seats.len() <= index {
             seats.resize_with(index + 1, Seat::default);
         }
+        seats[index].supervised = matches!(driver, Driver::Supervised(..));
         seats[index].driver = Some(driver);
         drop(seats);
         self.tell_supervisors();
@@ -261,20 +264,12 @@ impl Drivers {
     /// after them.
     pub fn restarts(&self, port: usize) -> Option<(Restarts, u64)> {
         let seats = self.seats.borrow();
-        let Seat {
-            driver,
-            past,
-            past_losses,
-        } = seats.get(port)?;
-        let mut restarts = past.clone();
-        let mut lost = *past_losses;
-        match driver {
-            Some(Driver::Once(..)) => return None,
-            Some(Driver::Supervised(supervisor, losses)) => {
-                restarts += &supervisor.restarts();
-                lost += losses.transmitting();
-            }
-            None => {}
+        let seat = seats.get(port).filter(|seat| seat.supervised)?;
+        let mut restarts = seat.past.clone();
+        let mut lost = seat.past_losses;
+        if let Some(Driver::Supervised(supervisor, losses)) = &seat.driver {
+            restarts += &supervisor.restarts();
+            lost += losses.transmitting();
         }
         Some((restarts, lost))
     }

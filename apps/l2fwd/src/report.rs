@@ -23,12 +23,10 @@ pub struct Report {
     pub restarts: u64,
     /// From noticing a driver's death until its port was ready again, in microseconds.
     pub restart_latency_us: Option<Times>,
-    /// The part of that in which the device stopped, was reset and settled.
+    /// The part of that which is the device's: to be stopped, and the waits that the datasheet has its driver make.
     pub device_reset_us: Option<Times>,
     /// The rest of it.
     pub restart_less_reset_us: Option<Times>,
-    /// That rest without the time the device took to answer register accesses and to be shown memory.
-    pub restart_own_us: Option<Times>,
     /// How workers slept, with `--interrupt`.
     pub sleeps: Sleeps,
     /// Frames lost with drivers that died.

@@ -13,8 +13,11 @@ use crate::report::{Report, Row};
 /// Programs started in a round, and the time for which drivers crash in one.
 const STARTS: usize = 4;
 const CRASHING: &str = "3s";
-/// What restarts are compared with.
-const PEER: &str = "process start to first frame";
+/// What restarts are compared with: from the start of the program to its first frame, by where the driver is.
+const PEERS: [(&str, &str); 2] = [
+    ("domain", "l2fwd from its start to its first frame"),
+    ("driver", "the same, the driver linked"),
+];
 
 /// What a run of l2fwd says of itself.
 #[derive(Deserialize)]
@@ -24,7 +27,6 @@ struct Run {
     restart_latency_us: Option<Times>,
     device_reset_us: Option<Times>,
     restart_less_reset_us: Option<Times>,
-    restart_own_us: Option<Times>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -39,44 +41,51 @@ struct Times {
 /// [`IsolationError`].
 pub fn run(folder: &Path, rounds: usize) -> Result<Report, IsolationError> {
     let counter = TickCounter::start();
-    let (mut starts, mut runs) = (Vec::new(), Vec::new());
+    let (mut starts, mut runs) = ([const { Vec::new() }; PEERS.len()], Vec::new());
     for _ in 0..rounds {
-        let mut round = Vec::new();
-        for _ in 0..STARTS {
-            let run = l2fwd(folder, &["--isolation", "driver", "--duration", "100ms"])?;
-            round.extend(run.first_frame_us);
+        for (starts, (isolation, _)) in starts.iter_mut().zip(PEERS) {
+            let mut round = Vec::new();
+            for _ in 0..STARTS {
+                let run = l2fwd(folder, &["--isolation", isolation, "--duration", "100ms"])?;
+                round.extend(run.first_frame_us);
+            }
+            starts.push(quantile(&round, 0.5));
         }
-        starts.push(quantile(&round, 0.5));
         let crashing = ["--crash-every", "10ms", "--duration", CRASHING];
-        runs.push(l2fwd(
-            folder,
-            &[&["--isolation", "shadow"], &crashing[..]].concat(),
-        )?);
+        let shadow = [&["--isolation", "shadow"], &crashing[..]].concat();
+        runs.push(l2fwd(folder, &shadow)?);
     }
     let restarts: u64 = runs.iter().map(|run| run.restarts).sum();
     println!("{restarts} restarts in {rounds} rounds");
-    let figure = |name: &str, of: fn(&Run) -> Option<Times>, share: fn(Times) -> f64| -> Row {
-        let ours: Vec<f64> = runs.iter().filter_map(of).map(share).collect();
-        row(name, "us", &ours, Some((PEER, &starts)), None)
+    let [domain, driver] = &starts;
+    let beside = |peer: usize| PEERS.get(peer).zip(starts.get(peer));
+    let figure = |name: &str, of: fn(&Run) -> Option<f64>, peer: Option<usize>| -> Row {
+        let ours: Vec<f64> = runs.iter().filter_map(of).collect();
+        let peer = peer.and_then(beside);
+        let peer = peer.map(|((_, name), starts)| (*name, &starts[..]));
+        row(name, "us", &ours, peer, None)
     };
+    let rest_p99 = |run: &Run| run.restart_less_reset_us.map(|times| times.p99);
+    let rest_p50 = |run: &Run| run.restart_less_reset_us.map(|times| times.p50);
+    let whole = |run: &Run| run.restart_latency_us.map(|times| times.p99);
+    let reset = |run: &Run| run.device_reset_us.map(|times| times.p50);
+    let rows = vec![
+        figure("less-reset/p99", rest_p99, Some(0)),
+        figure("less-reset/p50", rest_p50, Some(0)),
+        figure("less-reset/p99, driver", rest_p99, Some(1)),
+        figure("whole/p99", whole, Some(0)),
+        figure("reset/p50", reset, None),
+        row("start/domain", "us", domain, None, None),
+        row("start/driver", "us", driver, None, None),
+    ];
+    for row in &rows {
+        if let (Some(ratio), Some(peer)) = (row.ratio, &row.peer_name) {
+            println!("{}: 1/{:.1} of {peer}", row.name, 1.0 / ratio);
+        }
+    }
     Ok(Report {
         machine: machine(&counter),
-        rows: vec![
-            figure(
-                "restart/less-reset/p99",
-                |run| run.restart_less_reset_us,
-                |t| t.p99,
-            ),
-            figure(
-                "restart/less-reset/p50",
-                |run| run.restart_less_reset_us,
-                |t| t.p50,
-            ),
-            figure("restart/own/p99", |run| run.restart_own_us, |t| t.p99),
-            figure("restart/own/p50", |run| run.restart_own_us, |t| t.p50),
-            figure("restart/whole/p99", |run| run.restart_latency_us, |t| t.p99),
-            figure("restart/reset/p50", |run| run.device_reset_us, |t| t.p50),
-        ],
+        rows,
         tolerated: Vec::new(),
     })
 }

@@ -128,6 +128,7 @@ impl Core {
             }
             Place::Other(offset) => {
                 let old = self.get(offset);
+                self.wrote_beyond |= offset >= REGISTERS_END;
                 self.check_reserved(place, value);
                 let value = value & r::kept(place);
                 self.set(offset, value);
@@ -348,9 +349,12 @@ impl Core {
             self.set(r::I2CCTL, 0xF);
             self.remember_all();
         }
-        // Nothing beyond the registers has a meaning.
-        for cell in rest {
-            cell.store(0, Ordering::Relaxed);
+        // Nothing beyond the registers has a meaning. Where memory is shared nobody knows what was written.
+        if self.wrote_beyond {
+            for cell in rest {
+                cell.store(0, Ordering::Relaxed);
+            }
+            self.wrote_beyond = self.access == Access32::Shared;
         }
         self.plan_stale = true;
     }

@@ -97,6 +97,8 @@ pub struct Core {
     pub(super) i2c: I2c,
     pub(super) strict_deep: bool,
     pub(super) link_up: bool,
+    /// Whether a driver wrote where no register is.
+    pub(super) wrote_beyond: bool,
     /// Register values as last acted upon, for [`Core::poll_control`].
     pub(super) seen: Vec<(u32, u32)>,
     /// A frame on the long way.
@@ -169,6 +171,7 @@ impl Core {
             faults: Faults::new(faults),
             strict_deep,
             link_up: true,
+            wrote_beyond: access == Access32::Shared,
             seen: Vec::new(),
             scratch: vec![0; 2 * MAX_FRAME],
             staged: [[0; 2]; BATCH],
@@ -216,6 +219,11 @@ impl Core {
         if self.interrupts.waiting != 0 {
             self.deliver_waiting();
         }
+        if self.plan_stale && self.stands_still() {
+            // On its way up: what is written now is looked at when there is something to move.
+            self.look_at_link(wire);
+            return 0;
+        }
         if self.plan_stale {
             self.refresh_plan();
         }
@@ -233,14 +241,25 @@ impl Core {
             self.inside = inside;
             return work;
         }
-        let up = wire.link_up();
-        if up != self.link_up {
-            self.follow_link(up);
-        }
+        self.look_at_link(wire);
         if !self.link_up {
             return 0;
         }
         self.move_frames(access, wire, now_ns)
+    }
+
+    /// Whether nothing is enabled.
+    fn stands_still(&self) -> bool {
+        let queues = self.receiving.len() + self.transmitting.len() + self.flushing.len();
+        queues == 0 && !self.receive_on
+    }
+
+    #[inline(always)]
+    fn look_at_link<W: Wire>(&mut self, wire: &mut W) {
+        let up = wire.link_up();
+        if up != self.link_up {
+            self.follow_link(up);
+        }
     }
 
     #[inline(always)]

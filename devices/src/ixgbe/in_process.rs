@@ -1,15 +1,20 @@
 //! The front for drivers in this process: control registers trapped, tails shared.
 //!
+//! Writes are posted, as on PCIe: whoever writes does not wait, and a read comes back when every write before
+//! it took effect. A tail, which is stored to directly, may overtake them: the datasheet has a driver read
+//! a queue's ENABLE back before it moves the tail (sections 4.6.7 and 4.6.8).
+//!
 //! Invariant: the core is behind one lock. A device thread holds it for one bounded poll at a time
 //! and stands back while a register access waits, so that accesses take microseconds.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use sumac_device::{Bar, Clock, DeviceBacking, DeviceControl, PciId};
 
 use super::device::{Access32, Cells, Core};
-use super::port::{LockedPort, Polled};
+use super::port::{LockedPort, Polled, Port};
+use super::posted::Posted;
 use super::registers::{BAR_BYTES, Place, QueueRegister, decode};
 use super::{Fault, Identity, InterruptHook, Totals, VENDOR, Violations};
 use crate::memory::{BarCells, SimDma, Trap, TrappedBar};
@@ -55,6 +60,16 @@ struct Shared {
     identity: Identity,
     cells: Arc<BarCells>,
     port: LockedPort,
+    posted: Posted,
+}
+
+impl Shared {
+    /// Core and wire, every register write so far in effect.
+    fn port(&self) -> MutexGuard<'_, Port> {
+        let mut port = self.port.lock_first();
+        self.posted.arrive(&mut port.core);
+        port
+    }
 }
 
 impl Sim82599 {
@@ -74,6 +89,7 @@ impl Sim82599 {
                 identity: config.identity,
                 cells,
                 port: LockedPort::new(core, config.wire),
+                posted: Posted::new(),
             }),
             dma: dma.clone(),
         }
@@ -105,23 +121,25 @@ impl Sim82599 {
     /// many frames were handled, both ways.
     pub fn poll(&self, now_ns: u64) -> usize {
         let access = self.dma.window().access();
-        self.shared.port.lock().poll(&access, now_ns)
+        let mut port = self.shared.port.lock();
+        self.shared.posted.arrive(&mut port.core);
+        port.poll(&access, now_ns)
     }
 
     /// Who is told of interrupts, with the vector: without MSI-X all have vector 0. Called with the device
     /// locked, so it may wake somebody and must not touch the device.
     pub fn on_interrupt(&self, hook: InterruptHook) {
-        self.shared.port.lock_first().core.on_interrupt(hook);
+        self.shared.port().core.on_interrupt(hook);
     }
 
     /// What the driver did wrong so far.
     pub fn violations(&self) -> Violations {
-        self.shared.port.lock_first().core.violations().clone()
+        self.shared.port().core.violations().clone()
     }
 
     /// What has passed the wire.
     pub fn wire_report(&self) -> WireReport {
-        self.shared.port.lock_first().wire.report()
+        self.shared.port().wire.report()
     }
 
     /// The switch that pulls the cable and plugs it in again.
@@ -131,7 +149,7 @@ impl Sim82599 {
 
     /// Statistics since the device was made; reading registers does not clear them.
     pub fn totals(&self) -> Totals {
-        self.shared.port.lock_first().core.totals().clone()
+        self.shared.port().core.totals().clone()
     }
 
     /// Whether its driver has it receive: the last step of starting it.
@@ -141,25 +159,25 @@ impl Sim82599 {
 
     /// Lets something go wrong from now on.
     pub fn inject(&self, fault: Fault) {
-        self.shared.port.lock_first().core.inject(fault);
+        self.shared.port().core.inject(fault);
     }
 
     /// Makes the device healthy again.
     pub fn heal(&self) {
-        self.shared.port.lock_first().core.heal();
+        self.shared.port().core.heal();
     }
 
     /// Ends the device's DMA, and resets it: it stands still when this returns, since polls hold the
     /// same lock.
     fn halt(&self) {
-        let mut port = self.shared.port.lock_first();
+        let mut port = self.shared.port();
         port.core.set_bus_master(false);
         port.core.function_reset();
     }
 
     /// Flushes the wire: after the last frame.
     pub fn finish(&self) {
-        self.shared.port.lock_first().wire.finish();
+        self.shared.port().wire.finish();
     }
 }
 
@@ -179,7 +197,7 @@ impl DeviceControl for Sim82599 {
     }
 
     fn start(&self) {
-        self.shared.port.lock_first().core.set_bus_master(true);
+        self.shared.port().core.set_bus_master(true);
     }
 
     fn is_there(&self) -> bool {
@@ -189,11 +207,13 @@ impl DeviceControl for Sim82599 {
 
 impl Trap for Shared {
     fn read(&self, offset: u32) -> u32 {
-        self.port.lock_first().core.read(offset)
+        self.port().core.read(offset)
     }
 
     fn write(&self, offset: u32, value: u32) {
-        self.port.lock_first().core.write(offset, value);
+        while !self.posted.post(offset, value) {
+            drop(self.port());
+        }
     }
 
     /// Tails only: everything else has side effects.
@@ -231,13 +251,21 @@ impl Clock for SystemClock {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        if ns >= 20_000 {
-            std::thread::sleep(Duration::from_nanos(ns));
-            return;
-        }
-        let until = self.now_ns() + ns;
-        while self.now_ns() < until {
-            std::thread::yield_now();
-        }
+        sleep(ns);
+    }
+}
+
+/// A thread that sleeps is woken some tens of microseconds late.
+const LATE: Duration = Duration::from_micros(100);
+
+/// Lets `ns` nanoseconds pass, and few more: the last ones awake, giving way to others.
+pub fn sleep(ns: u64) {
+    let start = Instant::now();
+    let time = Duration::from_nanos(ns);
+    if time > 2 * LATE {
+        std::thread::sleep(time - LATE);
+    }
+    while start.elapsed() < time {
+        std::thread::yield_now();
     }
 }

@@ -21,6 +21,7 @@ pub mod in_process;
 mod interrupts;
 mod loopback;
 pub(crate) mod port;
+mod posted;
 mod queues;
 mod receive;
 mod receive_plain;

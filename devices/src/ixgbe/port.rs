@@ -5,7 +5,7 @@
 //! register access waits for it, so that accesses take microseconds.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,11 +20,13 @@ use crate::wire::{AnyWire, Wire, WireVisitor};
 const SPINS: u32 = 2_000;
 /// Further polls, giving way each time, before it sleeps.
 const YIELDS: u32 = 2_000;
-/// How long it sleeps at a time, so many times.
-const SLEEP: Duration = Duration::from_micros(50);
-const SLEEPS: u32 = 1_000;
-/// And after that, with nothing done for a tenth of a second: a device that nobody uses costs no core.
-const LONG_SLEEP: Duration = Duration::from_millis(1);
+/// How long it sleeps at a time: this part of the time in which nothing was done, within limits. So a frame after a
+/// pause waits for a thousandth of the pause, and a device that nobody uses costs next to nothing.
+const SLEEP_PART: u64 = 1_000;
+const SHORTEST_SLEEP_NS: u64 = 50_000;
+const LONGEST_SLEEP_NS: u64 = 10_000_000;
+/// Tries at a device's lock before a thread gives way to others: some 20 microseconds.
+const TRIES: u32 = 1000;
 /// Polls with work between two looks at the clock.
 const POLLS_PER_CLOCK: u32 = 8;
 
@@ -62,10 +64,20 @@ impl LockedPort {
         self.port.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lock before the device thread takes it again.
+    /// The lock before the device thread takes it again. That holds it for microseconds, which is less than
+    /// this thread would sleep.
     pub fn lock_first(&self) -> MutexGuard<'_, Port> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        let port = self.lock();
+        let mut tries = 0;
+        let port = loop {
+            match self.port.try_lock() {
+                Ok(port) => break port,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if tries < TRIES => std::hint::spin_loop(),
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+            tries += 1;
+        };
         self.waiting.fetch_sub(1, Ordering::AcqRel);
         port
     }
@@ -156,6 +168,7 @@ fn pin(core: usize) {
 fn run<P: Polled>(devices: &[P], stop: &AtomicBool) {
     let clock = SystemClock::new();
     let mut now_ns = clock.now_ns();
+    let mut worked_ns = now_ns;
     let mut idle = 0_u32;
     let mut turns = 0_u32;
     while !stop.load(Ordering::Relaxed) {
@@ -167,7 +180,10 @@ fn run<P: Polled>(devices: &[P], stop: &AtomicBool) {
             }
         }
         turns = turns.wrapping_add(1);
-        idle = if work > 0 { 0 } else { idle.saturating_add(1) };
+        idle = idle.saturating_add(1);
+        if work > 0 {
+            (idle, worked_ns) = (0, now_ns);
+        }
         if idle > 0 || turns.is_multiple_of(POLLS_PER_CLOCK) {
             now_ns = clock.now_ns();
         }
@@ -175,8 +191,23 @@ fn run<P: Polled>(devices: &[P], stop: &AtomicBool) {
             0 => {}
             1..=SPINS => std::hint::spin_loop(),
             spins if spins <= SPINS + YIELDS => std::thread::yield_now(),
-            spins if spins <= SPINS + YIELDS + SLEEPS => std::thread::sleep(SLEEP),
-            _ => std::thread::sleep(LONG_SLEEP),
+            _ => std::thread::sleep(sleep_after(now_ns.saturating_sub(worked_ns))),
         }
+    }
+}
+
+fn sleep_after(idle_ns: u64) -> Duration {
+    let part = idle_ns / SLEEP_PART;
+    Duration::from_nanos(part.clamp(SHORTEST_SLEEP_NS, LONGEST_SLEEP_NS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_sleeps_longer_the_longer_nothing_happens() {
+        let seconds = [0.01, 0.2, 1.0, 60.0].map(|s| sleep_after((s * 1e9) as u64).as_secs_f64());
+        assert_eq!(seconds, [50e-6, 200e-6, 1e-3, 10e-3]);
     }
 }

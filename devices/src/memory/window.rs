@@ -6,14 +6,14 @@
 //! wrote, so every address is tested before use. What was tested for reading only has no way to write.
 //!
 //! Invariant: while an [`Access`] lives, no mapped page goes away. [`GuestMemory::unmap`] takes the
-//! other side of that lock.
+//! other side of that lock. It is to come soon: devices, which take their side again and again, stand back.
 
 use std::fs::File;
 use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use super::copy;
 use super::pages::PageMap;
@@ -80,12 +80,16 @@ pub struct GuestMemory {
     writable: PageMap,
     /// Read while a device works, written while a region is made unreachable.
     quiesce: RwLock<()>,
+    /// How many want to make one unreachable.
+    wanted: AtomicU32,
     /// Number of the maps' present state: no other state of any window's has it.
     version: AtomicU64,
 }
 
 /// Numbers for states of maps; zero is none.
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
+/// Tries at the lock before a thread gives way to others: some 20 microseconds.
+const TRIES: u32 = 1000;
 
 // SAFETY: `base` is an address range this value owns; what lies in it is only reached by the
 // opaque copies and atomics of this module.
@@ -128,6 +132,7 @@ impl GuestMemory {
             readable: PageMap::new(limit),
             writable: PageMap::new(limit),
             quiesce: RwLock::new(()),
+            wanted: AtomicU32::new(0),
             version: AtomicU64::new(VERSIONS.fetch_add(1, Ordering::Relaxed)),
         })
     }
@@ -167,7 +172,7 @@ impl GuestMemory {
         file: &File,
         offset: u64,
     ) -> Result<(), WindowError> {
-        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
         if (iova / PAGE..(iova + len) / PAGE).any(|page| self.readable.has(page)) {
             return Err(WindowError::Overlap { iova, len });
@@ -182,7 +187,7 @@ impl GuestMemory {
     /// # Errors
     /// [`WindowError`] when the region is not one of whole pages inside the window.
     pub fn unmap(&self, iova: u64, len: u64) -> Result<(), WindowError> {
-        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
         self.set_pages(iova, len, false, false);
         self.replace(iova, len, None)
@@ -190,10 +195,29 @@ impl GuestMemory {
 
     /// Makes whole pages of a mapped region reachable or not, without touching the mapping.
     pub(super) fn set_reachable(&self, iova: u64, len: u64, reachable: bool) {
-        let _alone = self.quiesce.write().unwrap_or_else(PoisonError::into_inner);
+        // What devices can reach already stays as it is where there is more.
+        let _alone = (!reachable).then(|| self.no_device_at_work());
         if self.placement(iova, len).is_ok() {
             self.set_pages(iova, len, reachable, reachable);
         }
+    }
+
+    /// Waits for devices to end the polls they are in. One takes microseconds, which is less than this thread
+    /// would sleep.
+    fn no_device_at_work(&self) -> RwLockWriteGuard<'_, ()> {
+        self.wanted.fetch_add(1, Ordering::Relaxed);
+        let mut tries = 0;
+        let alone = loop {
+            match self.quiesce.try_write() {
+                Ok(alone) => break alone,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if tries < TRIES => std::hint::spin_loop(),
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+            tries += 1;
+        };
+        self.wanted.fetch_sub(1, Ordering::Relaxed);
+        alone
     }
 
     /// Where the processor sees bus address `iova`.
@@ -205,6 +229,9 @@ impl GuestMemory {
 
     /// The right to reach memory; held for one poll of a device.
     pub fn access(&self) -> Access<'_> {
+        while self.wanted.load(Ordering::Relaxed) != 0 {
+            std::thread::yield_now();
+        }
         Access {
             memory: self,
             _quiesce: self.quiesce.read().unwrap_or_else(PoisonError::into_inner),
@@ -275,11 +302,12 @@ impl GuestMemory {
         }
     }
 
-    /// Call with `quiesce` held for writing.
+    /// Call with `quiesce` held for writing, unless pages are added.
     fn set_pages(&self, iova: u64, len: u64, readable: bool, writable: bool) {
-        (self.version).store(VERSIONS.fetch_add(1, Ordering::Relaxed), Ordering::Release);
         self.readable.set(iova, len, readable);
         self.writable.set(iova, len, writable);
+        // Last, so that who looked around meanwhile looks again.
+        (self.version).store(VERSIONS.fetch_add(1, Ordering::Relaxed), Ordering::Release);
     }
 
     /// The pages that devices may use so.

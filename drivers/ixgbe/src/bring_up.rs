@@ -74,10 +74,10 @@ pub fn bring_up(
     // 4.6.4: link.
     link::set_up(registers, clock, identity, config.flow_control)?;
     // 4.6.5: statistics.
-    stats::initialise(registers);
+    stats::initialise(registers, config.queues);
     // 4.6.7 and 4.6.8: receive and transmit, without the queues.
     initialise_receive(registers, identity.generation, config);
-    initialise_transmit(registers);
+    initialise_transmit(registers, config.queues);
     // 4.6.3 and 7.3.1: interrupts, masked until queues are armed.
     if config.interrupts {
         interrupts::set_up(registers, config.queues);
@@ -120,7 +120,7 @@ fn initialise_receive(registers: &Registers, generation: Generation, config: &Po
 }
 
 /// Section 4.6.8, but for the queues.
-fn initialise_transmit(registers: &Registers) {
+fn initialise_transmit(registers: &Registers, queues: u16) {
     registers.update(|hlreg0: Hlreg0| hlreg0.with_transmit_crc(true).with_transmit_pad(true));
     // The arbiter stands still while the buffers are divided.
     registers.update(|rttdcs: Rttdcs| rttdcs.with_arbiter_disable(true));
@@ -134,9 +134,9 @@ fn initialise_transmit(registers: &Registers) {
     }
     registers.write(Transmit::Mtqc, 0);
     registers.update(|rttdcs: Rttdcs| rttdcs.with_arbiter_disable(false));
-    // 4.6.11.3.4: no rate limit on any queue.
-    for queue in 0..128 {
-        registers.write(Transmit::Rttdqsel, queue);
+    // 4.6.11.3.4: no rate limit on any queue in use.
+    for queue in 0..queues {
+        registers.write(Transmit::Rttdqsel, queue.into());
         registers.write(Transmit::Rttdt1c, 0);
     }
 }

@@ -74,6 +74,7 @@ impl From<PortSettings> for PortConfig {
             mtu: settings.mtu,
             promiscuous: settings.promiscuous,
             all_multicast: settings.promiscuous,
+            check_eeprom: !settings.found_whole,
             interrupts: settings.interrupts,
             ..Self::default()
         }

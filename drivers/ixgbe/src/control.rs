@@ -65,7 +65,6 @@ pub struct Control {
     config: PortConfig,
     filters: Filters,
     statistics: Statistics,
-    module: Option<Module>,
     last_link: LinkState,
     running: bool,
     /// A queue did not stop, so the device was reset and knows nothing of its configuration.
@@ -94,7 +93,7 @@ impl Control {
             .check(identity.generation)
             .map_err(|error| at(error.into()))?;
         let registers = Registers::new(&bar);
-        let (filters, module) = set_up(&registers, &*clock, identity, config).map_err(|fault| {
+        let filters = set_up(&registers, &*clock, identity, config).map_err(|fault| {
             reset::quiesce(&registers, &*clock);
             at(fault)
         })?;
@@ -107,7 +106,6 @@ impl Control {
             config: config.clone(),
             filters,
             statistics: Statistics::new(config.queues),
-            module,
             last_link: LinkState::Down,
             running: false,
             lost: false,
@@ -322,9 +320,18 @@ impl Control {
         .map_err(|fault| self.error(fault))
     }
 
-    /// The module in the SFP+ cage when the port was opened.
-    pub fn module(&self) -> Option<Module> {
-        self.module
+    /// The module in the SFP+ cage, if there is a cage and a module in it. Asking takes milliseconds and a
+    /// thousand register accesses, which a port comes up without.
+    ///
+    /// # Errors
+    /// [`Fault::TimedOut`] or [`Fault::DeviceGone`].
+    pub fn module(&self) -> Result<Option<Module>, Error> {
+        let generation = self.identity.generation;
+        match self.identity.media {
+            Media::Sfp => sfp::identify(&self.registers, &*self.clock, generation)
+                .map_err(|fault| self.error(fault)),
+            Media::Backplane | Media::Cx4 | Media::Xaui | Media::Copper => Ok(None),
+        }
     }
 
     /// The PHY behind MDIO, if one answers.
@@ -363,21 +370,18 @@ impl Control {
     }
 }
 
-/// Brings the device up, writes its filters and looks for a module.
+/// Brings the device up and writes its filters.
 fn set_up(
     registers: &Registers,
     clock: &dyn Clock,
     identity: Identity,
     config: &PortConfig,
-) -> Result<(Filters, Option<Module>), Fault> {
+) -> Result<Filters, Fault> {
     let mac = bring_up::bring_up(registers, clock, identity, config)?;
     let filters = bring_up::initial_filters(mac, config);
     filters.write_all(registers);
-    let module = match identity.media {
-        Media::Sfp => sfp::identify(registers, clock, identity.generation)?,
-        Media::Backplane | Media::Cx4 | Media::Xaui | Media::Copper => None,
-    };
-    Ok((filters, module))
+    registers.alive()?;
+    Ok(filters)
 }
 
 impl Drop for Control {

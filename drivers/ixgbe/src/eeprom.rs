@@ -29,14 +29,18 @@ const X540_UNSUMMED: [u16; 2] = [0x04, 0x05];
 /// [`Fault::TimedOut`] or [`Fault::DeviceGone`].
 pub fn read_word(registers: &Registers, clock: &dyn Clock, address: u16) -> Result<u16, Fault> {
     registers.set(Eerd::new().with_start(true).with_address(address & 0x3fff));
+    let mut eerd = Eerd::new();
     registers.wait(
         clock,
         Wait::EepromWord,
         WORD_INTERVAL,
         WORD_TIMEOUT,
-        |registers| registers.get::<Eerd>().done(),
+        |registers| {
+            eerd = registers.get();
+            eerd.done()
+        },
     )?;
-    Ok(registers.get::<Eerd>().data())
+    Ok(eerd.data())
 }
 
 /// Checks the checksum over the first words and the sections they point to (section 6.1).

@@ -160,16 +160,19 @@ impl Filters {
         });
     }
 
-    /// Writes every receive address: the station first, unused ones invalid.
+    /// Writes every receive address: the station first, unused ones invalid, which is in their high half
+    /// (section 4.6.7).
     pub(crate) fn write_stations(&self, registers: &Registers) {
         let mut stations = core::iter::once(&self.station).chain(&self.more_stations);
         for index in 0..RECEIVE_ADDRESSES as u32 {
             let station = stations.next();
-            let mac = station.copied().unwrap_or_default();
-            registers.write(Filter::Ral(index), mac.low());
-            let high = Rah::new()
-                .with_address(mac.high())
-                .with_valid(station.is_some());
+            let high = match station {
+                Some(mac) => {
+                    registers.write(Filter::Ral(index), mac.low());
+                    Rah::new().with_address(mac.high()).with_valid(true)
+                }
+                None => Rah::new(),
+            };
             registers.set_at(index, high);
             // Without virtualisation all traffic is pool 0's (section 8.2.3.7.10).
             registers.write(Filter::Mpsar(2 * index), u32::from(station.is_some()));

@@ -260,13 +260,14 @@ fn read_octets(registers: &Registers, low: Counter, high: Counter) -> u64 {
     low | u64::from(registers.read(high) & 0xf) << 32
 }
 
-/// Maps queues to counters and zeroes every counter by reading it (section 4.6.5).
-pub(crate) fn initialise(registers: &Registers) {
-    for four in 0..32 {
+/// Maps `queues` queues to counters, and zeroes the counters that count for them by reading them (section
+/// 4.6.5). What other queues are mapped to does not matter: they count nothing.
+pub(crate) fn initialise(registers: &Registers, queues: u16) {
+    for four in 0..u32::from(queues).div_ceil(4) {
         let counters = [0, 1, 2, 3].map(|n| ((4 * four + n) % u32::from(QUEUE_COUNTERS)) as u8);
         registers.write(CounterMap::Rqsmr(four), u32::from_le_bytes(counters));
         registers.write(CounterMap::Tqsm(four), u32::from_le_bytes(counters));
     }
     // A device that is gone is found out by the next step; what was read is of no interest.
-    let _zeroed = Statistics::new(QUEUE_COUNTERS).add_from(registers);
+    let _zeroed = Statistics::new(queues).add_from(registers);
 }

@@ -119,7 +119,7 @@ fn every_kind_of_port_comes_up() {
             control.wait_for_link(1_000_000_000),
             Ok(LinkState::Up(Some(Speed::G10)))
         );
-        assert_eq!(control.module(), None);
+        assert_eq!(control.module(), Ok(None));
         assert_eq!(control.phy(), Ok(None));
         drop(control);
         bench.end();
@@ -136,7 +136,8 @@ fn modules_are_identified() {
         let control = bench
             .control(&PortConfig::default())
             .expect("the device is well");
-        assert_eq!(control.module().map(|module| module.name()), Some(name));
+        let module = control.module().expect("it answers");
+        assert_eq!(module.map(|module| module.name()), Some(name));
         drop(control);
         bench.end();
     }

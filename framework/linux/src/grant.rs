@@ -18,8 +18,7 @@ pub struct GrantedDevice {
     backing: DeviceBacking,
     control: Arc<dyn DeviceControl>,
     taken: Mutex<Taken>,
-    reset_ns: AtomicU64,
-    answer_ns: AtomicU64,
+    own_ns: AtomicU64,
 }
 
 /// What the driver took.
@@ -52,15 +51,6 @@ impl Drop for LentTable {
     }
 }
 
-/// Nanoseconds that went by waiting for a device; sums that only grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceTime {
-    /// To stop, to reset and to settle: what its drivers asked to let pass, and stopping it.
-    pub reset_ns: u64,
-    /// To answer accesses to its registers, and to be shown memory or have it hidden.
-    pub answer_ns: u64,
-}
-
 /// What came back when a grant ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
@@ -77,26 +67,15 @@ impl GrantedDevice {
             backing,
             control,
             taken: Mutex::default(),
-            reset_ns: AtomicU64::new(0),
-            answer_ns: AtomicU64::new(0),
+            own_ns: AtomicU64::new(0),
         }
     }
 
-    /// What went by so far waiting for the device.
-    pub fn time(&self) -> DeviceTime {
-        DeviceTime {
-            reset_ns: self.reset_ns.load(Ordering::Relaxed),
-            answer_ns: self.answer_ns.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Does something whose time is the device's, for `sum`.
-    fn timed<R>(&self, sum: &AtomicU64, wait: impl FnOnce() -> R) -> R {
-        let start = self.backing.clock.now_ns();
-        let result = wait();
-        let waited = self.backing.clock.now_ns().saturating_sub(start);
-        sum.fetch_add(waited, Ordering::Relaxed);
-        result
+    /// Nanoseconds that the device took for itself so far, a sum that only grows: to be stopped, and what its
+    /// drivers asked to let pass, which the datasheet has them wait for (reset, queues on and off). What the
+    /// host slept longer is not in it, nor how long register accesses took.
+    pub fn own_ns(&self) -> u64 {
+        self.own_ns.load(Ordering::Relaxed)
     }
 
     /// The device's registers.
@@ -146,7 +125,10 @@ impl GrantedDevice {
     /// Ends the device's DMA, at once. The first thing to do when its driver died: only then may anything
     /// that the device could reach be freed.
     pub fn stop(&self) {
-        self.timed(&self.reset_ns, || self.control.stop());
+        let start = self.backing.clock.now_ns();
+        self.control.stop();
+        let stopping = self.backing.clock.now_ns().saturating_sub(start);
+        self.own_ns.fetch_add(stopping, Ordering::Relaxed);
     }
 
     /// Takes everything back that the driver had: its packet buffers, rings and DMA memory.
@@ -164,7 +146,7 @@ impl GrantedDevice {
         // SAFETY: the caller's promise; the tables are those of the domain's rings.
         let buffers = unsafe { pool.recover(domain, posted) };
         let count = memories.len();
-        self.timed(&self.answer_ns, || drop(memories));
+        drop(memories);
         Ended {
             buffers,
             memories: count,
@@ -203,13 +185,11 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn read32(&self, offset: u32) -> u32 {
-        let read = || self.io().read32(offset);
-        self.timed(&self.answer_ns, read)
+        self.io().read32(offset)
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        let write = || self.io().write32(offset, value);
-        self.timed(&self.answer_ns, write);
+        self.io().write32(offset, value);
     }
 
     fn mapped(&self, offset: u32) -> Option<NonNull<AtomicU32>> {
@@ -217,8 +197,7 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn allocate(&self, len: usize, align: usize) -> Option<RawDma> {
-        let allocate = || self.backing.dma.allocate(len, align).ok();
-        let memory = self.timed(&self.answer_ns, allocate)?;
+        let memory = self.backing.dma.allocate(len, align).ok()?;
         let raw = RawDma {
             base: memory.base(),
             len: memory.len(),
@@ -253,7 +232,7 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        let sleep = || self.backing.clock.sleep_ns(ns);
-        self.timed(&self.reset_ns, sleep);
+        self.backing.clock.sleep_ns(ns);
+        self.own_ns.fetch_add(ns, Ordering::Relaxed);
     }
 }

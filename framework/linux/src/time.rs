@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use sumac_device::Clock;
-
-/// Below this a sleep would overshoot by more than it lasts: spin instead.
-const SPIN_BELOW_NS: u64 = 20_000;
+use sumac_devices::ixgbe::in_process::sleep;
 
 /// CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,14 +20,7 @@ impl Clock for LinuxClock {
     }
 
     fn sleep_ns(&self, ns: u64) {
-        if ns >= SPIN_BELOW_NS {
-            std::thread::sleep(Duration::from_nanos(ns));
-            return;
-        }
-        let start = monotonic_ns();
-        while monotonic_ns() - start < ns {
-            std::hint::spin_loop();
-        }
+        sleep(ns);
     }
 }
 

@@ -30,6 +30,7 @@ const SETTINGS: PortSettings = PortSettings {
     tx_descriptors: 128,
     mtu: 1500,
     promiscuous: true,
+    found_whole: false,
     interrupts: false,
 };
 

@@ -12,7 +12,7 @@ use sumac_interface::domain::{PortSettings, RemotePort};
 use sumac_interface::net::{Armed, Net, NetQueue};
 use sumac_ixgbe::{Port, PortConfig};
 use sumac_linux::domains::{
-    self, Offer, PortService, Progress, Service, Shared, SupervisedPort, Supervisor, bury,
+    self, Driver, PortService, Program, Progress, Service, Shared, SupervisedPort, Supervisor, bury,
 };
 use sumac_linux::grant::GrantedDevice;
 use sumac_linux::open::{self, OpenPort, OpenPorts};
@@ -84,8 +84,7 @@ impl Cards {
         });
         PortService {
             name: card.backing.name.clone(),
-            file: file.clone(),
-            offer: Offer::Net,
+            driver: Driver::Net(Program::new(file.clone())),
             quota: QUOTA,
             shared: self.shared(),
             device: Arc::new(GrantedDevice::new(
@@ -94,6 +93,7 @@ impl Cards {
             )),
             pool: self.pool,
             settings: PortSettings {
+                found_whole: false,
                 queues: 1,
                 rx_descriptors: 128,
                 tx_descriptors: 128,

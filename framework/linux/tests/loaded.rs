@@ -1,6 +1,9 @@
 //! Domains from signed files, behind their gates: what is moved, lent and passed, and every way to fail that
 //! safe code has. After each death nothing of the domain is left and everything else goes on.
+// UNSAFETY: registers are set and looked at.
+#![expect(unsafe_code)]
 
+use std::arch::asm;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -137,6 +140,79 @@ fn every_failure_of_safe_code_is_an_error_of_the_call() {
         );
         end(crashy, Cause::Killed);
     }
+}
+
+#[test]
+fn callers_of_what_fails_have_their_registers_back() {
+    extern "sysv64" fn overflow() {
+        let mut crashy = crashy();
+        let died = crashy.root.fail(Failure::Overflow);
+        assert_eq!(died, Err(RpcError::Dead(Cause::StackOverflow)));
+        end(crashy, Cause::StackOverflow);
+    }
+    extern "sysv64" fn panic() {
+        let mut crashy = crashy();
+        let died = crashy.root.fail(Failure::Panic);
+        assert_eq!(died, Err(RpcError::Dead(Cause::Panic)));
+        end(crashy, Cause::Panic);
+    }
+    let _alone = alone();
+    assert_eq!(changed_registers(overflow), 0);
+    assert_eq!(changed_registers(panic), 0);
+}
+
+/// Calls `work` with a number in each register that the System V ABI has callees preserve. Returns a bit for each
+/// that holds another afterwards: rbx, rbp, r12 to r15.
+fn changed_registers(work: extern "sysv64" fn()) -> u32 {
+    let changed: u32;
+    // SAFETY: a call by the ABI's rules, on an aligned stack: two pushes keep it so. The two registers that cannot be
+    // declared are put back.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "mov ebx, 1",
+            "mov ebp, 2",
+            "mov r12d, 3",
+            "mov r13d, 4",
+            "mov r14d, 5",
+            "mov r15d, 6",
+            "call rax",
+            "xor ecx, ecx",
+            "xor eax, eax",
+            "cmp rbx, 1",
+            "setne al",
+            "or ecx, eax",
+            "cmp rbp, 2",
+            "setne al",
+            "lea ecx, [rcx + 2 * rax]",
+            "cmp r12, 3",
+            "setne al",
+            "lea ecx, [rcx + 4 * rax]",
+            "cmp r13, 4",
+            "setne al",
+            "lea ecx, [rcx + 8 * rax]",
+            "cmp r14, 5",
+            "setne al",
+            "shl eax, 4",
+            "or ecx, eax",
+            "xor eax, eax",
+            "cmp r15, 6",
+            "setne al",
+            "shl eax, 5",
+            "or ecx, eax",
+            "pop rbp",
+            "pop rbx",
+            inlateout("rax") work => _,
+            lateout("rcx") changed,
+            out("r12") _,
+            out("r13") _,
+            out("r14") _,
+            out("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    changed
 }
 
 #[test]

@@ -35,7 +35,7 @@ const UIO_PCI: &str = "uio_pci_generic";
 
 /// Cards, two unless told otherwise, and the files on their wires.
 pub struct Cards {
-    pub served: Served,
+    served: Served,
     files: tempfile::TempDir,
     pub machine: Machine,
     pub slots: Vec<Slot>,

@@ -56,15 +56,23 @@ fn stop<N: Net>(
     open: &mut OpenPort<N>,
     stop: impl FnOnce(&mut N) -> Result<(), NetError>,
 ) -> Result<(), RunError> {
-    match open.port.as_mut().map(stop) {
-        None | Some(Ok(())) => Ok(()),
-        Some(Err(NetError::Gone { .. })) if open.absence.why.is_some() => Ok(()),
-        Some(Err(error @ NetError::Gone { .. })) => {
-            open.absence.begin(Gone::Vanished(error));
-            Ok(())
-        }
-        Some(Err(error)) => Err(device(error)),
+    let Some(port) = &mut open.port else {
+        return Ok(());
+    };
+    let gone = NetError::Gone {
+        device: port.name().to_owned(),
+    };
+    let Err(error) = stop(port) else {
+        return Ok(());
+    };
+    // A driver in a domain may have died of it.
+    if error != gone && open.is_there() {
+        return Err(device(error));
     }
+    if open.absence.why.is_none() {
+        open.absence.begin(Gone::Vanished(gone));
+    }
+    Ok(())
 }
 
 pub fn sum_up<N: Net>(

@@ -167,7 +167,6 @@ impl<'a> Supervision<'a> {
         report.restart_latency_us = times(&mut all.latency);
         report.device_reset_us = times(&mut all.reset);
         report.restart_less_reset_us = times(&mut all.less_reset);
-        report.restart_own_us = times(&mut all.own);
         report.last_death = all.last_death;
         let lost = |port: &PortReport| port.lost_received + port.lost_transmit;
         report.lost_in_restart = report.ports.iter().map(lost).sum();

@@ -139,7 +139,7 @@ fn look_after<N: Net>(
             };
             match port.check() {
                 Ok(()) if !failed => continue,
-                Err(error @ NetError::Gone { .. }) => Gone::Vanished(error),
+                Err(error) if error == gone => Gone::Vanished(gone),
                 // A driver in a domain may have died of it.
                 _ if !open.is_there() => Gone::Vanished(gone),
                 Err(error) if !failed => return Err(device(error)),

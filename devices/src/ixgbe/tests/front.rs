@@ -76,6 +76,8 @@ fn one_thread_serves_two_devices() {
         ] {
             bar.write(At(offset), value);
         }
+        // Writes are posted: only when it reads as enabled does the queue have a tail to move.
+        assert_ne!(bar.read(At(0x1028)) & r::QUEUE_ENABLE, 0);
         bar.doorbell(At(0x1018)).ring(RING as u32 - 1);
         rings.push(ring);
     }

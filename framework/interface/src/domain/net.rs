@@ -178,6 +178,9 @@ pub struct PortSettings {
     pub mtu: u16,
     /// Whether to receive every frame, whomever it is for.
     pub promiscuous: bool,
+    /// Whether a driver before found the device whole: what does not change, like its EEPROM, needs no second
+    /// look.
+    pub found_whole: bool,
     /// Whether queues and link have interrupts, whose vectors the host connects.
     pub interrupts: bool,
 }

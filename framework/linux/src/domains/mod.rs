@@ -31,9 +31,9 @@ use sumac_runtime::{Domain, Host, thread};
 
 pub use pages::mapped_pages;
 pub use port::{
-    DriverError, Losses, Offer, PortLife, PortService, Progress, SupervisedPort, SupervisedQueue,
+    Driver, DriverError, Losses, PortLife, PortService, Progress, SupervisedPort, SupervisedQueue,
 };
-pub use start::{Shared, StartError, Started, bury, start, start_verified};
+pub use start::{Program, Shared, StartError, Started, bury, start, start_program};
 pub use supervisor::{Restarts, Service, Supervisor, obituary};
 pub use threads::attach;
 

@@ -19,11 +19,10 @@ use sumac_interface::net::{
 };
 use sumac_interface::{Object, Policy, Remake, RpcError, RpcResult, Shadow};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant};
-use sumac_runtime::load::Verified;
 use sumac_runtime::{Cause, Domain, Quota, SharedReclaim};
 
-use super::{Service, StartError, Started, Supervisor, bury, start_verified};
-use crate::grant::{DeviceTime, GrantedDevice};
+use super::{Program, Service, StartError, Started, Supervisor, bury, start_program};
+use crate::grant::GrantedDevice;
 
 /// Why a driver's domain does not drive its device.
 #[derive(Debug, thiserror::Error)]
@@ -47,23 +46,21 @@ pub enum DriverError {
     Device(Box<DeviceFault>),
 }
 
-/// What a driver's domain offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+/// A driver's domain, by what it offers.
+#[derive(Clone)]
+pub enum Driver {
     /// [`CreateNet`].
-    Net,
+    Net(Program<dyn CreateNet>),
     /// [`CreateFragileNet`]: it also fails on request.
-    FragileNet,
+    FragileNet(Program<dyn CreateFragileNet>),
 }
 
 /// A driver's domain, and the device it drives.
 pub struct PortService {
     /// For people.
     pub name: String,
-    /// The domain's file.
-    pub file: Verified,
-    /// What it offers.
-    pub offer: Offer,
+    /// The domain.
+    pub driver: Driver,
     /// What it may use.
     pub quota: Quota,
     /// Frees what it owned if it dies as it starts.
@@ -123,15 +120,13 @@ impl PortLife {
 impl PortService {
     fn enter(&self) -> Result<(Domain, RootObject), StartError> {
         let (name, quota) = (&self.name, self.quota);
-        Ok(match self.offer {
-            Offer::Net => {
-                let Started { domain, root } =
-                    start_verified(name, &self.file, quota, &*self.shared)?;
+        Ok(match &self.driver {
+            Driver::Net(program) => {
+                let Started { domain, root } = start_program(name, program, quota, &*self.shared)?;
                 (domain, RootObject::Net(root))
             }
-            Offer::FragileNet => {
-                let Started { domain, root } =
-                    start_verified(name, &self.file, quota, &*self.shared)?;
+            Driver::FragileNet(program) => {
+                let Started { domain, root } = start_program(name, program, quota, &*self.shared)?;
                 (domain, RootObject::FragileNet(root))
             }
         })
@@ -182,6 +177,7 @@ impl Service for PortService {
     fn start(&mut self) -> Result<(Domain, PortLife), DriverError> {
         let (domain, root) = self.enter()?;
         let life = self.bring_up(domain, root);
+        self.settings.found_whole |= life.is_ok();
         life.map(|life| (domain, life)).inspect_err(|_| {
             domain.kill(Cause::Killed);
             if let Err(error) = bury(domain, &*self.shared) {
@@ -190,8 +186,8 @@ impl Service for PortService {
         })
     }
 
-    fn device_time(&self) -> DeviceTime {
-        self.device.time()
+    fn device_ns(&self) -> u64 {
+        self.device.own_ns()
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sumac_domain::abi::{ABI_VERSION, HostTable};
 use sumac_interface::rpc::{Cause, Gate, Interface, RpcError};
 use sumac_rref::{DomainId, Object, PacketPool, SharedHeap};
 use sumac_runtime::domain::{CreateError, Freed, ReclaimError};
-use sumac_runtime::load::{Image, LoadError, Placed, TrustedKeys, Verified, load};
+use sumac_runtime::load::{Image, LoadError, TrustedKeys, Verified, load};
 use sumac_runtime::{Domain, DomainSpec, GateTo, Grant, Quota, SharedReclaim, calls};
 
 use crate::image::LinuxImages;
@@ -55,14 +56,65 @@ pub struct Started<I: ?Sized> {
     pub root: Object<I>,
 }
 
-/// The domain's image and the table it keeps a reference to. Both go once no thread is in the domain.
-struct Tenancy {
-    _image: Placed,
+/// A domain that is started again and again from one file. Its image stays in memory from one life to the
+/// next: all of it that a domain cannot write, which is all but its variables.
+pub struct Program<I: ?Sized> {
+    file: Verified,
+    idle: Idle<I>,
+}
+
+/// Where the image of a domain lies that does not run.
+type Idle<I> = Arc<Mutex<Option<Image<I>>>>;
+
+impl<I: Interface + ?Sized> Program<I> {
+    /// The domain in `file`, whose signature was verified.
+    pub fn new(file: Verified) -> Self {
+        Self {
+            file,
+            idle: Idle::default(),
+        }
+    }
+
+    /// The image for another life: that of the one before, if there was one and it is over.
+    fn image(&self) -> Result<Image<I>, LoadError> {
+        if let Some(mut image) = lock(&self.idle).take() {
+            // SAFETY: it came back when no thread was in the domain any more; what the domain made is behind
+            // gates, which call nothing of a dead one.
+            unsafe { image.renew() }?;
+            return Ok(image);
+        }
+        self.file.load(&LinuxImages)
+    }
+}
+
+impl<I: ?Sized> Clone for Program<I> {
+    /// The same file, for another domain.
+    fn clone(&self) -> Self {
+        Self {
+            file: self.file.clone(),
+            idle: Idle::default(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The domain's image and the table it keeps a reference to. Both go once no thread is in the domain, the
+/// image to where it waits for the next life if there may be one.
+struct Tenancy<I: ?Sized> {
+    image: Option<Image<I>>,
+    idle: Option<Idle<I>>,
     _table: Box<HostTable>,
 }
 
-impl Grant for Tenancy {
-    fn revoke(&mut self) {}
+impl<I: ?Sized> Grant for Tenancy<I> {
+    fn revoke(&mut self) {
+        if let Some(idle) = &self.idle {
+            *lock(idle) = self.image.take();
+        }
+    }
 }
 
 /// Starts the domain in `file`, whose root interface is `I`. Should it die while it starts, `shared` frees
@@ -77,25 +129,28 @@ pub fn start<I: Interface + ?Sized>(
     quota: Quota,
     shared: &dyn SharedReclaim,
 ) -> Result<Started<I>, StartError> {
-    enter(name, load::<I>(file, trust, &LinuxImages), quota, shared)
+    let image = load::<I>(file, trust, &LinuxImages);
+    enter(name, image, None, quota, shared)
 }
 
-/// As [`start`], from a file whose signature was verified.
+/// As [`start`], one life of a domain that may have had others.
 ///
 /// # Errors
-/// [`StartError`]; nothing of the domain is left then.
-pub fn start_verified<I: Interface + ?Sized>(
+/// [`StartError`]; nothing of the domain is left then but its image.
+pub fn start_program<I: Interface + ?Sized>(
     name: &str,
-    file: &Verified,
+    program: &Program<I>,
     quota: Quota,
     shared: &dyn SharedReclaim,
 ) -> Result<Started<I>, StartError> {
-    enter(name, file.load::<I>(&LinuxImages), quota, shared)
+    let idle = Some(Arc::clone(&program.idle));
+    enter(name, program.image(), idle, quota, shared)
 }
 
 fn enter<I: Interface + ?Sized>(
     name: &str,
     image: Result<Image<I>, LoadError>,
+    idle: Option<Idle<I>>,
     quota: Quota,
     shared: &dyn SharedReclaim,
 ) -> Result<Started<I>, StartError> {
@@ -126,7 +181,8 @@ fn enter<I: Interface + ?Sized>(
     // when no thread is in it any more. Should the domain die meanwhile its object is forgotten, not dropped.
     let root = gate.cross(|| unsafe { ManuallyDrop::new(image.enter(table_for_domain)) });
     domain.grant(Box::new(Tenancy {
-        _image: image.into_placed(),
+        image: Some(image),
+        idle,
         _table: table,
     }));
     match root {

@@ -14,7 +14,6 @@ use sumac_interface::{Cause, RpcError, RpcResult};
 use sumac_runtime::{Domain, SharedReclaim};
 
 use super::bury;
-use crate::grant::DeviceTime;
 use crate::interrupts::Bell;
 
 /// What a supervisor keeps running.
@@ -30,9 +29,10 @@ pub trait Service: Send {
     /// Nothing of the domain is left then.
     fn start(&mut self) -> Result<(Domain, Self::Life), Self::Error>;
 
-    /// What of [`start`](Self::start), and of burying, went by waiting for a device: sums that only grow.
-    fn device_time(&self) -> DeviceTime {
-        DeviceTime::default()
+    /// Nanoseconds of [`start`](Self::start), and of burying, that a device took for itself: a sum that only
+    /// grows.
+    fn device_ns(&self) -> u64 {
+        0
     }
 }
 
@@ -72,8 +72,6 @@ pub struct Restarts {
     pub reset: Histogram<u64>,
     /// The rest of it.
     pub less_reset: Histogram<u64>,
-    /// That rest without what the device took to answer.
-    pub own: Histogram<u64>,
     /// How it died last: its name, the cause, and its last words.
     pub last_death: Option<String>,
     /// Why it was not started again, the last time that failed.
@@ -104,7 +102,6 @@ impl Default for Restarts {
             latency: times(),
             reset: times(),
             less_reset: times(),
-            own: times(),
             last_death: None,
             last_failure: None,
         }
@@ -112,16 +109,12 @@ impl Default for Restarts {
 }
 
 impl Restarts {
-    fn add(&mut self, latency_ns: u64, before: DeviceTime, after: DeviceTime) {
-        let reset = after.reset_ns.saturating_sub(before.reset_ns);
-        let answers = after.answer_ns.saturating_sub(before.answer_ns);
-        let less_reset = latency_ns.saturating_sub(reset);
+    fn add(&mut self, latency_ns: u64, reset_ns: u64) {
         self.count += 1;
         self.latency.saturating_record(latency_ns);
-        self.reset.saturating_record(reset);
-        self.less_reset.saturating_record(less_reset);
-        self.own
-            .saturating_record(less_reset.saturating_sub(answers));
+        self.reset.saturating_record(reset_ns);
+        let rest = latency_ns.saturating_sub(reset_ns);
+        self.less_reset.saturating_record(rest);
     }
 }
 
@@ -132,7 +125,6 @@ impl std::ops::AddAssign<&Restarts> for Restarts {
         self.latency += &other.latency;
         self.reset += &other.reset;
         self.less_reset += &other.less_reset;
-        self.own += &other.own;
         self.last_death = other.last_death.clone().or(self.last_death.take());
         self.last_failure = other.last_failure.clone().or(self.last_failure.take());
     }
@@ -258,7 +250,7 @@ impl<S: Service> State<S> {
         if self.closed {
             return Err(RpcError::Refused);
         }
-        let before = self.service.device_time();
+        let before = self.service.device_ns();
         let started = match self.bury(shared) {
             Ok(()) => self.service.start().map_err(|error| error.to_string()),
             Err(failure) => Err(failure),
@@ -273,8 +265,8 @@ impl<S: Service> State<S> {
         }
         self.life += 1;
         let latency = noticed.elapsed().as_nanos() as u64;
-        let after = self.service.device_time();
-        self.record.add(latency, before, after);
+        let reset = self.service.device_ns().saturating_sub(before);
+        self.record.add(latency, reset);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub mod trust;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, Range};
@@ -28,6 +29,7 @@ use core::ops::{Deref, Range};
 pub use error::LoadError;
 use memory::{Access, ImageMemory, ImagePages};
 pub use note::{Expected, Note};
+use plan::Block;
 pub use plan::{Plan, Segment};
 use sumac_domain::abi::{Entry, EntryResult, HostTable};
 use sumac_domain::file::{self, Parts};
@@ -176,13 +178,14 @@ pub fn place(
 fn put(file: &Inspected<'_>, memory: &dyn ImageMemory) -> Result<Placed, LoadError> {
     let plan = &file.plan;
     let mut pages = memory.reserve(plan.bytes())?;
-    for segment in plan.segments() {
+    let base = pages.base();
+    let constant = |segment: &&Segment<'_>| segment.access != Access::Write;
+    for segment in plan.segments().iter().filter(constant) {
         pages.write(segment.range.start, segment.contents)?;
     }
-    let base = pages.base();
-    for relocation in plan.relocations() {
-        let address = base.wrapping_add(relocation.to);
-        pages.write(relocation.at, &address.to_le_bytes())?;
+    let blocks = plan.relocated(base);
+    for block in &blocks {
+        pages.write(block.at, &block.contents)?;
     }
     // Only now, and for good, does any page become executable or read-only.
     for segment in plan.segments() {
@@ -193,6 +196,7 @@ fn put(file: &Inspected<'_>, memory: &dyn ImageMemory) -> Result<Placed, LoadErr
     }
     let code = plan.code();
     Ok(Placed {
+        variables: plan.variables(blocks),
         entry: base + plan.entry(),
         code: base + code.start..base + code.end,
         signer: file.signer,
@@ -205,6 +209,8 @@ pub struct Placed {
     entry: usize,
     code: Range<usize>,
     signer: Key,
+    /// What the domain may write, as it finds it.
+    variables: Vec<Block>,
     pages: Box<dyn ImagePages>,
 }
 
@@ -248,7 +254,7 @@ impl<I: ?Sized> Image<I> {
     /// called and this does not return.
     ///
     /// # Safety
-    /// Called once. This thread can be taken out of the call by `host.fail`. `host`'s functions serve this
+    /// Called once, and once more after each [`renew`](Self::renew). This thread can be taken out of the call by `host.fail`. `host`'s functions serve this
     /// domain from any thread; the image, the table's memory and all pages that `grow` gave stay until no
     /// thread runs the domain's code and the object is gone or never used again.
     pub unsafe fn enter(&self, host: &'static HostTable) -> Object<I> {
@@ -265,9 +271,22 @@ impl<I: ?Sized> Image<I> {
         }
     }
 
-    /// Without its type: what keeps the pages, once the domain is entered.
-    pub fn into_placed(self) -> Placed {
-        self.placed
+    /// Makes the image as it was before it was entered, for another life of the domain: all else of it was
+    /// never writable.
+    ///
+    /// # Errors
+    /// [`LoadError::Memory`]: it cannot be used again.
+    ///
+    /// # Safety
+    /// No thread runs the domain's code, and nothing that it made is used ever again.
+    pub unsafe fn renew(&mut self) -> Result<(), LoadError> {
+        let Placed {
+            variables, pages, ..
+        } = &mut self.placed;
+        for block in variables {
+            pages.write(block.at, &block.contents)?;
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! zero, none is both writable and executable, every relocation changes eight bytes of a writable segment
 //! and points into the image, and the entry lies in code.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -38,6 +39,13 @@ impl Segment<'_> {
     pub fn pages(&self) -> Range<usize> {
         self.range.start / PAGE * PAGE..self.range.end.next_multiple_of(PAGE)
     }
+}
+
+/// Bytes and where they are, from the image's base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub at: usize,
+    pub contents: Vec<u8>,
 }
 
 /// A place that holds an address inside the image.
@@ -103,6 +111,50 @@ impl<'a> Plan<'a> {
                 to: usize::try_from(rela.r_addend).ok()?,
             })
         })
+    }
+
+    /// The pages of writable segments, relocated for an image at `base`.
+    pub(super) fn relocated(&self, base: usize) -> Vec<Block> {
+        let writable = |segment: &&Segment<'_>| segment.access == Access::Write;
+        let block = |segment: &Segment<'_>| {
+            let pages = segment.pages();
+            let mut contents = vec![0; pages.len()];
+            let offset = segment.range.start - pages.start;
+            contents[offset..offset + segment.contents.len()].copy_from_slice(segment.contents);
+            Block {
+                at: pages.start,
+                contents,
+            }
+        };
+        let mut blocks: Vec<Block> = self.segments.iter().filter(writable).map(block).collect();
+        for Relocation { at, to } in self.relocations() {
+            let address = base.wrapping_add(to).to_le_bytes();
+            // `check_relocations` found each to lie in one of them.
+            let place = blocks.iter_mut().find_map(|block| {
+                let offset = at.checked_sub(block.at)?;
+                block.contents.get_mut(offset..offset + address.len())
+            });
+            if let Some(place) = place {
+                place.copy_from_slice(&address);
+            }
+        }
+        blocks
+    }
+
+    /// What of [`relocated`](Self::relocated) stays writable.
+    pub(super) fn variables(&self, blocks: Vec<Block>) -> Vec<Block> {
+        let Some(relro) = &self.relro else {
+            return blocks;
+        };
+        let parts = blocks.into_iter().flat_map(|Block { at, contents }| {
+            let cut = |place: usize| place.saturating_sub(at).min(contents.len());
+            let (before, after) = (0..cut(relro.start), cut(relro.end)..contents.len());
+            [before, after].map(|part| Block {
+                at: at + part.start,
+                contents: contents[part].to_vec(),
+            })
+        });
+        parts.filter(|block| !block.contents.is_empty()).collect()
     }
 
     /// Where the image is entered, from its base.
