@@ -68,6 +68,12 @@ pub struct Options {
     #[arg(long)]
     pub wait_for_device: bool,
 
+    /// Take PCI devices that no IOMMU translates for, when they are bound to uio_pci_generic. It takes root, and gives
+    /// up what keeps a device from memory that is not the program's: the device, or a mistake of its driver, can read
+    /// and overwrite anything on this machine.
+    #[arg(long)]
+    pub unsafe_noiommu: bool,
+
     /// Folder with the domain files that `cargo xtask domains` built; by default `domains` beside the
     /// folder of this program, where they are built if cargo built this program.
     #[arg(long, value_name = "FOLDER")]

@@ -21,7 +21,7 @@ use std::time::Instant;
 use sumac_interface::net::Net;
 use sumac_ixgbe::Port;
 use sumac_linux::cores::CoreList;
-use sumac_linux::open::{self, OpenPorts};
+use sumac_linux::open::{self, OpenPorts, Protection};
 use sumac_linux::signals::Stop;
 use sumac_rref::{PacketPool, SharedHeap};
 
@@ -43,6 +43,9 @@ use watch::watch;
 
 /// Buffers for caches and batches of one queue pair, besides its rings.
 const SPARE_BUFFERS: u32 = 1024;
+
+/// What --unsafe-noiommu gives up, said whenever it does.
+const UNPROTECTED: &str = "no IOMMU: the devices can read and overwrite all memory of this machine, and so can a mistake in a driver or a descriptor; no domain and no process is safe from them";
 
 /// Why a run did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +99,15 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
     let cores = Cores::choose(options)?;
     // The domains' files first: a mistake there leaves no output file behind.
     let host = DomainHost::new(options).map_err(input)?;
-    let mut opened = open::open(&options.devices, cores.device).map_err(input)?;
+    let protection = match options.unsafe_noiommu {
+        true => Protection::Waived,
+        false => Protection::Iommu,
+    };
+    let opened = open::open_with(&options.devices, cores.device, protection);
+    let mut opened = opened.map_err(input)?;
+    if opened.is_unprotected() {
+        eprintln!("l2fwd: {UNPROTECTED}");
+    }
     let pool = packet_pool(options, &opened, host.heap())?;
     let drivers = host.drivers(pool);
     let run = Run {
