@@ -15,7 +15,7 @@ mod shell;
 mod sign;
 mod sources;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -77,6 +77,7 @@ fn build_all(options: &Options) -> Result<(), String> {
     } else {
         &options.names
     };
+    let _alone = alone(&work)?;
     let key = Key::open(options.key.as_deref())?;
     for name in wanted {
         let folder = root.join("domains").join(name);
@@ -91,6 +92,19 @@ fn build_all(options: &Options) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+/// Waits until no other process builds domains in `work`; none does until this is dropped. Cargo's own lock is not
+/// enough: shells are written and checked before it is asked.
+fn alone(work: &Path) -> Result<File, String> {
+    let path = work.join("lock");
+    let locked = || {
+        fs::create_dir_all(work)?;
+        let file = File::create(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    locked().map_err(|e: std::io::Error| format!("{}: {e}", path.display()))
 }
 
 /// A domain file's bytes.
