@@ -46,15 +46,20 @@ pub struct Options {
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = Isolation::Domain)]
     pub isolation: Isolation,
 
-    /// With --isolation shadow: have a driver fail this often, by turns, to see it started again: as in `1s`
-    /// or `100ms,spin`. Ways to fail are `panic`, `fault` (it overflows its stack), `spin` (an endless loop)
-    /// and `oom` (it uses its memory up). Takes another domain file, ixgbe-crashy: the same driver, which also
-    /// fails on request.
+    /// Where the application runs, which is what is done to frames: part of the program, or a domain of its
+    /// own, from its signed file. It is given queue pairs of the ports, and nothing besides.
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = ApplicationIn::Linked)]
+    pub application: ApplicationIn,
+
+    /// With --isolation shadow or --application shadow: have a driver, or the application, fail this often, by
+    /// turns, to see it started again: as in `1s` or `100ms,spin`. Ways to fail are `panic`, `fault` (it
+    /// overflows its stack), `spin` (an endless loop) and `oom` (it uses its memory up). Takes other domain
+    /// files, ixgbe-crashy and l2fwd-crashy: the same driver and application, which also fail on request.
     #[arg(long, value_name = "TIME[,HOW]", value_parser = parse_crashes)]
     pub crash_every: Option<Crashes>,
 
     /// Sleep while nothing comes, and be woken by interrupts, instead of polling all the time. Under load it
-    /// polls all the same.
+    /// polls all the same. Takes an application that is linked.
     #[arg(long)]
     pub interrupt: bool,
 
@@ -62,6 +67,12 @@ pub struct Options {
     /// go on with it. Otherwise the run ends when no pair of ports is left; in either case the others go on.
     #[arg(long)]
     pub wait_for_device: bool,
+
+    /// Take PCI devices that no IOMMU translates for, when they are bound to uio_pci_generic. It takes root, and gives
+    /// up what keeps a device from memory that is not the program's: the device, or a mistake of its driver, can read
+    /// and overwrite anything on this machine.
+    #[arg(long)]
+    pub unsafe_noiommu: bool,
 
     /// Folder with the domain files that `cargo xtask domains` built; by default `domains` beside the
     /// folder of this program, where they are built if cargo built this program.
@@ -130,7 +141,18 @@ pub enum Isolation {
     Shadow,
 }
 
-/// How often drivers are to fail, and how.
+/// Where the application runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ApplicationIn {
+    /// The program: no boundary.
+    Linked,
+    /// A domain: a crash of it ends the run with an error; the drivers live on until then.
+    Domain,
+    /// A domain that is started again when it crashes; forwarding goes on.
+    Shadow,
+}
+
+/// How often drivers or the application are to fail, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crashes {
     /// The time between two.
@@ -146,18 +168,29 @@ const EXAMPLES: &str = "Examples:
   l2fwd sim:tap=a sim:tap=b                  between two TAP interfaces (as root)
   l2fwd --duration 5s --json                 figures for a script
   l2fwd --isolation shadow --crash-every 1s  drivers that crash, and go on
+  l2fwd --application domain                 drivers and application each in a domain
   l2fwd sim sim sim sim:gone=1s,back=3s --wait-for-device
                                              a card that is pulled out, and put back
 
 Counters: every frame received is transmitted or counted as dropped. A frame that finds no room on
 its way out waits; the device then drops new ones (rx_dropped), as a full receive ring does. What a
-driver that crashed, or a device that went away, had in hand or in its rings is counted apart (lost); what
+driver or an application that crashed, or a device that went away, had in hand or in its rings is counted apart (lost); what
 came for a device while it was gone is dropped (tx_dropped_removed).
 
 Exit status: 0 after a clean run, 1 when a device failed or was gone at the end, 2 when something given
 cannot be.";
 
 impl Options {
+    /// Whether drivers fail on request.
+    pub fn drivers_crash(&self) -> bool {
+        self.crash_every.is_some() && self.isolation == Isolation::Shadow
+    }
+
+    /// Whether the application fails on request.
+    pub fn application_crashes(&self) -> bool {
+        self.crash_every.is_some() && self.application == ApplicationIn::Shadow
+    }
+
     /// Whether ports take frames for anybody.
     pub fn is_promiscuous(&self) -> bool {
         self.promiscuous || !self.no_promiscuous
@@ -175,7 +208,7 @@ fn parse_crashes(text: &str) -> Result<Crashes, String> {
         "fault" => Failure::Overflow,
         "spin" => Failure::Spin,
         "oom" => Failure::OutOfMemory,
-        _ => return Err("a driver fails by panic, fault, spin or oom".into()),
+        _ => return Err("what fails does so by panic, fault, spin or oom".into()),
     };
     Ok(Crashes { every, how })
 }

@@ -1,10 +1,11 @@
 //! Drivers in domains of their own: started from their signed file, started again when they die if there is
-//! a shadow before them, ended and freed after the run.
+//! a shadow before them, ended and freed after the run. [`DomainHost`] also reads the application's file.
 
 use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use l2fwd_forward::domain::{CreateForward, CreateFragileForward};
 use sumac_interface::Policy;
 use sumac_interface::domain::{CreateFragileNet, CreateNet, PortSettings, RemotePort};
 use sumac_interface::rpc::{Cause, RpcError};
@@ -17,12 +18,26 @@ use sumac_linux::open::OpenPort;
 use sumac_rref::{PacketPool, SharedHeap};
 use sumac_runtime::{Domain, Phase, Quota, SharedReclaim};
 
-use crate::cli::Options;
-use crate::files::{FileError, Files};
+use crate::application::ApplicationProgram;
+use crate::cli::{ApplicationIn, Isolation, Options};
+use crate::files::{FileError, Files, Wanted};
 
 /// The driver's domain, and that of the one that fails on request.
-const DRIVER: &str = "ixgbe";
-const CRASHY_DRIVER: &str = "ixgbe-crashy";
+const DRIVER: Wanted = driver("ixgbe");
+const CRASHY_DRIVER: Wanted = driver("ixgbe-crashy");
+/// Likewise the application's.
+const APPLICATION: Wanted = application("l2fwd");
+const CRASHY_APPLICATION: Wanted = application("l2fwd-crashy");
+
+const fn driver(name: &'static str) -> Wanted {
+    let instead = "link the driver with --isolation driver";
+    Wanted { name, instead }
+}
+
+const fn application(name: &'static str) -> Wanted {
+    let instead = "link the application with --application linked";
+    Wanted { name, instead }
+}
 
 /// What a driver may use: it allocates while it brings a port up, which takes milliseconds of the processor's
 /// time, and tens of them with many queues in a build for debugging.
@@ -38,7 +53,7 @@ const QUOTA_OUTSIDE: Quota = Quota {
     ..QUOTA
 };
 
-/// Why a driver's domain does not run. Each is one line with the remedy.
+/// Why a domain does not run. Each is one line with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum DomainError {
     /// There is no file to start it from.
@@ -47,10 +62,10 @@ pub enum DomainError {
     /// This process cannot have domains.
     #[error("hosting domains: {0}")]
     Host(io::Error),
-    /// It does not start, or not drive its device.
+    /// A driver's does not start, or not drive its device.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// It died when it was asked for its port.
+    /// A driver's died when it was asked for its port.
     #[error("{device}: the driver's domain: {source}")]
     Died {
         /// The device.
@@ -60,59 +75,90 @@ pub enum DomainError {
     },
 }
 
-/// This process as a host of drivers.
+/// This process as a host of drivers, of the application, or of both.
 pub struct DomainHost {
-    driver: domains::Driver,
+    driver: Option<domains::Driver>,
+    application: Option<ApplicationProgram>,
     heap: &'static SharedHeap,
 }
 
 impl DomainHost {
-    /// Reads the driver's file, and makes this process a host.
+    /// Reads the files of what the options want in domains, and makes this process a host.
     ///
     /// # Errors
     /// [`DomainError`].
     pub fn new(options: &Options) -> Result<Self, DomainError> {
         let files = Files::of(options);
-        let driver = match options.crash_every {
-            None => {
-                let file = files.read::<dyn CreateNet>(DRIVER)?;
-                domains::Driver::Net(Program::new(file))
-            }
-            Some(_) => {
+        let driver = match options.isolation {
+            Isolation::Driver => None,
+            _ if options.drivers_crash() => {
                 let file = files.read::<dyn CreateFragileNet>(CRASHY_DRIVER)?;
-                domains::Driver::FragileNet(Program::new(file))
+                Some(domains::Driver::FragileNet(Program::new(file)))
+            }
+            _ => {
+                let file = files.read::<dyn CreateNet>(DRIVER)?;
+                Some(domains::Driver::Net(Program::new(file)))
             }
         };
+        let application = match options.application {
+            ApplicationIn::Linked => None,
+            _ if options.application_crashes() => {
+                let file = files.read::<dyn CreateFragileForward>(CRASHY_APPLICATION)?;
+                Some(ApplicationProgram::Fragile(Program::new(file)))
+            }
+            _ => {
+                let file = files.read::<dyn CreateForward>(APPLICATION)?;
+                Some(ApplicationProgram::Forward(Program::new(file)))
+            }
+        };
+        if driver.is_none() && application.is_none() {
+            return Ok(Self {
+                driver,
+                application,
+                heap: SharedHeap::create(),
+            });
+        }
         domains::install().map_err(DomainError::Host)?;
         Ok(Self {
             driver,
+            application,
             heap: SharedHeap::create_for(domains::hooks()),
         })
     }
 
-    /// The heap that host and drivers share.
+    /// The heap that host and domains share.
     pub fn heap(&self) -> &'static SharedHeap {
         self.heap
     }
 
-    /// Drivers whose packets are of `pool`.
-    pub fn drivers(self, pool: &'static PacketPool) -> Drivers {
-        Drivers {
-            shared: Arc::new(Shared {
-                heap: self.heap,
-                pools: vec![pool],
-            }),
-            host: self,
+    /// The file of the application, if that is to be in a domain.
+    pub fn application(&self) -> Option<&ApplicationProgram> {
+        self.application.as_ref()
+    }
+
+    /// What frees shared objects of dead domains whose packets are of `pool`.
+    pub fn shared(&self, pool: &'static PacketPool) -> Arc<dyn SharedReclaim + Send> {
+        Arc::new(Shared {
+            heap: self.heap,
+            pools: vec![pool],
+        })
+    }
+
+    /// Drivers whose packets are of `pool`; none if they are part of this program.
+    pub fn drivers(&self, pool: &'static PacketPool) -> Option<Drivers> {
+        Some(Drivers {
+            program: self.driver.clone()?,
+            shared: self.shared(pool),
             pool,
             seats: RefCell::default(),
             supervisors: Supervisors::default(),
-        }
+        })
     }
 }
 
 /// The drivers that run. Dropping this ends them and frees all they had.
 pub struct Drivers {
-    host: DomainHost,
+    program: domains::Driver,
     shared: Arc<dyn SharedReclaim + Send>,
     pool: &'static PacketPool,
     /// By port.
@@ -146,8 +192,8 @@ impl Drivers {
     fn service(&self, port: &OpenPort, options: &Options) -> PortService {
         let (backing, control) = (port.backing.clone(), port.control.clone());
         PortService {
-            name: format!("{DRIVER} of {}", backing.name),
-            driver: self.host.driver.clone(),
+            name: format!("{} of {}", DRIVER.name, backing.name),
+            driver: self.program.clone(),
             quota: match port.software {
                 Some(_) => QUOTA,
                 None => QUOTA_OUTSIDE,
@@ -227,6 +273,15 @@ impl Drivers {
         if let Some(driver) = driver {
             self.free(driver);
         }
+    }
+
+    /// What calls lost, by port, where somebody counts it.
+    pub fn losses(&self) -> Vec<Option<Arc<Losses>>> {
+        let losses = |seat: &Seat| match &seat.driver {
+            Some(Driver::Supervised(_, losses)) => Some(losses.clone()),
+            _ => None,
+        };
+        self.seats.borrow().iter().map(losses).collect()
     }
 
     fn free(&self, driver: Driver) {

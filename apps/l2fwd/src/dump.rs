@@ -36,16 +36,21 @@ impl Dump {
         })
     }
 
-    /// Adds the frames of a batch. After a failure nothing more is written; [`finish`](Self::finish)
-    /// tells.
+    /// Adds the frames of a batch.
     pub fn write(&self, batch: &mut PacketBatch) {
+        self.write_rest(batch, 0);
+    }
+
+    /// Adds the frames of a batch but the first `written`, which were added before. After a failure nothing more is written; [`finish`](Self::finish)
+    /// tells.
+    pub fn write_rest(&self, batch: &mut PacketBatch, written: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let time_ns = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
         let state = &mut *state;
-        for packet in batch.packets_mut() {
+        for packet in batch.packets_mut().skip(written) {
             let Some(writer) = state.writer.as_mut().filter(|_| state.failure.is_none()) else {
                 return;
             };

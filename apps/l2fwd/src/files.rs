@@ -17,37 +17,42 @@ use sumac_runtime::load::{LoadError, Verified};
 
 use crate::cli::Options;
 
-/// Why there is no file to start a domain from. Each is one line with the remedy.
+/// Why there is no file to start a domain from. Each is one line with the remedy: to do without it, `instead`,
+/// among others.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It is not there.
-    #[error("{}: {source}; build it with `cargo xtask domains`, say where it is with --domains FOLDER, or link the driver with --isolation driver", file.display())]
+    #[error("{}: {source}; build it with `cargo xtask domains`, say where it is with --domains FOLDER, or {instead}", file.display())]
     Missing {
         /// The file.
         file: PathBuf,
         /// Why not.
         source: io::Error,
+        /// How to do without.
+        instead: &'static str,
     },
     /// Nobody is trusted.
     #[error("{trust}{hint}", trust = .0, hint = as_root())]
     Trust(#[from] TrustError),
     /// It does not fit this program.
-    #[error("{}: {source}; build it anew with `cargo xtask domains`, or link the driver with --isolation driver{}", file.display(), as_root())]
+    #[error("{}: {source}; build it anew with `cargo xtask domains`, or {instead}{}", file.display(), as_root())]
     Unfit {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
         source: Box<LoadError>,
+        /// How to do without.
+        instead: &'static str,
     },
     /// It could not be built.
-    #[error(
-        "building domain {name}: {what}; try `cargo xtask domains`, or link the driver with --isolation driver"
-    )]
+    #[error("building domain {name}: {what}; try `cargo xtask domains`, or {instead}")]
     Build {
         /// The domain.
         name: String,
         /// What went wrong.
         what: String,
+        /// How to do without.
+        instead: &'static str,
     },
 }
 
@@ -59,6 +64,15 @@ fn as_root() -> &'static str {
         }
         None => "",
     }
+}
+
+/// A domain that a run wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Its name.
+    pub name: &'static str,
+    /// How to do without it, for people.
+    pub instead: &'static str,
 }
 
 /// Where domain files are.
@@ -91,23 +105,31 @@ impl Files {
     ///
     /// # Errors
     /// [`FileError`].
-    pub fn read<I: Interface + ?Sized>(&self, name: &str) -> Result<Verified, FileError> {
-        let found = self.find::<I>(name);
+    pub fn read<I: Interface + ?Sized>(&self, wanted: Wanted) -> Result<Verified, FileError> {
+        let found = self.find::<I>(wanted);
         match (&self.checkout, &found) {
             (Some((sources, target)), Err(why)) => {
+                let name = wanted.name;
                 eprintln!("l2fwd: building domain {name} first ({})", why.briefly());
-                self.build::<I>(name, sources, target)?;
-                self.find::<I>(name)
+                self.build::<I>(wanted, sources, target)?;
+                self.find::<I>(wanted)
             }
             _ => found,
         }
     }
 
-    fn find<I: Interface + ?Sized>(&self, name: &str) -> Result<Verified, FileError> {
+    fn find<I: Interface + ?Sized>(&self, wanted: Wanted) -> Result<Verified, FileError> {
+        let Wanted { name, instead } = wanted;
         let file = self.folder.join(format!("{name}.domain"));
         let contents = match fs::read(&file) {
             Ok(contents) => contents,
-            Err(source) => return Err(FileError::Missing { file, source }),
+            Err(source) => {
+                return Err(FileError::Missing {
+                    file,
+                    source,
+                    instead,
+                });
+            }
         };
         let trust = trusted_keys()?;
         let fits = || {
@@ -118,22 +140,25 @@ impl Files {
         fits().map_err(|source| FileError::Unfit {
             file,
             source: Box::new(source),
+            instead,
         })
     }
 
     /// Has the trusted build make a domain, unless somebody else just did.
     fn build<I: Interface + ?Sized>(
         &self,
-        name: &str,
+        wanted: Wanted,
         sources: &Path,
         target: &Path,
     ) -> Result<(), FileError> {
+        let Wanted { name, instead } = wanted;
         let failed = |what: String| FileError::Build {
             name: name.to_owned(),
             what,
+            instead,
         };
         let _one_at_a_time = lock(&self.folder).map_err(|error| failed(error.to_string()))?;
-        if self.find::<I>(name).is_ok() {
+        if self.find::<I>(wanted).is_ok() {
             return Ok(());
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

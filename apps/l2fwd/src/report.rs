@@ -35,10 +35,25 @@ pub struct Report {
     pub stray_dma: u64,
     /// How a driver died last.
     pub last_death: Option<String>,
+    /// The application, if it was in a domain of its own.
+    pub application: Option<ApplicationReport>,
     /// The ports, in the order given.
     pub ports: Vec<PortReport>,
     /// Where the packet buffers are, after the end.
     pub pool: PoolReport,
+}
+
+/// An application in a domain of its own.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ApplicationReport {
+    /// How often it was started again.
+    pub restarts: u64,
+    /// From noticing its death until it could be called again, in microseconds.
+    pub restart_latency_us: Option<Times>,
+    /// Frames it had in hand when it died.
+    pub lost: u64,
+    /// How it died last.
+    pub last_death: Option<String>,
 }
 
 /// How often workers slept, and what woke them.
@@ -102,6 +117,8 @@ pub struct PortReport {
     pub lost_received: u64,
     /// Frames handed over to be transmitted that were not when driver or device died or went away.
     pub lost_transmit: u64,
+    /// Frames for this port to transmit that the application had in hand when it died.
+    pub lost_application: u64,
     /// How often the port's driver was started again.
     pub restarts: u64,
     /// Whether the device was gone at the end.
@@ -215,6 +232,21 @@ impl fmt::Display for Report {
                 latency.p50 / 1e3,
                 latency.p99 / 1e3,
                 device.p50 / 1e3,
+            )?;
+        }
+        if let Some(ApplicationReport {
+            restarts,
+            restart_latency_us: Some(latency),
+            lost,
+            ..
+        }) = &self.application
+        {
+            writeln!(
+                f,
+                "{restarts} restarts of the application, {lost} frames lost; ready again after {:.2} ms (median; 99 \
+                 of 100 within {:.2})",
+                latency.p50 / 1e3,
+                latency.p99 / 1e3,
             )?;
         }
         let Sleeps {

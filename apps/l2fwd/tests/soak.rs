@@ -44,7 +44,7 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// A random set-up: one to four ports, any batch, queues, MTU, isolation; drivers that crash.
+/// A random set-up: one to four ports, any batch, queues, MTU, isolation; drivers and applications that crash.
 fn arguments(choices: &mut Choices) -> Vec<String> {
     let mut arguments = vec!["--json".to_owned()];
     let ports = choices.below(4) as usize + 1;
@@ -69,6 +69,8 @@ fn arguments(choices: &mut Choices) -> Vec<String> {
         let how = choices.of(&["panic", "fault", "spin", "oom"]);
         arguments.push(format!("--crash-every={}ms,{how}", choices.below(30) + 1));
     }
+    let application = choices.of(&["linked", "domain", "shadow"]);
+    arguments.push(format!("--application={application}"));
     arguments
 }
 

@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 
 use sumac_testbed::domains::BuiltDomains;
 
-/// The probe's domain file, and a configuration that trusts it.
+/// The probe's and the application's domain files, and a configuration that trusts them.
 fn built() -> &'static BuiltDomains {
     static BUILT: OnceLock<BuiltDomains> = OnceLock::new();
-    BUILT.get_or_init(|| BuiltDomains::build(&["probe"]))
+    BUILT.get_or_init(|| BuiltDomains::build(&["probe", "l2fwd"]))
 }
 
 fn sumac(arguments: &[&str], config: &Path) -> Output {
@@ -64,6 +64,24 @@ fn test_a_built_file_verifies_and_tells_of_itself() {
     assert_eq!(json["bytes"], fs::metadata(file).expect("the file").len());
     assert_eq!(json["imports"], serde_json::json!([]));
     assert_eq!(json["segments"].as_array().map(Vec::len), Some(4));
+}
+
+/// What a domain may be given is told by its root interface: here queue pairs and packets, and no device.
+#[test]
+fn test_an_application_is_shown_to_get_queue_pairs_and_no_device() {
+    let file = built().path("l2fwd");
+    let file = file.to_str().expect("a plain path");
+    let shown = sumac(&["domain", "inspect", file, "--json"], built().folder());
+    let json: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!(json["root"]["name"], "CreateForward");
+    assert_eq!(json["imports"], serde_json::json!([]));
+    let methods = json["root"]["methods"].to_string();
+    for given in ["PoolGrant", "NetLane"] {
+        assert!(methods.contains(given), "{methods}");
+    }
+    for not_given in ["DeviceGrant", "NetDevice", "Clock"] {
+        assert!(!methods.contains(not_given), "{methods}");
+    }
 }
 
 #[test]

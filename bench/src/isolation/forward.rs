@@ -13,7 +13,7 @@ use clap::Parser;
 use l2fwd::cli::Options;
 use l2fwd::domains::{DomainHost, Drivers};
 use l2fwd::forward::{Lane, Shared, Worker};
-use l2fwd::rewrite::Rewrite;
+use l2fwd_forward::Rewrite;
 use sumac_device::{Bar, DeviceBacking, DeviceControl, DmaSpace, PciId, RegisterIo};
 use sumac_devices::ixgbe::Violations;
 use sumac_devices::ixgbe::registers::{CTRL, CTRL_RESET};
@@ -242,6 +242,7 @@ fn bring_up<'a>(
     let host = DomainHost::new(options).map_err(failed)?;
     let pool = devices.pool(host.heap())?;
     let drivers = host.drivers(pool);
+    let drivers = drivers.ok_or_else(|| failed("the driver is not to be in a domain"))?;
     let opened = devices.opened();
     if step == "domain" {
         let ports = (opened.iter().enumerate())

@@ -365,7 +365,7 @@ impl Core {
 
     pub(super) fn dma_fault(&mut self, what: &str, queue: usize, address: u64) {
         self.violations.record(Violation::DmaFault, || {
-            format!("{what} queue {queue}: {address:#x} is no DMA memory; the queue stops")
+            format!("{what} queue {queue}: {address:#x} is no DMA memory for that; the queue stops")
         });
     }
 }

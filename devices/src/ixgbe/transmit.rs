@@ -17,7 +17,7 @@ use super::statistics::{BROADCAST, Batch};
 use super::strict::Violation;
 use super::write_back::WriteBack;
 use crate::frame::{L4, TransmitChecksums, vlan};
-use crate::memory::{Access, GuestRing, Nearby, Stretch};
+use crate::memory::{Access, GuestRing, Nearby, ReadOnly, Stretch};
 use crate::wire::{MAX_FRAME, SHORT_FRAME, ShortFrame, Wire};
 
 /// Longest packet to be segmented: 18 bits of payload (section 7.2.4.2), and headers.
@@ -48,7 +48,7 @@ pub(super) struct TransmitQueue {
     pub segments_sent: usize,
     /// Where the ring and the buffers were last.
     ring_stretch: Stretch,
-    buffers: Stretch,
+    buffers: Stretch<ReadOnly>,
 }
 
 impl TransmitQueue {
@@ -231,7 +231,7 @@ impl Core {
             descriptors += 1;
             let len = d::data_length(words[1]);
             if len > 0 {
-                let Some(payload) = access.slice(words[0], len) else {
+                let Some(payload) = access.source(words[0], len) else {
                     return self.stop_transmit(queue, words[0]);
                 };
                 let start = frame.len();
@@ -517,7 +517,7 @@ fn fetch(access: &Access<'_>, ring: &[[AtomicU64; 2]], descriptors: &mut [[u64; 
 /// wide stores wrote, and would have to wait for each to leave the store buffer.
 #[inline(always)]
 fn send_short<W: Wire>(
-    memory: &Nearby<'_>,
+    memory: &Nearby<'_, ReadOnly>,
     descriptors: &[[u64; 2]],
     payloads: &mut [u8; PLAIN_FRAME],
     wire: &mut W,
@@ -566,7 +566,7 @@ fn start(frame: &ShortFrame) -> u64 {
 /// Sends one frame; returns how many the wire took.
 #[inline(never)]
 fn send_long<W: Wire>(
-    memory: &Nearby<'_>,
+    memory: &Nearby<'_, ReadOnly>,
     descriptor: &[u64; 2],
     frame: &mut [u8],
     wire: &mut W,

@@ -10,6 +10,7 @@ mod bar;
 mod copy;
 mod dma;
 mod lent;
+mod pages;
 mod places;
 mod window;
 
@@ -18,5 +19,6 @@ pub use dma::{DmaFacts, SimDma};
 pub use lent::{Extent, Lender, Lent};
 pub use places::{Freed, Places};
 pub use window::{
-    Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Prefetch, Stretch, WindowError,
+    Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Prefetch, ReadOnly, ReadWrite,
+    Right, Stretch, WindowError,
 };

@@ -1,9 +1,9 @@
 //! The DMA window: how a software device reaches the memory a driver gave it.
 //!
 //! One large address range is reserved, with nothing behind it; a region at bus address `A` is
-//! mapped at `base + A`. Translation is one addition and one bit test. The bit map says, per 4 KiB
-//! page, which bus addresses exist; a descriptor address is whatever a driver wrote, so every
-//! address is tested before use.
+//! mapped at `base + A`. Translation is one addition and one bit test. Bit maps say, per 4 KiB page,
+//! which bus addresses exist, and which of them may be written; a descriptor address is whatever a driver
+//! wrote, so every address is tested before use. What was tested for reading only has no way to write.
 //!
 //! Invariant: while an [`Access`] lives, no mapped page goes away. [`GuestMemory::unmap`] takes the
 //! other side of that lock. It is to come soon: devices, which take their side again and again, stand back.
@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use super::copy;
+use super::pages::PageMap;
 
 /// Granularity of what exists and what does not.
 pub const PAGE: u64 = 4096;
@@ -73,13 +74,15 @@ pub struct GuestMemory {
     limit: u64,
     /// The reservation as the system gave it: address and length.
     reserved: (usize, usize),
-    /// Bit `n` of the map: whether page `n` may be used by a device.
-    valid: Box<[AtomicU64]>,
+    /// Pages that devices may read.
+    readable: PageMap,
+    /// Those among them that they may write as well.
+    writable: PageMap,
     /// Read while a device works, written while a region is made unreachable.
     quiesce: RwLock<()>,
     /// How many want to make one unreachable.
     wanted: AtomicU32,
-    /// Number of the map's present state: no other state of any map has it.
+    /// Number of the maps' present state: no other state of any window's has it.
     version: AtomicU64,
 }
 
@@ -87,8 +90,6 @@ pub struct GuestMemory {
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
 /// Tries at the lock before a thread gives way to others: some 20 microseconds.
 const TRIES: u32 = 1000;
-/// Words of the map a stretch is followed through, each way: 32 MiB, more than most packet pools.
-const STRETCH_WORDS: usize = 128;
 
 // SAFETY: `base` is an address range this value owns; what lies in it is only reached by the
 // opaque copies and atomics of this module.
@@ -124,16 +125,12 @@ impl GuestMemory {
         let Some(base) = NonNull::new(aligned as *mut u8) else {
             return Err(reserve(std::io::ErrorKind::OutOfMemory.into()));
         };
-        let words = limit.div_ceil(PAGE * 64) as usize;
-        // Pages of the map that are never looked at are never there: a large window costs little.
-        let valid = Box::<[AtomicU64]>::new_zeroed_slice(words);
-        // SAFETY: all bits zero is an atomic integer of value zero.
-        let valid = unsafe { valid.assume_init() };
         Ok(Self {
             base,
             limit,
             reserved: (address as usize, bytes as usize),
-            valid,
+            readable: PageMap::new(limit),
+            writable: PageMap::new(limit),
             quiesce: RwLock::new(()),
             wanted: AtomicU32::new(0),
             version: AtomicU64::new(VERSIONS.fetch_add(1, Ordering::Relaxed)),
@@ -151,13 +148,37 @@ impl GuestMemory {
     /// # Errors
     /// [`WindowError`] when the region does not fit, overlaps another, or the system refuses.
     pub fn map(&self, iova: u64, len: u64, file: &File, offset: u64) -> Result<(), WindowError> {
+        self.map_for::<ReadWrite>(iova, len, file, offset)
+    }
+
+    /// As [`map`](Self::map), for devices to read: what one writes there is a DMA fault.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    pub fn map_to_read(
+        &self,
+        iova: u64,
+        len: u64,
+        file: &File,
+        offset: u64,
+    ) -> Result<(), WindowError> {
+        self.map_for::<ReadOnly>(iova, len, file, offset)
+    }
+
+    fn map_for<R: Right>(
+        &self,
+        iova: u64,
+        len: u64,
+        file: &File,
+        offset: u64,
+    ) -> Result<(), WindowError> {
         let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
-        if (iova / PAGE..(iova + len) / PAGE).any(|page| self.page_valid(page)) {
+        if (iova / PAGE..(iova + len) / PAGE).any(|page| self.readable.has(page)) {
             return Err(WindowError::Overlap { iova, len });
         }
-        self.replace(iova, len, Some((file, offset)))?;
-        self.set_pages(iova, len, true);
+        self.replace(iova, len, Some((file, offset, R::PROTECTION)))?;
+        self.set_pages(iova, len, true, R::WRITES);
         Ok(())
     }
 
@@ -168,7 +189,7 @@ impl GuestMemory {
     pub fn unmap(&self, iova: u64, len: u64) -> Result<(), WindowError> {
         let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
-        self.set_pages(iova, len, false);
+        self.set_pages(iova, len, false, false);
         self.replace(iova, len, None)
     }
 
@@ -177,7 +198,7 @@ impl GuestMemory {
         // What devices can reach already stays as it is where there is more.
         let _alone = (!reachable).then(|| self.no_device_at_work());
         if self.placement(iova, len).is_ok() {
-            self.set_pages(iova, len, reachable);
+            self.set_pages(iova, len, reachable, reachable);
         }
     }
 
@@ -233,10 +254,16 @@ impl GuestMemory {
         }
     }
 
-    fn replace(&self, iova: u64, len: u64, file: Option<(&File, u64)>) -> Result<(), WindowError> {
+    /// Puts a part of a file into the window, with this protection, or nothing.
+    fn replace(
+        &self,
+        iova: u64,
+        len: u64,
+        file: Option<(&File, u64, libc::c_int)>,
+    ) -> Result<(), WindowError> {
         let (protection, flags, fd, offset) = match file {
-            Some((file, offset)) => (
-                libc::PROT_READ | libc::PROT_WRITE,
+            Some((file, offset, protection)) => (
+                protection,
                 libc::MAP_SHARED | libc::MAP_FIXED,
                 file.as_raw_fd(),
                 offset,
@@ -254,7 +281,7 @@ impl GuestMemory {
         // A mapping at a fixed address that fails has taken away what was there, and leaves a gap in
         // the reservation for anybody's memory: so it is tried elsewhere first. As long as the trial
         // lives, the pages that the file needs are there.
-        let trial = file.map(|_| Trial::new(len as usize, fd, offset));
+        let trial = file.map(|_| Trial::new(len as usize, protection, fd, offset));
         let _trial = trial.transpose().map_err(map)?;
         // SAFETY: the range lies inside the window's own reservation (`placement`), and no device
         // is at work on it: `quiesce` is held for writing.
@@ -276,60 +303,20 @@ impl GuestMemory {
     }
 
     /// Call with `quiesce` held for writing, unless pages are added.
-    fn set_pages(&self, iova: u64, len: u64, reachable: bool) {
-        for page in iova / PAGE..(iova + len) / PAGE {
-            if let Some(word) = self.valid.get((page / 64) as usize) {
-                let bit = 1 << (page % 64);
-                if reachable {
-                    word.fetch_or(bit, Ordering::Release);
-                } else {
-                    word.fetch_and(!bit, Ordering::Release);
-                }
-            }
-        }
+    fn set_pages(&self, iova: u64, len: u64, readable: bool, writable: bool) {
+        self.readable.set(iova, len, readable);
+        self.writable.set(iova, len, writable);
         // Last, so that who looked around meanwhile looks again.
         (self.version).store(VERSIONS.fetch_add(1, Ordering::Relaxed), Ordering::Release);
     }
 
-    fn map_word(&self, index: usize) -> u64 {
-        (self.valid.get(index)).map_or(0, |word| word.load(Ordering::Relaxed))
-    }
-
-    /// The pages around `page` that all exist, not too far away: first, and how many.
-    fn pages_around(&self, page: u64) -> (u64, u64) {
-        let (index, bit) = ((page / 64) as usize, page % 64);
-        let word = self.map_word(index);
-        let mut below = u64::from((word << (63 - bit)).leading_ones());
-        let mut above = u64::from((word >> bit).trailing_ones());
-        if below == 0 {
-            return (page, 0);
-        }
-        if below == bit + 1 {
-            for index in (index.saturating_sub(STRETCH_WORDS)..index).rev() {
-                let more = self.map_word(index).leading_ones();
-                below += u64::from(more);
-                if more < 64 {
-                    break;
-                }
-            }
-        }
-        if above == 64 - bit {
-            for index in index + 1..=index + STRETCH_WORDS {
-                let more = self.map_word(index).trailing_ones();
-                above += u64::from(more);
-                if more < 64 {
-                    break;
-                }
-            }
-        }
-        (page + 1 - below, below + above - 1)
-    }
-
+    /// The pages that devices may use so.
     #[inline(always)]
-    fn page_valid(&self, page: u64) -> bool {
-        self.valid
-            .get((page / 64) as usize)
-            .is_some_and(|word| word.load(Ordering::Relaxed) >> (page % 64) & 1 != 0)
+    fn pages<R: Right>(&self) -> &PageMap {
+        match R::WRITES {
+            true => &self.writable,
+            false => &self.readable,
+        }
     }
 }
 
@@ -346,8 +333,12 @@ impl Drop for GuestMemory {
 struct Trial(*mut libc::c_void, usize);
 
 impl Trial {
-    fn new(len: usize, fd: libc::c_int, offset: libc::off_t) -> std::io::Result<Self> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
+    fn new(
+        len: usize,
+        protection: libc::c_int,
+        fd: libc::c_int,
+        offset: libc::off_t,
+    ) -> std::io::Result<Self> {
         let (anywhere, flags) = (std::ptr::null_mut(), libc::MAP_SHARED);
         // SAFETY: a new mapping at an address of the kernel's choosing touches nothing.
         let address = unsafe { libc::mmap(anywhere, len, protection, flags, fd, offset) };
@@ -366,6 +357,40 @@ impl Drop for Trial {
     }
 }
 
+/// What memory was tested for.
+pub trait Right: sealed::Sealed + Copy {
+    /// Whether it may be written.
+    #[doc(hidden)]
+    const WRITES: bool;
+    /// How the processor may reach it.
+    #[doc(hidden)]
+    const PROTECTION: libc::c_int;
+}
+
+/// It may be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOnly;
+
+/// It may be read and written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadWrite;
+
+impl Right for ReadOnly {
+    const WRITES: bool = false;
+    const PROTECTION: libc::c_int = libc::PROT_READ;
+}
+
+impl Right for ReadWrite {
+    const WRITES: bool = true;
+    const PROTECTION: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::ReadOnly {}
+    impl Sealed for super::ReadWrite {}
+}
+
 /// The right to reach a window's memory: while it lives, what is mapped stays mapped.
 pub struct Access<'a> {
     memory: &'a GuestMemory,
@@ -373,14 +398,25 @@ pub struct Access<'a> {
 }
 
 impl Access<'_> {
-    /// The memory at `address..address + len`, if all of it exists. `len` is above zero.
+    /// The memory at `address..address + len`, if all of it exists and may be written. `len` is above zero.
     #[inline(always)]
     pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'_>> {
+        self.find(address, len)
+    }
+
+    /// The memory at `address..address + len`, if all of it exists, to be read. `len` is above zero.
+    #[inline(always)]
+    pub fn source(&self, address: u64, len: usize) -> Option<GuestSlice<'_, ReadOnly>> {
+        self.find(address, len)
+    }
+
+    #[inline(always)]
+    fn find<R: Right>(&self, address: u64, len: usize) -> Option<GuestSlice<'_, R>> {
         let in_one_page = len != 0 && (address % PAGE).saturating_add(len as u64) <= PAGE;
         let exists = if in_one_page {
-            self.memory.page_valid(address / PAGE)
+            self.memory.pages::<R>().has(address / PAGE)
         } else {
-            self.pages_exist(address, len)
+            self.pages_exist::<R>(address, len)
         };
         if !exists {
             return None;
@@ -397,7 +433,7 @@ impl Access<'_> {
     /// Memory around `address`, for many accesses near each other. What `remembered` holds from an
     /// earlier call is used again while it is still true.
     #[inline(always)]
-    pub fn stretch(&self, remembered: &mut Stretch, address: u64) -> Nearby<'_> {
+    pub fn stretch<R: Right>(&self, remembered: &mut Stretch<R>, address: u64) -> Nearby<'_, R> {
         let version = self.memory.version.load(Ordering::Acquire);
         let known = version == remembered.version
             && address.wrapping_sub(remembered.start) < remembered.len;
@@ -409,25 +445,27 @@ impl Access<'_> {
             base: self.memory.base,
             start: remembered.start,
             len: remembered.len,
+            right: PhantomData,
         }
     }
 
     #[inline(never)]
-    fn look_around(&self, remembered: &mut Stretch, version: u64, address: u64) {
-        let (first, pages) = self.memory.pages_around(address / PAGE);
+    fn look_around<R: Right>(&self, remembered: &mut Stretch<R>, version: u64, address: u64) {
+        let (first, pages) = self.memory.pages::<R>().around(address / PAGE);
         *remembered = Stretch {
             version,
             start: first * PAGE,
             len: pages * PAGE,
+            right: PhantomData,
         };
     }
 
     #[inline(never)]
-    fn pages_exist(&self, address: u64, len: usize) -> bool {
+    fn pages_exist<R: Right>(&self, address: u64, len: usize) -> bool {
         let Some(end) = address.checked_add(len as u64).filter(|_| len != 0) else {
             return false;
         };
-        (address / PAGE..=(end - 1) / PAGE).all(|page| self.memory.page_valid(page))
+        (address / PAGE..=(end - 1) / PAGE).all(|page| self.memory.pages::<R>().has(page))
     }
 
     /// Tells the processor which lines are needed next.
@@ -436,7 +474,7 @@ impl Access<'_> {
         Prefetch(self.memory.base)
     }
 
-    /// A ring of `count` descriptors of 16 bytes at `address`, if all of it exists.
+    /// A ring of `count` descriptors of 16 bytes at `address`, if all of it exists and may be written.
     #[inline(always)]
     pub fn ring(&self, address: u64, count: u32) -> Option<GuestRing<'_>> {
         if !address.is_multiple_of(16) {
@@ -483,32 +521,34 @@ impl Prefetch {
     }
 }
 
-/// A stretch of bus addresses that all existed when it was looked at. Worth keeping from poll to
-/// poll: whether it is still true costs one comparison.
+/// A stretch of bus addresses that all existed, for the right `R`, when it was looked at. Worth keeping
+/// from poll to poll: whether it is still true costs one comparison.
 #[derive(Clone, Copy, Default)]
-pub struct Stretch {
-    /// State of the map it was found in.
+pub struct Stretch<R = ReadWrite> {
+    /// State of the maps it was found in.
     version: u64,
     start: u64,
     len: u64,
+    right: PhantomData<R>,
 }
 
 /// The memory of an [`Access`], with a stretch of it known to exist: addresses in there are
 /// translated without a look at the map.
 #[derive(Clone, Copy)]
-pub struct Nearby<'a> {
+pub struct Nearby<'a, R = ReadWrite> {
     access: &'a Access<'a>,
     /// The window's.
     base: NonNull<u8>,
     /// The stretch: true for as long as the access lives, since the map does not change meanwhile.
     start: u64,
     len: u64,
+    right: PhantomData<R>,
 }
 
-impl<'a> Nearby<'a> {
-    /// What [`Access::slice`] gives.
+impl<'a, R: Right> Nearby<'a, R> {
+    /// What [`Access::slice`] gives, or [`Access::source`], by the right.
     #[inline(always)]
-    pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'a>> {
+    pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'a, R>> {
         match self.within(address, len) {
             None => self.elsewhere(address, len),
             within => within,
@@ -517,7 +557,7 @@ impl<'a> Nearby<'a> {
 
     /// The same for memory in the stretch only.
     #[inline(always)]
-    pub fn within(&self, address: u64, len: usize) -> Option<GuestSlice<'a>> {
+    pub fn within(&self, address: u64, len: usize) -> Option<GuestSlice<'a, R>> {
         let offset = address.wrapping_sub(self.start);
         let bytes = len as u64;
         if bytes == 0 || bytes > self.len || offset > self.len - bytes {
@@ -533,10 +573,12 @@ impl<'a> Nearby<'a> {
     }
 
     #[inline(never)]
-    fn elsewhere(&self, address: u64, len: usize) -> Option<GuestSlice<'a>> {
-        self.access.slice(address, len)
+    fn elsewhere(&self, address: u64, len: usize) -> Option<GuestSlice<'a, R>> {
+        self.access.find(address, len)
     }
+}
 
+impl<'a> Nearby<'a> {
     /// What [`Access::ring`] gives.
     #[inline(always)]
     pub fn ring(&self, address: u64, count: u32) -> Option<GuestRing<'a>> {
@@ -554,13 +596,13 @@ impl<'a> Nearby<'a> {
 
 /// Bytes of a driver's memory: copied in and out, never borrowed.
 #[derive(Clone, Copy)]
-pub struct GuestSlice<'a> {
+pub struct GuestSlice<'a, R = ReadWrite> {
     start: NonNull<u8>,
     len: usize,
-    access: PhantomData<&'a GuestMemory>,
+    access: PhantomData<(&'a GuestMemory, R)>,
 }
 
-impl GuestSlice<'_> {
+impl<R: Right> GuestSlice<'_, R> {
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -571,21 +613,23 @@ impl GuestSlice<'_> {
         self.len == 0
     }
 
-    /// Copies `bytes` to the start; what does not fit is left out.
-    #[inline(always)]
-    pub fn write(&self, bytes: &[u8]) {
-        let len = bytes.len().min(self.len);
-        // SAFETY: `len` bytes exist at `start` while the access lives, and in `bytes`.
-        unsafe { copy::opaque(bytes.as_ptr(), self.start.as_ptr(), len) };
-    }
-
     /// Copies the start into `bytes`; returns how many bytes there were.
     #[inline(always)]
     pub fn read(&self, bytes: &mut [u8]) -> usize {
         let len = bytes.len().min(self.len);
-        // SAFETY: as in `write`, the other way round.
+        // SAFETY: `len` bytes exist at `start` while the access lives, and in `bytes`.
         unsafe { copy::opaque(self.start.as_ptr(), bytes.as_mut_ptr(), len) };
         len
+    }
+}
+
+impl GuestSlice<'_> {
+    /// Copies `bytes` to the start; what does not fit is left out.
+    #[inline(always)]
+    pub fn write(&self, bytes: &[u8]) {
+        let len = bytes.len().min(self.len);
+        // SAFETY: as in `read`, the other way round; it may be written.
+        unsafe { copy::opaque(bytes.as_ptr(), self.start.as_ptr(), len) };
     }
 }
 

@@ -244,7 +244,12 @@ impl<'a> Session<'a> {
         if end > memory.limit() {
             return Err(Errno::NOSPC);
         }
-        (memory.map(map.address, map.size, &file, map.offset)).map_err(|_| Errno::NOMEM)?;
+        let (at, bytes, offset) = (map.address, map.size, map.offset);
+        let mapped = match map.flags & dma::WRITE {
+            0 => memory.map_to_read(at, bytes, &file, offset),
+            _ => memory.map(at, bytes, &file, offset),
+        };
+        mapped.map_err(|_| Errno::NOMEM)?;
         self.maps.insert(map.address, map.size);
         Ok(())
     }

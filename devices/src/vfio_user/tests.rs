@@ -19,7 +19,7 @@ use super::message::{
 };
 use super::*;
 use crate::ixgbe::registers as r;
-use crate::ixgbe::{Identity, Polled};
+use crate::ixgbe::{Identity, Polled, Violation};
 use crate::wire::{GenOptions, GenWire, NullWire, Rate};
 
 /// Where the client's memory is on the bus.
@@ -454,6 +454,91 @@ fn frames_and_interrupts_arrive_when_the_bus_may_be_used() {
     assert_eq!(client.config16(4), 0);
     assert!(reachable(&device, MEMORY));
     assert_eq!(device.violations().total(), 0, "{}", device.violations());
+    client.leave();
+}
+
+/// A transmit queue of eight descriptors at `ring`, of which the first sends a frame from `buffer`.
+fn send_one(client: &mut Client, memory: &File, queue: u32, ring: u64, buffer: u64) {
+    use std::os::unix::fs::FileExt;
+    // 60 bytes in all; DTYP data, EOP, IFCS, RS, DEXT (section 7.2.3.2.4).
+    let word: u64 = 60 << 46 | 1 << 29 | 1 << 27 | 1 << 25 | 1 << 24 | 3 << 20 | 60;
+    let descriptor = [buffer, word].map(u64::to_le_bytes).concat();
+    memory.write_all_at(&descriptor, ring - MEMORY).unwrap();
+    client.set_register(r::DMATXCTL, r::DMATXCTL_ENABLE);
+    for (offset, value) in [
+        (0x6000, ring as u32),
+        (0x6004, 0),
+        (0x6008, 128),
+        (0x6028, r::QUEUE_ENABLE),
+        (0x6018, 1),
+    ] {
+        client.set_register(offset + 0x40 * queue, value);
+    }
+}
+
+/// Memory to be read: a frame goes out of it, one that is to come into it stops its queue, and a ring cannot be
+/// there.
+#[test]
+fn memory_that_may_only_be_read_is_not_written() {
+    use std::os::unix::fs::FileExt;
+    let options = GenOptions {
+        rate: Rate::Max,
+        frames: Some(3),
+        ..GenOptions::default()
+    };
+    let device =
+        Served82599::new(Identity::default(), GenWire::new(&options).unwrap().into()).unwrap();
+    let mut client = Client::new(&device);
+    let fd = memory(MEMORY_BYTES);
+    let file = File::from(fd.try_clone().unwrap());
+    // Rings, and behind them buffers.
+    client.map(whole(MEMORY, 4096), Some(&fd)).unwrap();
+    let buffers = DmaMap {
+        flags: dma::READ,
+        offset: 4096,
+        ..whole(MEMORY + 4096, MEMORY_BYTES - 4096)
+    };
+    client.map(buffers, Some(&fd)).unwrap();
+    let before = vec![0xA5; MEMORY_BYTES as usize - 4096];
+    file.write_all_at(&before, 4096).unwrap();
+    start_receiving(&mut client, &file);
+    send_one(&mut client, &file, 0, MEMORY + 1024, MEMORY + 4096);
+    client.write(region::CONFIG, 4, &[6, 0]).unwrap();
+    (0..4).for_each(|now| _ = device.poll(now));
+    let mut after = vec![0; before.len()];
+    file.read_exact_at(&mut after, 4096).unwrap();
+    assert!(before == after, "it was written");
+    let violations = device.violations();
+    assert_eq!(violations.count(Violation::DmaFault), 1, "{violations}");
+    assert_eq!(violations.total(), 1, "{violations}");
+    assert_eq!(device.wire_report().from_device_frames, 1);
+    send_one(&mut client, &file, 1, MEMORY + 8192, MEMORY);
+    (4..8).for_each(|now| _ = device.poll(now));
+    assert_eq!(device.violations().count(Violation::DmaFault), 2);
+    assert_eq!(device.wire_report().from_device_frames, 1);
+    client.leave();
+}
+
+#[test]
+fn a_descriptor_to_read_lends_memory_to_read() {
+    let device = null_device();
+    let mut client = Client::new(&device);
+    let fd = memory(4096);
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+    let to_read = OwnedFd::from(File::open(path).unwrap());
+    assert!(client.map(whole(MEMORY, 4096), Some(&to_read)).is_err());
+    let map = DmaMap {
+        flags: dma::READ,
+        ..whole(MEMORY, 4096)
+    };
+    client.map(map, Some(&to_read)).unwrap();
+    assert!(!reachable(&device, MEMORY));
+    let access = device.memory().access();
+    assert!(access.source(MEMORY, 4096).is_some() && access.source(MEMORY, 4097).is_none());
+    assert!(access.ring(MEMORY, 8).is_none() && !access.store32(MEMORY, 1));
+    drop(access);
+    client.unmap(MEMORY, 4096, 0).unwrap();
+    assert!(device.memory().access().source(MEMORY, 1).is_none());
     client.leave();
 }
 

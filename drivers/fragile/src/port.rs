@@ -130,7 +130,7 @@ impl<N: Net> Net for FragilePort<N> {
     }
 }
 
-/// A queue pair of a [`FragilePort`].
+/// A queue pair of a [`FragilePort`], or of an application that fails.
 pub struct FragileQueue<Q> {
     queue: Q,
     fuse: Fuse,
@@ -139,6 +139,23 @@ pub struct FragileQueue<Q> {
 }
 
 impl<Q> FragileQueue<Q> {
+    /// `queue`, with a fuse.
+    pub fn new(queue: Q, fuse: Fuse) -> Self {
+        Self {
+            queue,
+            fuse,
+            life: u64::MAX,
+        }
+    }
+
+    /// `queue`, which panics after so many calls that receive or transmit.
+    pub fn mortal(queue: Q, calls: u64) -> Self {
+        Self {
+            life: calls,
+            ..Self::new(queue, Fuse::default())
+        }
+    }
+
     #[inline]
     fn live(&mut self) {
         match self.life.checked_sub(1) {

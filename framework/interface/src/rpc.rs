@@ -1,12 +1,13 @@
 //! Calls between domains: what every interface method returns, and what stands behind a proxy.
 
+use sumac_idl::Exchangeable;
 use sumac_rref::{Exchangeable, Object, RRef};
 
 /// What every method of an interface returns: the call may fail because its callee did.
 pub type RpcResult<T> = Result<T, RpcError>;
 
 /// Why a domain ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Exchangeable, thiserror::Error)]
 #[repr(u64)]
 pub enum Cause {
     /// It panicked.
@@ -56,7 +57,7 @@ impl Cause {
 }
 
 /// Why a call came back without a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Exchangeable, thiserror::Error)]
 pub enum RpcError {
     /// The callee is dead, or died in this call: what was moved into the call is gone.
     #[error("the domain called is dead ({0})")]

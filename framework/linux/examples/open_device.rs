@@ -39,6 +39,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         .map(|word| word.parse())
         .collect::<Result<Vec<DeviceSpec>, _>>()?;
     let opened = sumac_linux::open::open(&specs, None)?;
+    for range in opened.bus_addresses() {
+        println!("bus addresses: {range:#x?}");
+    }
     show(&opened)?;
     if let Some(mib) = map {
         time_mapping(&opened, mib.parse()?)?;

@@ -215,6 +215,12 @@ impl<T: Element, const N: usize> RRefDeque<T, N> {
         })
     }
 
+    /// Lets domains put such queues on a heap.
+    #[cfg(not(feature = "image"))]
+    pub(crate) fn let_in(heap: &SharedHeap) {
+        heap.know::<Queue<T, N>>();
+    }
+
     /// The header: whose the queue and all its items are.
     pub fn header(&self) -> &Header {
         self.queue.header()

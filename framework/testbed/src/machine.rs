@@ -2,11 +2,16 @@
 //!
 //! Only what is written is there. Files stay as they are: nothing plays the kernel.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::thread;
 
+use nix::unistd::{Uid, setfsuid};
 use tempfile::TempDir;
+
+/// The user who owns nothing.
+const NOBODY: Uid = Uid::from_raw(65534);
 
 /// The folder, gone when this is dropped. Paths are the machine's, without the leading `/`.
 ///
@@ -111,6 +116,22 @@ impl Machine {
         let folder = format!("sys/devices/pci0000:00/{address}/net/{name}");
         self.file(&format!("{folder}/flags"), "0x1003");
         self.link(&format!("sys/class/net/{name}"), &folder);
+    }
+
+    /// What happens to somebody who may not open `file`, also where the tests run as root.
+    pub fn denied<T: Send>(&self, file: &str, then: impl FnOnce() -> T + Send) -> T {
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("one's own file");
+        };
+        set(self.root(), 0o755);
+        set(&self.root().join(file), 0o000);
+        // Of this thread only, and gone with it.
+        let as_nobody = || {
+            setfsuid(NOBODY);
+            then()
+        };
+        let outcome = thread::scope(|scope| scope.spawn(as_nobody).join());
+        outcome.expect("it ends well")
     }
 
     /// Starts a process that has a file of the machine open.

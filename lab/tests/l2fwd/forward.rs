@@ -126,7 +126,7 @@ fn l2fwd_goes_on_over_drivers_that_die() {
 }
 
 /// Workers that sleep are woken by MSI-X through the IOMMU, wherever the driver runs: none of the frames of a card's
-/// generator is slept through, which come one by one.
+/// generator is slept through, which come one by one after those that fell due between two runs.
 #[test]
 fn l2fwd_is_woken_by_interrupts() {
     let Some(lab) = Lab::open("l2fwd_is_woken_by_interrupts") else {
@@ -136,7 +136,7 @@ fn l2fwd_is_woken_by_interrupts() {
     let script = "
         for isolation in driver domain shadow; do
           echo isolation $isolation
-          l2fwd $A $B --domains /domains --interrupt --isolation $isolation --json --frames 200
+          l2fwd $A $B --domains /domains --interrupt --isolation $isolation --json --duration 4s
         done";
     let guest = cards.boot(&lab, script);
     let (ended, _) = cards.finish_load(guest);
@@ -148,7 +148,7 @@ fn l2fwd_is_woken_by_interrupts() {
             let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
             digits.parse().ok()
         };
-        assert!(count("packets") >= Some(200), "{run}");
+        assert!(count("packets") >= Some(100), "{run}");
         assert!(count("slept") >= Some(20), "{run}");
         assert!(count("woken") >= Some(20), "{run}");
         assert_eq!(count("overslept"), Some(0), "{run}");

@@ -7,6 +7,7 @@ mod forward;
 #[path = "../../../apps/l2fwd/tests/e2e/frames.rs"]
 mod frames;
 mod iommu;
+mod noiommu;
 mod refused;
 mod removal;
 mod setup;

@@ -14,12 +14,33 @@ const IOMMU_BITS: u32 = 39;
 /// 2 MiB pages, of which l2fwd takes a third.
 const HUGE_PAGES: u32 = 96;
 
+/// For scripts: exit code 2, and one line with these words.
+pub const REFUSED: &str = r#"
+refused() {
+  words=$1
+  shift
+  code=0
+  "$@" > /tmp/out 2> /tmp/said || code=$?
+  cat /tmp/said
+  test $code -eq 2
+  test $(wc -l < /tmp/said) -eq 1
+  test ! -s /tmp/out
+  grep -qF "$words" /tmp/said
+}
+"#;
+
+/// What hands a card to a process, behind an IOMMU and without one.
+const VFIO_PCI: &str = "vfio-pci";
+const UIO_PCI: &str = "uio_pci_generic";
+
 /// Cards, two unless told otherwise, and the files on their wires.
 pub struct Cards {
     served: Served,
     files: tempfile::TempDir,
     pub machine: Machine,
     pub slots: Vec<Slot>,
+    /// What hands them to processes.
+    driver: &'static str,
 }
 
 /// What a run left behind.
@@ -32,6 +53,15 @@ pub struct Outcome {
 impl Cards {
     /// Cards that receive these frames.
     pub fn with(input: [&[Vec<u8>]; 2]) -> Self {
+        Self::playing(input, VFIO_PCI)
+    }
+
+    /// As [`with`](Self::with), in a machine without an IOMMU.
+    pub fn without_iommu(input: [&[Vec<u8>]; 2]) -> Self {
+        Self::playing(input, UIO_PCI)
+    }
+
+    fn playing(input: [&[Vec<u8>]; 2], driver: &'static str) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
         let wires = [0, 1].map(|port| {
             let path = |name| files.path().join(format!("{name}{port}"));
@@ -42,7 +72,7 @@ impl Cards {
                 path("out").display()
             )
         });
-        Self::on(&wires, files)
+        Self::on(&wires, files, driver)
     }
 
     /// Two cards that a generator each sends frames to, so many a second, and takes frames back from.
@@ -53,14 +83,17 @@ impl Cards {
     /// The same with other than two cards.
     pub fn so_many_under_load(cards: usize, rate: &str) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
-        Self::on(&vec![format!("gen,rate={rate}"); cards], files)
+        Self::on(&vec![format!("gen,rate={rate}"); cards], files, VFIO_PCI)
     }
 
-    fn on(wires: &[String], files: tempfile::TempDir) -> Self {
+    fn on(wires: &[String], files: tempfile::TempDir, driver: &'static str) -> Self {
         let names: Vec<&str> = wires.iter().map(String::as_str).collect();
         let served = Served::cards(&names);
         let mut machine = Machine::new();
-        machine.iommu(IOMMU_BITS).cores(2).memory_mib(768);
+        machine.cores(2).memory_mib(768);
+        if driver == VFIO_PCI {
+            machine.iommu(IOMMU_BITS);
+        }
         let slots = (0..wires.len())
             .map(|port| machine.vfio_user(&served.socket(port)))
             .collect();
@@ -69,6 +102,7 @@ impl Cards {
             files,
             machine,
             slots,
+            driver,
         }
     }
 
@@ -81,7 +115,10 @@ impl Cards {
     /// As [`boot`](Self::boot), with more in its image.
     pub fn boot_with(&self, lab: &Lab, script: &str, more: impl FnOnce(&mut Image)) -> Guest {
         let mut image = Image::new(lab);
-        image.modules(&["vfio-pci", "vfio_iommu_type1"]);
+        image.modules(&[self.driver]);
+        if self.driver == VFIO_PCI {
+            image.modules(&["vfio_iommu_type1"]);
+        }
         image.program(&Program::built("l2fwd"));
         image.folder("domains", domains().folder());
         image.script(&self.whole(script));
@@ -99,7 +136,8 @@ impl Cards {
         let addresses: Vec<&str> = (self.slots.iter())
             .map(|slot| slot.address.as_str())
             .collect();
-        let _ = writeln!(whole, "set -e\nbind-vfio {}", addresses.join(" "));
+        let (driver, addresses) = (self.driver, addresses.join(" "));
+        let _ = writeln!(whole, "set -e\nDRIVER={driver} bind-vfio {addresses}");
         let _ = writeln!(whole, "echo {HUGE_PAGES} > /proc/sys/vm/nr_hugepages");
         whole += "export XDG_CONFIG_HOME=/domains\n";
         let _ = writeln!(whole, "{script}");

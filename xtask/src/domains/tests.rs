@@ -128,7 +128,7 @@ fn beyond(name: &str) -> (PathBuf, String) {
 
 #[test]
 fn test_what_only_hosts_and_gates_may_do_does_not_compile_into_images() {
-    for name in ["hosts_part", "gates_part"] {
+    for name in ["hosts_part", "gates_part", "application"] {
         let (file, said) = beyond(name);
         let text = fs::read_to_string(&file).expect("a file");
         let marked = (1..)

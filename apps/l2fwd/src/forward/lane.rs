@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use sumac_interface::net::{NetQueue, QueueError, QueueStats};
 use sumac_rref::PacketBatch;
 
-use crate::rewrite::Rewrite;
+use l2fwd_forward::Rewrite;
 
 /// One direction of a worker: from a port to its partner.
 pub struct Lane<Q> {
@@ -33,6 +33,12 @@ impl<Q: NetQueue> Lane<Q> {
         if let Some(queue) = &mut self.queue {
             queue.set_prefetch(looked_into);
         }
+    }
+
+    /// Its queue pair, if that is there, its batch, and how frames are changed.
+    #[inline]
+    pub(super) fn parts(&mut self) -> Option<(&mut Q, &mut PacketBatch, Option<&Rewrite>)> {
+        Some((self.queue.as_mut()?, &mut self.batch, self.rewrite.as_ref()))
     }
 
     /// Frames that wait in the receive ring, looking at `limit` of them at most.
@@ -88,7 +94,7 @@ pub struct LaneFigures {
 }
 
 impl LaneFigures {
-    pub(super) fn publish(&self, stats: QueueStats, waiting: u32, gone: u64, busy_ticks: u64) {
+    pub(crate) fn publish(&self, stats: QueueStats, waiting: u32, gone: u64, busy_ticks: u64) {
         let store = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
         store(&self.rx_packets, stats.rx_packets);
         store(&self.rx_bytes, stats.rx_bytes);

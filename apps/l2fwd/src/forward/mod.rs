@@ -13,13 +13,15 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use l2fwd_forward::{Rewrite, exchange, turn_back};
+use sumac_interface::RpcError;
 use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError};
 use sumac_linux::Bell;
 use sumac_linux::time::ticks;
+use sumac_rref::PacketBatch;
 
 use crate::dump::Dump;
 use crate::report::Sleeps;
-use crate::rewrite::Rewrite;
 
 pub use lane::{Lane, LaneFigures};
 pub use orders::{Change, Order, Shared};
@@ -27,9 +29,9 @@ pub use orders::{Change, Order, Shared};
 use lane::Books;
 
 /// How long a stop waits for frames under way before it gives up on them.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Rounds between two looks at what the main thread wants and what it is shown.
-const ROUNDS_BETWEEN_REPORTS: u32 = 256;
+pub(crate) const ROUNDS_BETWEEN_REPORTS: u32 = 256;
 
 /// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
 const NAP: Duration = Duration::from_secs(1);
@@ -51,6 +53,8 @@ pub struct Outcome<Q> {
     pub sleeps: Sleeps,
     /// What a queue pair failed with, and which port's it is: the first of those that were not taken away.
     pub error: Option<(usize, QueueError)>,
+    /// Why a call of an application in a domain of its own failed, if that did.
+    pub application: Option<RpcError>,
 }
 
 /// One core's share of the forwarding.
@@ -138,6 +142,7 @@ impl<Q: NetQueue> Worker<Q> {
             undelivered,
             sleeps: self.sleeps,
             error,
+            application: None,
         }
     }
 
@@ -296,11 +301,10 @@ impl<Q: NetQueue> Worker<Q> {
         Exchanged::default()
     }
 
-    /// A port's round: transmits what is to leave by it, receives what has come, and rewrites that. Returns
-    /// how many frames moved.
+    /// A port's turn; returns how many frames moved.
     #[inline]
     fn exchange(&mut self, index: usize) -> Result<Exchanged, QueueError> {
-        let Some(lane) = self.lanes.get(index) else {
+        let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(Exchanged::default());
         };
         // Partners are each other's; a port without one is its own.
@@ -312,25 +316,24 @@ impl<Q: NetQueue> Worker<Q> {
             true => self.shared.allow(self.batch),
             false => 0,
         };
-        let mut exchanged = exchange(&mut self.lanes, index, partner, allowed)?;
-        self.shared.give_back(allowed - exchanged.received);
-        let Some(lane) = self.lanes.get_mut(index) else {
-            return Ok(exchanged);
-        };
-        if exchanged.received > 0 {
-            if let Some(rewrite) = &lane.rewrite {
-                rewrite.apply(&mut lane.batch);
-            }
+        let dump = |batch: &mut PacketBatch| {
             if let Some(dump) = &self.dump {
-                dump.write(&mut lane.batch);
+                dump.write(batch);
             }
-        }
-        if partner == index
-            && !lane.batch.is_empty()
-            && let Some(queue) = &mut lane.queue
-        {
-            exchanged.sent = queue.transmit(&mut lane.batch)?;
-        }
+        };
+        let turn = if partner == index {
+            lane.parts()
+                .map(|(queue, batch, rewrite)| turn_back(queue, batch, rewrite, allowed, dump))
+        } else {
+            let lanes = self.lanes.get_disjoint_mut([index, partner]).ok();
+            lanes.and_then(|[lane, from]| {
+                let (queue, batch, rewrite) = lane.parts()?;
+                let send = &mut from.batch;
+                Some(exchange(queue, send, batch, rewrite, allowed, dump))
+            })
+        };
+        let exchanged = turn.unwrap_or(Ok(Exchanged::default()))?;
+        self.shared.give_back(allowed - exchanged.received);
         Ok(exchanged)
     }
 
@@ -390,42 +393,4 @@ impl<Q: NetQueue> Worker<Q> {
             figures.failed.store(failed.is_some(), Ordering::Relaxed);
         }
     }
-}
-
-/// Sends lane `partner`'s batch by the queue pair of lane `index`, and receives up to `limit` frames into that
-/// lane's own.
-#[inline]
-fn exchange<Q: NetQueue>(
-    lanes: &mut [Lane<Q>],
-    index: usize,
-    partner: usize,
-    limit: usize,
-) -> Result<Exchanged, QueueError> {
-    if partner != index {
-        return match lanes.get_disjoint_mut([index, partner]) {
-            Ok(
-                [
-                    Lane {
-                        queue: Some(queue),
-                        batch,
-                        ..
-                    },
-                    from,
-                ],
-            ) => queue.exchange(&mut from.batch, batch, limit),
-            _ => Ok(Exchanged::default()),
-        };
-    }
-    // One batch goes both ways: what came is to be rewritten first.
-    let mut exchanged = Exchanged::default();
-    if let Some(Lane {
-        queue: Some(queue),
-        batch,
-        ..
-    }) = lanes.get_mut(index)
-        && limit > 0
-    {
-        exchanged.received = queue.receive(batch, limit)?;
-    }
-    Ok(exchanged)
 }

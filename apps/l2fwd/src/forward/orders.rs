@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
-use crate::rewrite::Rewrite;
+use l2fwd_forward::Rewrite;
 
 /// What the main thread asks of all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +42,12 @@ impl Shared {
         self.allowance.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn draining(&self) -> bool {
+    pub(crate) fn draining(&self) -> bool {
         self.order.load(Ordering::Acquire) == Order::Drain as u8
     }
 
     /// Up to `wanted` of the frames that may still be received.
-    pub(super) fn allow(&self, wanted: usize) -> usize {
+    pub(crate) fn allow(&self, wanted: usize) -> usize {
         let left = self.allowance.load(Ordering::Relaxed);
         if left == u64::MAX {
             return wanted;
@@ -62,7 +62,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn give_back(&self, frames: usize) {
+    /// Takes frames back that were allowed and did not come.
+    pub(crate) fn give_back(&self, frames: usize) {
         if frames > 0 && self.allowance.load(Ordering::Relaxed) != u64::MAX {
             self.allowance.fetch_add(frames as u64, Ordering::Relaxed);
         }

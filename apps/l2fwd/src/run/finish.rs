@@ -39,6 +39,9 @@ pub fn stop_all<N: Net>(
                 {
                     result = result.and(Err(device(error)));
                 }
+                if let Some(error) = &outcome.application {
+                    result = result.and(Err(device(format!("the application's domain: {error}"))));
+                }
                 worker.outcome = Some(outcome);
             }
             Some(Err(_)) | None => {

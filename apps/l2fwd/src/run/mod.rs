@@ -15,28 +15,37 @@ mod supervision;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use sumac_interface::net::Net;
 use sumac_ixgbe::Port;
 use sumac_linux::cores::CoreList;
-use sumac_linux::open::{self, OpenPorts};
+use sumac_linux::open::{self, OpenPorts, Protection};
 use sumac_linux::signals::Stop;
 use sumac_rref::{PacketPool, SharedHeap};
 
-use crate::cli::{Isolation, Options};
+use crate::application::{self, ApplicationProgram, ApplicationService};
+use crate::cli::{ApplicationIn, Isolation, Options};
 use crate::domains::DomainHost;
 use crate::dump::Dump;
 use crate::forward::Shared;
+use crate::loan::Terms;
 use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
-use ports::{Make, Ports, port_config, start_workers};
+pub use ports::partner;
+use ports::{
+    Make, OpenPort, Ports, RunningWorker, plan_workers, port_config, start_hosted, start_workers,
+};
 use supervision::Supervision;
 use watch::watch;
 
 /// Buffers for caches and batches of one queue pair, besides its rings.
 const SPARE_BUFFERS: u32 = 1024;
+
+/// What --unsafe-noiommu gives up, said whenever it does.
+const UNPROTECTED: &str = "no IOMMU: the devices can read and overwrite all memory of this machine, and so can a mistake in a driver or a descriptor; no domain and no process is safe from them";
 
 /// Why a run did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -71,46 +80,60 @@ fn device(error: impl std::fmt::Display) -> RunError {
 /// # Errors
 /// [`RunError`].
 pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
-    if options.crash_every.is_some() && options.isolation != Isolation::Shadow {
+    if options.crash_every.is_some() && !options.drivers_crash() && !options.application_crashes() {
         return Err(input(
-            "--crash-every: nobody starts a driver again that crashed; add --isolation shadow",
+            "--crash-every: nobody starts again what crashed; add --isolation shadow or --application shadow",
+        ));
+    }
+    if options.interrupt && options.application != ApplicationIn::Linked {
+        return Err(input(
+            "--interrupt: an application in a domain does not sleep yet; leave --application out",
+        ));
+    }
+    if options.wait_for_device && options.application != ApplicationIn::Linked {
+        return Err(input(
+            "--wait-for-device: an application in a domain keeps its ports; leave --application out",
         ));
     }
     let stop = Stop::install().map_err(device)?;
     let cores = Cores::choose(options)?;
-    // The domain's file first: a mistake there leaves no output file behind.
-    let host = match options.isolation {
-        Isolation::Driver => None,
-        Isolation::Domain | Isolation::Shadow => Some(DomainHost::new(options).map_err(input)?),
+    // The domains' files first: a mistake there leaves no output file behind.
+    let host = DomainHost::new(options).map_err(input)?;
+    let protection = match options.unsafe_noiommu {
+        true => Protection::Waived,
+        false => Protection::Iommu,
     };
-    let mut opened = open::open(&options.devices, cores.device).map_err(input)?;
+    let opened = open::open_with(&options.devices, cores.device, protection);
+    let mut opened = opened.map_err(input)?;
+    if opened.is_unprotected() {
+        eprintln!("l2fwd: {UNPROTECTED}");
+    }
+    let pool = packet_pool(options, &opened, host.heap())?;
+    let drivers = host.drivers(pool);
     let run = Run {
         options,
         began,
         stop,
         cores,
+        host,
     };
-    let Some(host) = host else {
-        let pool = packet_pool(options, &opened, SharedHeap::create())?;
+    let Some(drivers) = drivers else {
         let config = port_config(options);
         let make: Make<'_, _> =
             Box::new(|_, port| Port::open(port.backing.clone(), pool, &config).map_err(input));
         let ports = Ports::start(&mut opened, make)?;
-        return run.forward(ports, pool, Supervision::none());
+        return run.forward(ports, pool, Supervision::of(None, options));
     };
-    let pool = packet_pool(options, &opened, host.heap())?;
-    let drivers = host.drivers(pool);
     if options.isolation == Isolation::Domain {
         let make: Make<'_, _> =
             Box::new(|index, port| drivers.start(index, port, options).map_err(input));
         let ports = Ports::start(&mut opened, make)?;
-        return run.forward(ports, pool, Supervision::of(&drivers, None));
+        return run.forward(ports, pool, Supervision::of(Some(&drivers), options));
     }
     let make: Make<'_, _> =
         Box::new(|index, port| drivers.supervise(index, port, options).map_err(input));
     let ports = Ports::start(&mut opened, make)?;
-    let supervision = Supervision::of(&drivers, options.crash_every);
-    run.forward(ports, pool, supervision)
+    run.forward(ports, pool, Supervision::of(Some(&drivers), options))
 }
 
 fn packet_pool(
@@ -127,6 +150,7 @@ struct Run<'a> {
     began: Instant,
     stop: Stop,
     cores: Cores,
+    host: DomainHost,
 }
 
 impl Run<'_> {
@@ -147,15 +171,22 @@ impl Run<'_> {
         };
         let frames = Shared::new(options.frames);
         ports.connect(options, self.cores.workers.len())?;
-        let workers = start_workers(
-            options,
-            &mut ports.list,
-            pool,
-            &self.cores,
-            &frames,
-            dump.clone(),
-            &ports.bells,
-        );
+        let workers = match self.host.application() {
+            None => start_workers(
+                options,
+                &mut ports.list,
+                pool,
+                &self.cores,
+                &frames,
+                dump.clone(),
+                &ports.bells,
+            ),
+            Some(file) => {
+                let (shared, dump) = (frames.clone(), dump.clone());
+                let terms = Terms { shared, dump };
+                self.start_hosted(file, pool, &mut ports.list, terms, &mut supervision)
+            }
+        };
         let mut workers = workers?;
         supervision.wake(&workers);
 
@@ -166,6 +197,7 @@ impl Run<'_> {
         supervision.end();
 
         let stopped = stop_all(&mut ports.list, &mut workers, &frames);
+        let stopped = stopped.and(supervision.end_application().map_err(device));
         let (mut report, busy_ticks) = sum_up(&ports.list, &workers, &ports.links, seconds);
         let ended = close(&mut ports, workers, &supervision, &mut report);
         let gone: Vec<_> = (ports.list.iter())
@@ -191,6 +223,34 @@ impl Run<'_> {
                 report: Box::new(report),
             }),
         }
+    }
+}
+
+impl Run<'_> {
+    /// Starts the workers of the application in this domain; `supervision` looks after its domain.
+    fn start_hosted<N: Net<Queue: 'static>>(
+        &self,
+        program: &ApplicationProgram,
+        pool: &'static PacketPool,
+        ports: &mut [OpenPort<N>],
+        terms: Terms,
+        supervision: &mut Supervision<'_>,
+    ) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
+        let options = self.options;
+        let service = ApplicationService {
+            program: program.clone(),
+            shared: self.host.shared(pool),
+            pool,
+            batch: u32::from(options.batch),
+            workers: plan_workers(options, ports, &self.cores, &terms),
+            losses: supervision.losses(ports.len()),
+            lost: Arc::new(ports.iter().map(|_| AtomicU64::new(0)).collect()),
+        };
+        let again = options.application == ApplicationIn::Shadow;
+        let workers = application::workers(service, &terms.shared, again);
+        let (workers, hosted) = workers.map_err(input)?;
+        supervision.look_after(hosted);
+        start_hosted(&self.cores, workers)
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
+use l2fwd_forward::Rewrite;
 use sumac_device::DeviceControl;
-use sumac_interface::net::Net;
+use sumac_interface::net::{Net, NetQueue};
 use sumac_ixgbe::PortConfig;
 use sumac_ixgbe::interrupts::link_vector;
 use sumac_linux::cores;
@@ -14,10 +15,11 @@ use sumac_linux::{Bell, Interrupts};
 use sumac_packet::MacAddress;
 use sumac_rref::PacketPool;
 
+use crate::application::{HostedWorker, LanePlan, Share};
 use crate::cli::Options;
 use crate::dump::Dump;
 use crate::forward::{Change, Lane, LaneFigures, Outcome, Shared, Worker};
-use crate::rewrite::Rewrite;
+use crate::loan::{Home, Meter, Terms};
 
 use super::absence::Absence;
 use super::links::Links;
@@ -214,6 +216,69 @@ pub fn rewrite(options: &Options, to: usize, mac: MacAddress) -> Option<Rewrite>
     (!options.no_mac_updating).then(|| Rewrite::new(to as u8, mac))
 }
 
+/// The ports' queue pairs, those of each in order.
+fn take_queues<N: Net>(ports: &mut [OpenPort<N>]) -> Vec<std::vec::IntoIter<N::Queue>> {
+    let take = |open: &mut OpenPort<N>| open.port.as_mut().map(Net::take_queues);
+    ports
+        .iter_mut()
+        .map(|open| take(open).unwrap_or_default().into_iter())
+        .collect()
+}
+
+/// Deals the ports' queue pairs out to the workers of an application in a domain of its own.
+pub fn plan_workers<N: Net>(
+    options: &Options,
+    ports: &mut [OpenPort<N>],
+    cores: &Cores,
+    terms: &Terms,
+) -> Vec<Share<N::Queue>> {
+    let count = ports.len();
+    let workers = cores.workers.len();
+    let pairs = usize::from(options.queues);
+    let most = pairs.div_ceil(workers) * count;
+    let share = |_| Share {
+        lanes: Vec::new(),
+        meter: Meter::new(most),
+    };
+    let mut shares: Vec<_> = (0..workers).map(share).collect();
+    let mut queues = take_queues(ports);
+    for pair in 0..pairs {
+        let Share { lanes, meter } = &mut shares[pair % workers];
+        let first = lanes.len();
+        for (from, queues) in queues.iter_mut().enumerate() {
+            let Some(queue) = queues.next() else { continue };
+            let to = partner(from, count);
+            lanes.push(LanePlan {
+                from,
+                to: first + to,
+                rewrite: rewrite(options, to, ports[to].mac),
+                home: Home::new(queue, meter.clone(), lanes.len(), terms.clone()),
+            });
+        }
+    }
+    shares
+}
+
+/// Starts the workers of an application in a domain of its own. They keep their ports: nobody hears what they are
+/// asked.
+pub fn start_hosted<Q: NetQueue + 'static>(
+    cores: &Cores,
+    workers: Vec<HostedWorker<Q>>,
+) -> Result<Vec<RunningWorker<Q>>, RunError> {
+    let start = |(index, worker): (usize, HostedWorker<Q>)| {
+        let (lanes, core) = (worker.figures(), cores.workers[index]);
+        let thread = cores::spawn(&format!("l2fwd-{index}"), core, move || worker.run());
+        Ok(RunningWorker {
+            thread: Some(thread.map_err(device)?),
+            changes: mpsc::channel().0,
+            lanes,
+            outcome: None,
+            bell: None,
+        })
+    };
+    workers.into_iter().enumerate().map(start).collect()
+}
+
 pub fn start_workers<N: Net<Queue: 'static>>(
     options: &Options,
     ports: &mut [OpenPort<N>],
@@ -226,11 +291,7 @@ pub fn start_workers<N: Net<Queue: 'static>>(
     let count = ports.len();
     let mut lanes: Vec<Vec<Lane<N::Queue>>> = cores.workers.iter().map(|_| Vec::new()).collect();
     let workers = lanes.len();
-    let take = |open: &mut OpenPort<N>| open.port.as_mut().map(Net::take_queues);
-    let mut queues: Vec<_> = ports
-        .iter_mut()
-        .map(|open| take(open).unwrap_or_default().into_iter())
-        .collect();
+    let mut queues = take_queues(ports);
     for pair in 0..usize::from(options.queues) {
         let lanes = &mut lanes[pair % workers];
         let first = lanes.len();

@@ -1,5 +1,6 @@
 //! What domains add to a run: crashes on request, restarts, and what they cost.
 
+use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -7,13 +8,14 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use sumac_devices::ixgbe::{Counter, Totals};
-use sumac_interface::domain::Moment;
+use sumac_interface::domain::{Failure, Moment};
 use sumac_linux::cores;
-use sumac_linux::domains::Restarts;
+use sumac_linux::domains::{Losses, PortService, Restarts, Supervisor};
 
-use crate::cli::Crashes;
+use crate::application::Hosted;
+use crate::cli::{Crashes, Options};
 use crate::domains::{Drivers, Supervisors};
-use crate::report::{PortReport, Report, Times};
+use crate::report::{ApplicationReport, PortReport, Report, Times};
 
 use super::RunError;
 use super::absence::Absence;
@@ -22,30 +24,39 @@ use super::ports::{OpenPort, RunningWorker};
 /// Bytes of frame check sequence, which devices count.
 const FCS: u64 = 4;
 
-/// Looks after the drivers' domains during a run, if they are in any.
+/// Looks after the domains during a run: the drivers', if they are in any, and the application's.
 pub struct Supervision<'a> {
     drivers: Option<&'a Drivers>,
-    crashes: Option<Crashes>,
+    application: Option<Arc<dyn Hosted>>,
+    options: &'a Options,
     injector: Option<Injector>,
 }
 
 impl<'a> Supervision<'a> {
-    /// Of drivers that are part of this program.
-    pub fn none() -> Self {
+    /// Of these drivers, if they are not part of this program.
+    pub fn of(drivers: Option<&'a Drivers>, options: &'a Options) -> Self {
         Self {
-            drivers: None,
-            crashes: None,
+            drivers,
+            application: None,
+            options,
             injector: None,
         }
     }
 
-    /// Of these drivers, which are to crash if `crashes` says so.
-    pub fn of(drivers: &'a Drivers, crashes: Option<Crashes>) -> Self {
-        Self {
-            drivers: Some(drivers),
-            crashes,
-            injector: None,
-        }
+    /// Whether the application is in a domain of its own.
+    pub fn has_application(&self) -> bool {
+        self.application.is_some()
+    }
+
+    /// Of this application, too.
+    pub fn look_after(&mut self, application: Arc<dyn Hosted>) {
+        self.application = Some(application);
+    }
+
+    /// What calls of drivers lost, by port, where somebody counts it.
+    pub fn losses(&self, ports: usize) -> Vec<Option<Arc<Losses>>> {
+        let losses = self.drivers.map(Drivers::losses);
+        losses.unwrap_or_else(|| vec![None; ports])
     }
 
     /// Has these workers woken when a driver is started again.
@@ -63,9 +74,14 @@ impl<'a> Supervision<'a> {
     /// # Errors
     /// When there is no thread to be had.
     pub fn begin(&mut self) -> Result<(), cores::CoreError> {
-        if let (Some(drivers), Some(crashes)) = (self.drivers, self.crashes) {
-            self.injector = Some(Injector::start(drivers.supervisors(), crashes)?);
-        }
+        let Some(crashes) = self.options.crash_every else {
+            return Ok(());
+        };
+        let drivers = self.drivers.filter(|_| self.options.drivers_crash());
+        let drivers = drivers.map(Drivers::supervisors).unwrap_or_default();
+        let application = self.application.clone();
+        let application = application.filter(|_| self.options.application_crashes());
+        self.injector = Some(Injector::start(drivers, application, crashes)?);
         Ok(())
     }
 
@@ -74,13 +90,25 @@ impl<'a> Supervision<'a> {
         self.injector = None;
     }
 
+    /// Ends the application's domain, if it is in one: then all queue pairs are at home.
+    ///
+    /// # Errors
+    /// In words, where that cannot be.
+    pub fn end_application(&self) -> Result<(), String> {
+        self.application
+            .as_ref()
+            .map_or(Ok(()), |application| application.end())
+    }
+
     fn restarts(&self, port: usize) -> Option<Restarts> {
         Some(self.drivers?.restarts(port)?.0)
     }
 
     /// What is to be shown besides the ports' figures.
     pub fn shown(&self, ports: usize) -> Option<String> {
-        let all = (0..ports).filter_map(|port| self.restarts(port));
+        let drivers = (0..ports).filter_map(|port| self.restarts(port));
+        let application = self.application.as_ref().map(|one| one.restarts());
+        let all = drivers.chain(application);
         let mut sum = all.reduce(|mut sum, one| {
             sum += &one;
             sum
@@ -95,9 +123,10 @@ impl<'a> Supervision<'a> {
         ))
     }
 
-    /// An error of the run, with what drivers died of.
+    /// An error of the run, with what drivers and the application died of.
     pub fn explain(&self, error: RunError) -> RunError {
-        let deaths = self.drivers.map(Drivers::deaths).unwrap_or_default();
+        let mut deaths = self.drivers.map(Drivers::deaths).unwrap_or_default();
+        deaths.extend(self.application.as_ref().and_then(|one| one.death()));
         match error {
             RunError::Device(what) if !deaths.is_empty() => {
                 let deaths = deaths.join("; ").replace('\n', " ");
@@ -131,6 +160,8 @@ impl<'a> Supervision<'a> {
         absence: &Absence,
         port: &mut PortReport,
     ) {
+        let lost = self.application.as_ref().map(|one| one.lost());
+        port.lost_application = lost.and_then(|lost| lost.get(index).copied()).unwrap_or(0);
         let supervised = self.drivers.and_then(|drivers| drivers.restarts(index));
         let (restarts, in_calls) = supervised.unwrap_or_default();
         port.restarts = restarts.count;
@@ -168,6 +199,15 @@ impl<'a> Supervision<'a> {
         report.device_reset_us = times(&mut all.reset);
         report.restart_less_reset_us = times(&mut all.less_reset);
         report.last_death = all.last_death;
+        report.application = self.application.as_ref().map(|application| {
+            let mut restarts = application.restarts();
+            ApplicationReport {
+                restarts: restarts.count,
+                restart_latency_us: times(&mut restarts.latency),
+                lost: application.lost().iter().sum(),
+                last_death: restarts.last_death,
+            }
+        });
         let lost = |port: &PortReport| port.lost_received + port.lost_transmit;
         report.lost_in_restart = report.ports.iter().map(lost).sum();
     }
@@ -182,14 +222,38 @@ fn times(of: &mut Histogram<u64>) -> Option<Times> {
     })
 }
 
-/// A thread that has drivers fail by turns, until this is dropped.
+/// What is to fail on request.
+enum Victim {
+    Driver(Arc<Supervisor<PortService>>),
+    Application(Arc<dyn Hosted>),
+}
+
+impl Victim {
+    /// Has it fail, unless it served nobody yet: one that fails before that would be given up.
+    fn fail_next(&self, how: Failure, when: Moment) {
+        // One that is dead already need not fail.
+        let _ = match self {
+            Self::Driver(driver) if driver.has_served() => driver
+                .with(|life| life.fail_next(how, when))
+                .unwrap_or(Ok(())),
+            Self::Application(one) if one.has_served() => one.fail_next(how, when),
+            _ => Ok(()),
+        };
+    }
+}
+
+/// A thread that has them fail by turns, until this is dropped.
 struct Injector {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Injector {
-    fn start(supervisors: Supervisors, crashes: Crashes) -> Result<Self, cores::CoreError> {
+    fn start(
+        drivers: Supervisors,
+        application: Option<Arc<dyn Hosted>>,
+        crashes: Crashes,
+    ) -> Result<Self, cores::CoreError> {
         let (stop, stopped) = mpsc::channel();
         let thread = cores::spawn("l2fwd-crashes", None, move || {
             let ended = |pause: Duration| {
@@ -199,19 +263,17 @@ impl Injector {
                 if ended(crashes.every) {
                     return;
                 }
-                let all = supervisors.lock().unwrap_or_else(PoisonError::into_inner);
-                let ports = all.len().max(1);
-                let driver = all.get(turn % ports).cloned();
-                drop(all);
-                let moment = Moment::ALL[turn / ports % Moment::ALL.len()];
+                let drivers = drivers.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut victims: Vec<Victim> =
+                    drivers.iter().cloned().map(Victim::Driver).collect();
+                drop(drivers);
+                victims.extend(application.clone().map(Victim::Application));
+                let count = victims.len().max(1);
+                let moment = Moment::ALL[turn / count % Moment::ALL.len()];
                 // All devices may be gone.
-                let Some(driver) = driver else { continue };
-                if !driver.has_served() {
-                    // One that fails before it served anybody would be given up.
-                    continue;
+                if let Some(victim) = victims.get(turn % count) {
+                    victim.fail_next(crashes.how, moment);
                 }
-                // One that is dead already need not fail.
-                let _ = driver.with(|life| life.fail_next(crashes.how, moment));
             }
         })?;
         Ok(Self {

@@ -5,6 +5,7 @@
 //! missing) writes `SKIP name: reason` to standard error, which `cargo xtask test` counts.
 #![forbid(unsafe_code)]
 
+mod application;
 mod bad_input;
 mod capture;
 mod frames;

@@ -25,10 +25,19 @@ const POLL: Duration = Duration::from_millis(10);
 /// The program under test.
 pub const L2FWD: &str = env!("CARGO_BIN_EXE_l2fwd");
 
-/// The domain files that `l2fwd` starts drivers from here, and a configuration that trusts them.
+/// The domain files that `l2fwd` starts drivers and applications from here, and a configuration that trusts them.
 pub fn built() -> &'static BuiltDomains {
     static BUILT: OnceLock<BuiltDomains> = OnceLock::new();
-    BUILT.get_or_init(|| BuiltDomains::build(&["ixgbe", "ixgbe-crashy", "ixgbe-mortal"]))
+    BUILT.get_or_init(|| {
+        BuiltDomains::build(&[
+            "ixgbe",
+            "ixgbe-crashy",
+            "ixgbe-mortal",
+            "l2fwd",
+            "l2fwd-crashy",
+            "l2fwd-mortal",
+        ])
+    })
 }
 
 /// Says on standard error, past libtest's capture, that a test did not run and why.
@@ -307,9 +316,10 @@ impl Report {
                 self.0
             );
             let to = peer(port, ports);
+            let lost = count(to, "lost_transmit") + count(to, "lost_application");
             assert_eq!(
                 count(port, "rx_packets"),
-                count(to, "tx_packets") + count(to, "tx_dropped") + count(to, "lost_transmit"),
+                count(to, "tx_packets") + count(to, "tx_dropped") + lost,
                 "port {port} received other than port {to} sent, dropped and lost: {:#}",
                 self.0
             );
@@ -318,6 +328,21 @@ impl Report {
 }
 
 impl Report {
+    /// What must hold besides after a run whose application was started again: what it lost is what it can have
+    /// had in hand, a batch in each direction of each queue pair.
+    pub fn assert_losses_are_in_hand(&self, batch: u64, queues: u64) {
+        let most = self.count("/application/restarts") * queues * batch;
+        let lost = |port| self.count(&format!("/ports/{port}/lost_application"));
+        let lost: Vec<u64> = (0..self.ports()).map(lost).collect();
+        assert!(lost.iter().all(|lost| *lost <= most), "{:#}", self.0);
+        assert_eq!(
+            lost.iter().sum::<u64>(),
+            self.count("/application/lost"),
+            "{:#}",
+            self.0
+        );
+    }
+
     /// What must hold besides after a run whose drivers were started again, on ports that take any frame: what
     /// passed the wires, counted there, is what the books say; and no more was lost than drivers that die
     /// can have in their rings and in hand.

@@ -4,8 +4,10 @@
 //! addresses every way there is: through an IOMMU container, the processes that serve
 //! devices, the software devices' window. So one packet pool serves all ports. Small allocations share
 //! a region in whole pages: a device that runs wild within its space is bounded by what this process
-//! gave it, not by what one driver holds.
+//! gave it, not by what one driver holds. Where no IOMMU translates, memory is reachable as it is, at its physical
+//! addresses.
 
+mod physical;
 mod region;
 #[cfg(test)]
 mod tests;
@@ -74,6 +76,10 @@ struct Shared {
     places: Mutex<Places<Region>>,
     /// Locked after `places`.
     reaches: Mutex<Vec<Arc<dyn Reach>>>,
+    /// Bus addresses that all of them can use.
+    usable: Vec<Range<u64>>,
+    /// Whether bus addresses are physical ones: nothing translates.
+    physical: bool,
     ordinary_pages: AtomicBool,
     mapping_ns: AtomicU64,
 }
@@ -85,10 +91,27 @@ impl LinuxDma {
         let usable = (reaches.iter()).fold(everywhere, |all, reach| common(&all, &reach.usable()));
         let high = common(&usable, &[FIRST_IOVA..u64::MAX]);
         let low = common(&usable, &[0..FIRST_IOVA]);
+        let places = Places::new(high.into_iter().chain(low));
+        Self::with(places, reaches, usable, false)
+    }
+
+    /// Memory for devices that no IOMMU translates for.
+    pub(crate) fn physical() -> Self {
+        Self::with(Places::new([]), Vec::new(), Vec::new(), true)
+    }
+
+    fn with(
+        places: Places<Region>,
+        reaches: Vec<Arc<dyn Reach>>,
+        usable: Vec<Range<u64>>,
+        physical: bool,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
-                places: Mutex::new(Places::new(high.into_iter().chain(low))),
+                places: Mutex::new(places),
                 reaches: Mutex::new(reaches),
+                usable,
+                physical,
                 ordinary_pages: AtomicBool::new(false),
                 mapping_ns: AtomicU64::new(0),
             }),
@@ -101,6 +124,11 @@ impl LinuxDma {
             huge_pages: !self.shared.ordinary_pages.load(Ordering::Relaxed),
             locked: true,
         }
+    }
+
+    /// Bus addresses that every device can use: no memory lies elsewhere.
+    pub fn bus_addresses(&self) -> &[Range<u64>] {
+        &self.shared.usable
     }
 
     /// How long it took so far to make memory reachable, without getting it from Linux.
@@ -228,11 +256,7 @@ impl Shared {
         let no_memory = |reason| DmaError::OutOfMemory { bytes: len, reason };
         let bytes = len.checked_next_multiple_of(CHUNK as usize);
         let bytes = bytes.ok_or_else(|| no_memory("that is more than there can be".into()))?;
-        let iova = places.find(bytes as u64).ok_or_else(|| {
-            no_memory("the devices' bus addresses are used up; use fewer or smaller buffers".into())
-        })?;
-        let region = Region::new(bytes)
-            .map_err(|error| no_memory(format!("{error}; use fewer or smaller buffers")))?;
+        let (iova, region) = self.place(places, bytes).map_err(no_memory)?;
         let start = Instant::now();
         let reaches = self.reaches();
         for (index, reach) in reaches.iter().enumerate() {
@@ -249,6 +273,18 @@ impl Shared {
         if !region.huge_pages() {
             self.ordinary_pages.store(true, Ordering::Relaxed);
         }
+        Ok((iova, region))
+    }
+
+    /// Fresh memory, and where devices are to find it.
+    fn place(&self, places: &Places<Region>, bytes: usize) -> Result<(u64, Region), String> {
+        if self.physical {
+            return physical::region(bytes);
+        }
+        let iova = (places.find(bytes as u64))
+            .ok_or("the devices' bus addresses are used up; use fewer or smaller buffers")?;
+        let region =
+            Region::new(bytes).map_err(|error| format!("{error}; use fewer or smaller buffers"))?;
         Ok((iova, region))
     }
 

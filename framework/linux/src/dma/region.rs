@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use sumac_devices::memory::CHUNK;
@@ -37,8 +37,43 @@ impl Region {
     /// # Errors
     /// What Linux says when there is no memory.
     pub fn new(len: usize) -> io::Result<Self> {
-        let huge = MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
-        Self::of_pages(len, huge).or_else(|_| Self::of_pages(len, MFdFlags::empty()))
+        Self::huge(len).or_else(|_| Self::of_pages(len, MFdFlags::empty()))
+    }
+
+    /// A region of `len` bytes in reserved 2 MiB pages.
+    ///
+    /// # Errors
+    /// What Linux says when there are too few.
+    pub fn huge(len: usize) -> io::Result<Self> {
+        Self::of_pages(len, MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB)
+    }
+
+    /// Of a region in 2 MiB pages, those of these numbers, in this order; the others are given back. The file keeps
+    /// its own order, and is of no use to others.
+    ///
+    /// # Errors
+    /// What Linux says.
+    pub fn chosen(self, pages: &[usize]) -> io::Result<Self> {
+        let bytes = CHUNK as usize;
+        let file = self.file.try_clone()?;
+        let base = map_aligned(pages.len() * bytes, |at| {
+            let page = pages.get(at / bytes).copied().unwrap_or(0);
+            (&file, page * bytes, bytes)
+        })?;
+        let region = Self {
+            base,
+            len: pages.len() * bytes,
+            file,
+            huge: true,
+        };
+        let all = self.len / bytes;
+        drop(self);
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        for page in (0..all).filter(|page| !pages.contains(page)) {
+            let (at, len) = ((page * bytes) as libc::off_t, bytes as libc::off_t);
+            fallocate(&region.file, hole, at, len)?;
+        }
+        Ok(region)
     }
 
     fn of_pages(len: usize, pages: MFdFlags) -> io::Result<Self> {
@@ -48,7 +83,7 @@ impl Region {
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
         let huge = !pages.is_empty();
-        let base = map_aligned(&file, len)?;
+        let base = map_aligned(len, |_| (&file, 0, len))?;
         let region = Self {
             base,
             len,
@@ -116,32 +151,67 @@ impl Drop for Region {
     }
 }
 
-/// Maps a whole file at an address aligned to 2 MiB.
-fn map_aligned(file: &File, len: usize) -> io::Result<NonNull<u8>> {
+/// Maps `len` bytes at an address aligned to 2 MiB; `part` says what is at an offset: a file, where in it, and how
+/// many bytes, which divide `len`.
+fn map_aligned<'a>(
+    len: usize,
+    part: impl Fn(usize) -> (&'a File, usize, usize),
+) -> io::Result<NonNull<u8>> {
     let bad = || io::Error::from(io::ErrorKind::InvalidInput);
     let length = NonZeroUsize::new(len).ok_or_else(bad)?;
-    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     for _ in 0..ATTEMPTS {
         let address = free_address(length.checked_add(CHUNK as usize).ok_or_else(bad)?)?;
-        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED_NOREPLACE;
-        // SAFETY: a mapping that replaces none.
-        match unsafe { mmap(address, length, protection, flags, file, 0) } {
-            Ok(base) => return Ok(base.cast()),
-            // Another thread was faster.
-            Err(Errno::EEXIST) => {}
-            Err(error) => return Err(error.into()),
+        let mut mapped = 0;
+        let mut map = || -> Result<(), Errno> {
+            while mapped < len {
+                let (file, position, bytes) = part(mapped);
+                map_part(address, mapped, file, position, bytes)?;
+                mapped += bytes;
+            }
+            Ok(())
+        };
+        let result = map();
+        match result {
+            Ok(()) => return NonNull::new(address as *mut u8).ok_or_else(bad),
+            Err(error) => {
+                let parts = NonNull::new(address as *mut c_void).filter(|_| mapped > 0);
+                if let Some(parts) = parts {
+                    // SAFETY: what was mapped just now; nobody was told of it.
+                    unsafe { munmap(parts, mapped) }?;
+                }
+                // Another thread was faster.
+                if error != Errno::EEXIST {
+                    return Err(error.into());
+                }
+            }
         }
     }
     Err(Errno::EEXIST.into())
 }
 
+/// Maps `bytes` bytes of a file, `at` bytes behind an address where nothing is.
+fn map_part(
+    address: usize,
+    at: usize,
+    file: &File,
+    position: usize,
+    bytes: usize,
+) -> Result<(), Errno> {
+    let place = NonZeroUsize::new(address + at);
+    let bytes = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
+    let position = libc::off_t::try_from(position).map_err(|_| Errno::EINVAL)?;
+    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED_NOREPLACE;
+    // SAFETY: a mapping that replaces none.
+    unsafe { mmap(place, bytes, protection, flags, file, position) }.map(drop)
+}
+
 /// An address aligned to 2 MiB where `room` bytes less 2 MiB were free a moment ago.
-fn free_address(room: NonZeroUsize) -> io::Result<Option<NonZeroUsize>> {
+fn free_address(room: NonZeroUsize) -> io::Result<usize> {
     let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
     // SAFETY: a fresh reservation at an address of the kernel's choosing touches nothing.
     let reserved = unsafe { mmap_anonymous(None, room, ProtFlags::PROT_NONE, flags) }?;
     // SAFETY: what was reserved just now; nobody was told of it.
     unsafe { munmap(reserved, room.get()) }?;
-    let address = (reserved.as_ptr() as usize).next_multiple_of(CHUNK as usize);
-    Ok(NonZeroUsize::new(address))
+    Ok((reserved.as_ptr() as usize).next_multiple_of(CHUNK as usize))
 }

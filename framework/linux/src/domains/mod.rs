@@ -33,8 +33,8 @@ pub use pages::mapped_pages;
 pub use port::{
     Driver, DriverError, Losses, PortLife, PortService, Progress, SupervisedPort, SupervisedQueue,
 };
-pub use start::{Program, Shared, StartError, Started, bury, start, start_program};
-pub use supervisor::{Restarts, Service, Supervisor, obituary};
+pub use start::{Program, Shared, StartError, Started, bury, start, start_program, start_with};
+pub use supervisor::{Renewal, Restarts, Service, Supervisor, obituary};
 pub use threads::attach;
 
 /// Linux under domains.

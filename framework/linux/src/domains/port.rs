@@ -7,7 +7,6 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use sumac_device::HostDevice;
 use sumac_interface::domain::{
@@ -17,11 +16,11 @@ use sumac_interface::domain::{
 use sumac_interface::net::{
     Armed, Exchanged, Link, MacAddress, Net, NetError, NetQueue, QueueError, QueueStats,
 };
-use sumac_interface::{Object, Policy, Remake, RpcError, RpcResult, Shadow};
+use sumac_interface::{Object, Policy, RpcError, RpcResult, Shadow};
 use sumac_rref::{PacketBatch, PacketPool, PoolGrant};
-use sumac_runtime::{Cause, Domain, Quota, SharedReclaim};
+use sumac_runtime::{Domain, Quota, SharedReclaim};
 
-use super::{Program, Service, StartError, Started, Supervisor, bury, start_program};
+use super::{Program, Renewal, Service, StartError, Supervisor, start_with};
 use crate::grant::GrantedDevice;
 
 /// Why a driver's domain does not drive its device.
@@ -118,20 +117,6 @@ impl PortLife {
 }
 
 impl PortService {
-    fn enter(&self) -> Result<(Domain, RootObject), StartError> {
-        let (name, quota) = (&self.name, self.quota);
-        Ok(match &self.driver {
-            Driver::Net(program) => {
-                let Started { domain, root } = start_program(name, program, quota, &*self.shared)?;
-                (domain, RootObject::Net(root))
-            }
-            Driver::FragileNet(program) => {
-                let Started { domain, root } = start_program(name, program, quota, &*self.shared)?;
-                (domain, RootObject::FragileNet(root))
-            }
-        })
-    }
-
     /// Has a domain just entered take its device over and bring the port where the last one had it.
     fn bring_up(&self, domain: Domain, mut root: RootObject) -> Result<PortLife, DriverError> {
         let died = |source| DriverError::Died {
@@ -175,47 +160,23 @@ impl Service for PortService {
     type Error = DriverError;
 
     fn start(&mut self) -> Result<(Domain, PortLife), DriverError> {
-        let (domain, root) = self.enter()?;
-        let life = self.bring_up(domain, root);
-        self.settings.found_whole |= life.is_ok();
-        life.map(|life| (domain, life)).inspect_err(|_| {
-            domain.kill(Cause::Killed);
-            if let Err(error) = bury(domain, &*self.shared) {
-                log::error!("what {} had could not be freed: {error}", self.name);
+        let (name, quota, shared) = (&self.name, self.quota, &*self.shared);
+        let started = match &self.driver {
+            Driver::Net(program) => start_with(name, program, quota, shared, |domain, root| {
+                self.bring_up(domain, RootObject::Net(root))
+            }),
+            Driver::FragileNet(program) => {
+                start_with(name, program, quota, shared, |domain, root| {
+                    self.bring_up(domain, RootObject::FragileNet(root))
+                })
             }
-        })
+        };
+        self.settings.found_whole |= started.is_ok();
+        started
     }
 
     fn device_ns(&self) -> u64 {
         self.device.own_ns()
-    }
-}
-
-/// Where a shadow gets its objects from.
-struct Renewal<F> {
-    supervisor: Arc<Supervisor<PortService>>,
-    /// The life the last one was of.
-    seen: u64,
-    in_a_row: u32,
-    take: F,
-}
-
-impl<I: ?Sized, F> Remake<I> for Renewal<F>
-where
-    F: Fn(&mut PortLife) -> RpcResult<Object<I>> + Send,
-{
-    fn remake(&mut self, pause: Duration) -> RpcResult<Object<I>> {
-        if !pause.is_zero() {
-            std::thread::sleep(pause);
-        }
-        let take = |life: &mut PortLife| (self.take)(life);
-        let renewed = self.supervisor.renew(&mut self.seen, take);
-        self.in_a_row = self.supervisor.in_a_row();
-        renewed
-    }
-
-    fn in_a_row(&self) -> Option<u32> {
-        Some(self.in_a_row)
     }
 }
 
@@ -256,12 +217,7 @@ impl SupervisedPort {
         let take = |life: &mut PortLife| life.take_device().ok_or(RpcError::Refused);
         let seen = supervisor.life();
         let device = supervisor.with(take).ok_or(RpcError::Refused)??;
-        let renewal = Renewal {
-            supervisor: Arc::clone(&supervisor),
-            seen,
-            in_a_row: 0,
-            take,
-        };
+        let renewal = Renewal::new(Arc::clone(&supervisor), seen, take);
         let device = Object::from_box(Box::new(Shadow::new(device, renewal, policy)) as _);
         Ok(Self {
             port: RemotePort::new(device, pool)?,
@@ -288,12 +244,7 @@ impl SupervisedPort {
             prefetch.renewals.fetch_add(1, Ordering::Relaxed);
             Ok(lane)
         };
-        let renewal = Renewal {
-            supervisor: Arc::clone(&self.supervisor),
-            seen: self.life,
-            in_a_row: 0,
-            take,
-        };
+        let renewal = Renewal::new(Arc::clone(&self.supervisor), self.life, take);
         let lane = Object::from_box(Box::new(Shadow::new(lane, renewal, self.policy)) as _);
         SupervisedQueue {
             queue: RemoteQueue::new(lane, self.port.pool()),

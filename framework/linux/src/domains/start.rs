@@ -147,6 +147,30 @@ pub fn start_program<I: Interface + ?Sized>(
     enter(name, program.image(), idle, quota, shared)
 }
 
+/// As [`start_program`], and has the domain begin its work; one that does not is ended.
+///
+/// # Errors
+/// [`StartError`], or what `begin` says; nothing of the domain is left then but its image.
+pub fn start_with<I: Interface + ?Sized, T, E: From<StartError>>(
+    name: &str,
+    program: &Program<I>,
+    quota: Quota,
+    shared: &dyn SharedReclaim,
+    begin: impl FnOnce(Domain, Object<I>) -> Result<T, E>,
+) -> Result<(Domain, T), E> {
+    let Started { domain, root } = start_program(name, program, quota, shared)?;
+    let begun = begin(domain, root).inspect_err(|_| end(name, domain, shared))?;
+    Ok((domain, begun))
+}
+
+/// Ends a domain and frees all it had, where nobody can be told that this fails.
+fn end(name: &str, domain: Domain, shared: &dyn SharedReclaim) {
+    domain.kill(Cause::Killed);
+    if let Err(error) = bury(domain, shared) {
+        log::error!("{name}: what it had could not be freed: {error}");
+    }
+}
+
 fn enter<I: Interface + ?Sized>(
     name: &str,
     image: Result<Image<I>, LoadError>,
@@ -192,10 +216,7 @@ fn enter<I: Interface + ?Sized>(
         }),
         Err(source) => {
             let last_words = domain.last_words();
-            domain.kill(Cause::Killed);
-            if let Err(error) = bury(domain, shared) {
-                log::error!("{name}: what it had could not be freed: {error}");
-            }
+            end(name, domain, shared);
             Err(StartError::Entry {
                 name: name.to_owned(),
                 source,

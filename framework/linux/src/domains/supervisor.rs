@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use sumac_interface::{Cause, RpcError, RpcResult};
+use sumac_interface::{Cause, Object, Remake, RpcError, RpcResult};
 use sumac_runtime::{Domain, SharedReclaim};
 
 use super::bury;
@@ -242,6 +242,46 @@ impl<S: Service> Supervisor<S> {
         let mut state = self.state();
         state.closed = true;
         state.bury(&*self.shared)
+    }
+}
+
+/// Where a [`Shadow`](sumac_interface::Shadow) before a supervised domain gets its objects from.
+pub struct Renewal<S: Service, F> {
+    supervisor: Arc<Supervisor<S>>,
+    /// The life the last one was of.
+    seen: u64,
+    in_a_row: u32,
+    take: F,
+}
+
+impl<S: Service, F> Renewal<S, F> {
+    /// Has `take` get the next object from the life that follows the one numbered `seen`.
+    pub fn new(supervisor: Arc<Supervisor<S>>, seen: u64, take: F) -> Self {
+        Self {
+            supervisor,
+            seen,
+            in_a_row: 0,
+            take,
+        }
+    }
+}
+
+impl<I: ?Sized, S: Service, F> Remake<I> for Renewal<S, F>
+where
+    F: Fn(&mut S::Life) -> RpcResult<Object<I>> + Send,
+{
+    fn remake(&mut self, pause: Duration) -> RpcResult<Object<I>> {
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
+        let take = |life: &mut S::Life| (self.take)(life);
+        let renewed = self.supervisor.renew(&mut self.seen, take);
+        self.in_a_row = self.supervisor.in_a_row();
+        renewed
+    }
+
+    fn in_a_row(&self) -> Option<u32> {
+        Some(self.in_a_row)
     }
 }
 

@@ -5,6 +5,7 @@
 //! What a spec asks for is opened whole or not at all. A device that goes away meanwhile is let go, and can be
 //! opened again when it is back.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,17 +20,20 @@ use sumac_packet::MacAddress;
 use crate::cores::{CoreError, CoreList};
 use crate::dma::{LinuxDma, Reach};
 use crate::interrupts::Interrupts;
+use crate::noiommu::{self, NoIommuError, UioDevice};
 use crate::pci::Tree;
 use crate::spec::{DeviceSpec, PciAddress, SpecError, check_together};
 use crate::vfio::{self, Container, VfioDevice, VfioError};
 use crate::vfio_user::{ServedDevice, VfioUserError};
 
+mod bare;
 mod plug;
 mod pulled;
 mod software;
 #[cfg(test)]
 mod tests;
 
+pub use bare::Protection;
 use pulled::Pulling;
 use software::known_ids;
 
@@ -42,6 +46,9 @@ pub enum OpenError {
     /// A PCI device.
     #[error(transparent)]
     Vfio(#[from] VfioError),
+    /// A PCI device that is to be used without an IOMMU.
+    #[error(transparent)]
+    NoIommu(#[from] NoIommuError),
     /// A device that another process serves.
     #[error(transparent)]
     VfioUser(#[from] VfioUserError),
@@ -124,6 +131,8 @@ pub struct OpenPorts {
 /// How a device was come by.
 enum Way {
     Pci(PciAddress, Arc<Container>),
+    /// Without an IOMMU.
+    Bare(PciAddress),
     /// By this socket; what reaches memory for it, until it is gone.
     Served(PathBuf, Option<Arc<dyn Reach>>),
     Software(SoftwareDevice),
@@ -175,6 +184,17 @@ impl OpenPort {
         }
     }
 
+    /// A device without an IOMMU, and without interrupts.
+    fn bare(spec: &DeviceSpec, device: &Arc<UioDevice>, dma: &Arc<dyn DmaSpace>) -> Self {
+        Self {
+            spec: spec.clone(),
+            backing: device.backing(Arc::clone(dma)),
+            control: Arc::clone(device) as _,
+            interrupts: None,
+            software: None,
+        }
+    }
+
     /// A device outside this process.
     fn outside<D: DeviceControl + Interrupts + 'static>(
         spec: &DeviceSpec,
@@ -221,11 +241,26 @@ impl OpenPorts {
         self.software.is_empty() || self.thread.as_ref().is_some_and(DeviceThread::is_alive)
     }
 
+    /// Whether the devices can reach all memory of the machine, since no IOMMU translates for them.
+    pub fn is_unprotected(&self) -> bool {
+        let mut ways = self.ways.iter();
+        ways.any(|(_, way)| matches!(way, Way::Bare(_)))
+    }
+
     /// What kind of memory drivers have been given so far: huge pages, locked.
     pub fn memory(&self) -> DmaFacts {
         match &self.memory {
             Memory::Window(dma) => dma.facts(),
             Memory::Shared(dma) => dma.facts(),
+        }
+    }
+
+    /// Bus addresses that drivers' memory can have, in order: what all devices outside this process and their
+    /// IOMMUs take. None where all devices are software.
+    pub fn bus_addresses(&self) -> &[Range<u64>] {
+        match &self.memory {
+            Memory::Window(_) => &[],
+            Memory::Shared(dma) => dma.bus_addresses(),
         }
     }
 
@@ -278,6 +313,14 @@ impl OpenPorts {
                 let backing = device.backing(Arc::clone(dma));
                 Ok(OpenPort::outside(spec, backing, &device))
             }
+            Way::Bare(address) => {
+                let opened = noiommu::open(tree, &[*address])?;
+                let still_gone = || OpenError::StillGone {
+                    spec: spec.to_string(),
+                };
+                let device = opened.first().ok_or_else(still_gone)?;
+                Ok(OpenPort::bare(spec, device, dma))
+            }
             Way::Served(socket, reach) => {
                 let device = Arc::new(ServedDevice::connect(socket)?);
                 show(reach.insert(device.reach()))?;
@@ -304,10 +347,22 @@ impl OpenPorts {
 /// # Errors
 /// [`OpenError`]; nothing stays open and no output file is left behind.
 pub fn open(specs: &[DeviceSpec], device_core: Option<usize>) -> Result<OpenPorts, OpenError> {
-    open_in(&Tree::default(), specs, device_core)
+    open_with(specs, device_core, Protection::Iommu)
 }
 
-/// As [`open`], where Linux's file systems are in `tree`.
+/// As [`open`], with this protection.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    specs: &[DeviceSpec],
+    device_core: Option<usize>,
+    protection: Protection,
+) -> Result<OpenPorts, OpenError> {
+    open_in(&Tree::default(), specs, device_core, protection)
+}
+
+/// As [`open_with`], where Linux's file systems are in `tree`.
 ///
 /// # Errors
 /// As [`open`].
@@ -315,14 +370,15 @@ pub fn open_in(
     tree: &Tree,
     specs: &[DeviceSpec],
     device_core: Option<usize>,
+    protection: Protection,
 ) -> Result<OpenPorts, OpenError> {
     check_together(specs)?;
     let sims = software::sims(specs)?;
     if let Some(core) = device_core {
         CoreList::from(core).check_usable()?;
     }
-    let mut outside = Outside::open(tree, specs)?;
-    let window = match sims.is_empty() && !outside.reaches().is_empty() {
+    let mut outside = Outside::open(tree, specs, protection)?;
+    let window = match sims.is_empty() && !outside.is_empty() {
         true => None,
         false => Some(SimDma::new()?),
     };
@@ -369,16 +425,20 @@ pub fn open_in(
 /// The devices outside this process, in the order of their specs.
 struct Outside {
     real: vec::IntoIter<Arc<VfioDevice>>,
+    /// Without an IOMMU, and so without others beside them.
+    bare: vec::IntoIter<Arc<UioDevice>>,
     container: Option<Arc<Container>>,
     served: vec::IntoIter<Arc<ServedDevice>>,
 }
 
 impl Outside {
-    fn open(tree: &Tree, specs: &[DeviceSpec]) -> Result<Self, OpenError> {
+    fn open(tree: &Tree, specs: &[DeviceSpec], protection: Protection) -> Result<Self, OpenError> {
+        let bare = protection.bare(tree, specs)?;
         let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
         for spec in specs {
             match spec {
-                DeviceSpec::Pci(address) => addresses.push(*address),
+                DeviceSpec::Pci(address) if bare.is_empty() => addresses.push(*address),
+                DeviceSpec::Pci(_) => {}
                 DeviceSpec::VfioUser(socket) => sockets.push(socket),
                 DeviceSpec::Sim(_) => {}
             }
@@ -389,9 +449,14 @@ impl Outside {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             real: real.into_iter(),
+            bare: bare.into_iter(),
             container,
             served: served.into_iter(),
         })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bare.as_slice().is_empty() && self.reaches().is_empty()
     }
 
     /// The ways by which memory is shown to them.
@@ -404,6 +469,9 @@ impl Outside {
 
     /// Memory for all devices, those outside and those that reach `window`.
     fn memory(&self, window: Option<&SimDma>) -> Memory {
+        if !self.bare.as_slice().is_empty() {
+            return Memory::Shared(LinuxDma::physical());
+        }
         let mut reaches = self.reaches();
         match window {
             Some(window) if reaches.is_empty() => Memory::Window(window.clone()),
@@ -418,6 +486,10 @@ impl Outside {
     fn port(&mut self, spec: &DeviceSpec, dma: &Arc<dyn DmaSpace>) -> Option<(OpenPort, Way)> {
         let dma = Arc::clone(dma);
         match spec {
+            DeviceSpec::Pci(address) if self.container.is_none() => {
+                let device = self.bare.next()?;
+                Some((OpenPort::bare(spec, &device, &dma), Way::Bare(*address)))
+            }
             DeviceSpec::Pci(address) => {
                 let device = self.real.next()?;
                 let way = Way::Pci(*address, Arc::clone(self.container.as_ref()?));

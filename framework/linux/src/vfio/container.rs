@@ -1,4 +1,4 @@
-//! Containers and groups: several devices behind one IOMMU address space.
+//! Containers: several devices behind one IOMMU address space.
 //!
 //! # Who may reach what is mapped
 //! [`Container::map`](Reach::map) lets devices write into this process's memory at any time. What makes that
@@ -12,21 +12,20 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::{Deref, Range};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit};
 use vfio_bindings::bindings::vfio::{
-    VFIO_API_VERSION, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_GROUP_FLAGS_VIABLE,
-    VFIO_IOMMU_INFO_CAPS, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, VFIO_TYPE1v2_IOMMU,
-    vfio_iommu_type1_dma_map,
+    VFIO_API_VERSION, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_IOMMU_INFO_CAPS,
+    VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, VFIO_TYPE1v2_IOMMU, vfio_iommu_type1_dma_map,
 };
 
+use super::group::Group;
 use super::region::{capability, double, word};
 use super::{VfioError, sys};
 use crate::dma::{Reach, Region};
-use crate::pci::in_use::holders;
-use crate::pci::{IommuGroup, PciDevice, Tree};
+use crate::pci::{PciDevice, Tree};
 use crate::spec::PciAddress;
 
 /// The file that makes containers.
@@ -46,14 +45,6 @@ pub(crate) struct Container {
 struct State {
     groups: Vec<Group>,
     ranges: Vec<Range<u64>>,
-}
-
-/// A group of this process's.
-struct Group {
-    number: u32,
-    file: File,
-    /// Open devices in it.
-    devices: usize,
 }
 
 /// An open device: closed when dropped, and its group with it if no other is open.
@@ -199,56 +190,7 @@ impl Container {
     }
 }
 
-impl Group {
-    fn open(tree: &Tree, device: &PciDevice, number: u32) -> Result<Self, VfioError> {
-        let address = device.address;
-        let path = tree.path(format!("dev/vfio/{number}"));
-        let file = open(&path).map_err(|error| match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => VfioError::Permission {
-                device: address,
-                path: path.clone(),
-            },
-            Some(libc::EBUSY) => VfioError::InUse {
-                device: address,
-                group: number,
-                holder: holder(tree, device),
-            },
-            Some(libc::ENOENT) if tree.path(format!("dev/vfio/noiommu-{number}")).exists() => {
-                VfioError::WithoutIommu(address)
-            }
-            Some(libc::ENOENT) => VfioError::NoVfio(path.clone()),
-            _ => system(address, "opening its group", error),
-        })?;
-        let flags = sys::group_flags(&file)
-            .map_err(|error| system(address, "asking about its group", error))?;
-        if flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
-            let group = IommuGroup::read(tree, number);
-            return Err(VfioError::NotViable {
-                device: address,
-                group: number,
-                others: group.in_the_way(address).cloned().collect(),
-            });
-        }
-        Ok(Self {
-            number,
-            file,
-            devices: 0,
-        })
-    }
-}
-
-/// Who else has the device.
-fn holder(tree: &Tree, device: &PciDevice) -> String {
-    let holders: Vec<String> = (holders(tree, device).iter())
-        .map(ToString::to_string)
-        .collect();
-    match holders.as_slice() {
-        [] => "another process".to_owned(),
-        holders => holders.join(", "),
-    }
-}
-
-fn open(path: &PathBuf) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 

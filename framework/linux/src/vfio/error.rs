@@ -22,7 +22,7 @@ pub enum VfioError {
     },
     /// No IOMMU translates for it.
     #[error(
-        "{0}: no IOMMU translates for it; turn VT-d or AMD-Vi on in the firmware and boot with `intel_iommu=on`; `sumac doctor {0}` says more"
+        "{0}: no IOMMU translates for it; turn VT-d or AMD-Vi on in the firmware and boot with `intel_iommu=on`; `sumac doctor {0}` says more, and `l2fwd --help` what --unsafe-noiommu gives up"
     )]
     NoIommu(PciAddress),
     /// Its group has no IOMMU behind it, and that was not agreed to.

@@ -6,11 +6,15 @@
 mod container;
 mod device;
 mod error;
+mod group;
 pub(crate) mod region;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
+use crate::noiommu;
 use crate::pci::{PciDevice, Tree};
 use crate::spec::PciAddress;
 
@@ -60,6 +64,9 @@ pub(crate) fn reopen(
 /// The device, if its driver is right and an IOMMU translates for it.
 fn fit(tree: &Tree, address: PciAddress) -> Result<PciDevice, VfioError> {
     let device = PciDevice::read(tree, address)?;
+    if noiommu::is_meant(&device) && device.group.is_none() {
+        return Err(VfioError::NoIommu(address));
+    }
     if !device.is_with_vfio() {
         return Err(VfioError::NotBound {
             device: address,

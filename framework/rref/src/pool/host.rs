@@ -11,7 +11,7 @@ use super::cache::Shelf;
 use super::{BufferHeader, PACKET_TAG, PacketPool, PoolError, STRIDE, Wanted};
 use crate::spin::SpinLock;
 use crate::spin::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use crate::{DomainId, Header, SharedHeap};
+use crate::{DomainId, Header, PacketBatch, SharedHeap};
 
 /// The most caches a pool has: one per queue.
 const SHELVES: usize = if cfg!(loom) { 2 } else { 256 };
@@ -71,6 +71,8 @@ impl PacketPool {
             continuation: AtomicU32::new(u32::MAX),
             continuation_len: AtomicU32::new(0),
         });
+        // A domain that is granted the pool may want a batch before the host does.
+        PacketBatch::let_in(heap);
         Ok(Box::leak(Box::new(Self {
             heap,
             base: memory.base(),

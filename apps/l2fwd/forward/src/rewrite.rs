@@ -1,11 +1,12 @@
 //! What forwarding does to a frame's addresses, as DPDK's l2fwd does: the destination becomes
 //! `02:00:00:00:00:PP`, PP the port the frame leaves by, and the source becomes that port's own.
 
+use sumac_interface::Exchangeable;
 use sumac_packet::MacAddress;
 use sumac_rref::PacketBatch;
 
 /// The twelve bytes a frame leaving by one port begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Exchangeable)]
 pub struct Rewrite {
     addresses: [u8; 12],
 }
