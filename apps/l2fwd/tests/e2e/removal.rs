@@ -10,7 +10,7 @@ const DESCRIPTORS: u64 = 512;
 /// Every way to run a driver, and one in which it crashes as well.
 const WAYS: [&[&str]; 3] = [
     &["--isolation", "driver"],
-    &["--isolation", "domain", "--queues", "2"],
+    &["--isolation", "domain", "--queues", "2", "--interrupt"],
     &["--isolation", "shadow", "--crash-every", "50ms"],
 ];
 
