@@ -59,14 +59,6 @@ impl Monitor {
         }
     }
 
-    /// Asks the guest to let a device go, as pressing its slot's button does.
-    ///
-    /// # Errors
-    /// [`LabError::Monitor`] when there is no such device.
-    pub fn device_del(&mut self, id: &str) -> Result<(), LabError> {
-        self.execute("device_del", &json!({ "id": id })).map(drop)
-    }
-
     /// Plugs a device into a slot again, served by vfio-user at this socket.
     ///
     /// # Errors

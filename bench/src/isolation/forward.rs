@@ -1,8 +1,8 @@
 //! The ladder over the 82599 driver: l2fwd's own loop between two software ports, with the driver linked in, in
 //! a domain, and in one with shadows before it.
 //!
-//! A streaming row may be the device's pace: a driver that is faster finds fewer frames at a time, each of which
-//! costs it more. What a boundary costs is in the phases and in the stepped rows, where a driver never waits.
+//! A streaming row may be the device's pace. What a boundary costs is in the phases and in the stepped rows, where a
+//! driver never waits.
 
 use std::cell::Cell;
 use std::path::Path;
