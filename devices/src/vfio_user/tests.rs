@@ -474,6 +474,8 @@ fn send_one(client: &mut Client, memory: &File, queue: u32, ring: u64, buffer: u
     ] {
         client.set_register(offset + 0x40 * queue, value);
     }
+    // Writes that nobody waited for are there when a read comes back.
+    client.register(r::DMATXCTL);
 }
 
 /// Memory to be read: a frame goes out of it, one that is to come into it stops its queue, and a ring cannot be
