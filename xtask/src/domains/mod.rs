@@ -97,7 +97,8 @@ fn build_all(options: &Options) -> Result<(), String> {
 /// Waits until no other process builds domains in `work`; none does until this is dropped. Cargo's own lock is not
 /// enough: shells are written and checked before it is asked.
 fn alone(work: &Path) -> Result<File, String> {
-    let path = work.join("lock");
+    // Programs that have domains built hold `lock` meanwhile.
+    let path = work.join("build.lock");
     let locked = || {
         fs::create_dir_all(work)?;
         let file = File::create(&path)?;
