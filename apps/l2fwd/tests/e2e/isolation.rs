@@ -60,6 +60,22 @@ fn test_a_driver_in_a_domain_forwards_and_its_books_balance() {
     }
 }
 
+/// As on a fresh checkout: nobody is trusted yet, so a key is made and the domain is built and signed with it.
+#[test]
+fn test_a_program_in_its_checkout_builds_its_domain() {
+    // What it is made of has been compiled then.
+    built();
+    let configuration = TempDir::new().unwrap();
+    let mut l2fwd = Command::new(L2FWD);
+    let l2fwd = l2fwd.args(["--duration", "200ms", "--json"]);
+    l2fwd.env("XDG_CONFIG_HOME", configuration.path());
+    let run = Running::spawn(l2fwd.env_remove("SUDO_USER")).finish();
+    let said = &run.stderr;
+    assert!(run.status.success(), "{said}");
+    assert!(said.contains("building domain ixgbe first"), "{said}");
+    assert!(configuration.path().join("sumac/trusted-keys").is_file());
+}
+
 #[test]
 fn test_several_queues_of_domains() {
     let report = report(&["--queues", "2", "--duration", "1s"]);
