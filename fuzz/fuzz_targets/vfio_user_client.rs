@@ -91,6 +91,10 @@ fn between(client: &Socket, server: &Socket, bytes: &[u8]) {
     let mut spoilt = Spoilt(bytes);
     let mut body = Vec::new();
     while let Ok(Some(question)) = client.receive(&mut body) {
+        if !question.header.is_request() {
+            // The refusal of what was made a question.
+            return;
+        }
         let fds: Vec<_> = question.fds.iter().map(AsFd::as_fd).collect();
         if server.send(&question.header, &body, &fds).is_err() {
             return;
@@ -168,6 +172,8 @@ impl Spoilt<'_> {
             },
         }
         header.size = (Header::SIZE + body.len()) as u32;
-        client.send(&header, body, &fds).ok()
+        client.send(&header, body, &fds).ok()?;
+        // For an answer that looks like a question no other comes: the client waits, until this hangs up.
+        (!header.is_request()).then_some(())
     }
 }
