@@ -13,13 +13,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use sumac_device::registers::{Readable, Writable};
 use sumac_devices::ixgbe::{Identity, Polled};
 use sumac_devices::vfio_user::message::{Command, Header};
 use sumac_devices::vfio_user::{Served82599, Socket, session};
 use sumac_devices::wire::NullWire;
 use sumac_linux::interrupts::Bell;
 use sumac_linux::open::{self, OpenPorts};
+use sumac_testbed::Register;
 use tempfile::TempDir;
 
 static DEVICE: LazyLock<Served82599> = LazyLock::new(|| {
@@ -31,22 +31,6 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("
 static LISTENER: LazyLock<UnixListener> = LazyLock::new(|| {
     UnixListener::bind(FOLDER.path().join("nic")).expect("a socket in a folder of its own")
 });
-
-/// A register, by its offset.
-#[derive(Clone, Copy)]
-struct Register(u32);
-
-impl Readable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
-
-impl Writable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
 
 fuzz_target!(|bytes: &[u8]| {
     let listener = &*LISTENER;

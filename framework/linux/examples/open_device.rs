@@ -5,18 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sumac_device::registers::Readable;
 use sumac_linux::{Bell, DeviceSpec, OpenPorts};
-
-/// A register, by its offset.
-#[derive(Clone, Copy)]
-struct Register(u32);
-
-impl Readable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
+use sumac_testbed::Register;
 
 fn main() -> ExitCode {
     match run() {

@@ -12,16 +12,12 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sumac_device::registers::{AddressRegister, Readable, Writable};
 use sumac_device::{Clock, DmaMemory};
 use sumac_linux::open::open;
 use sumac_linux::{LinuxClock, OpenPort};
+use sumac_testbed::Register;
 
 type Failed = Box<dyn Error>;
-
-/// A register, by its offset.
-#[derive(Clone, Copy)]
-struct Register(u32);
 
 const RCTL: Register = Register(0x0100);
 const TCTL: Register = Register(0x0400);
@@ -46,24 +42,6 @@ const FRAME: usize = 256;
 /// The guest's kernel is about here: what would be read and overwritten without an IOMMU.
 const STRAY: u64 = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
-
-impl Readable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
-
-impl Writable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
-
-impl AddressRegister for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
 
 fn main() -> ExitCode {
     match run() {

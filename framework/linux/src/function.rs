@@ -1,9 +1,12 @@
 //! A PCI function's command register and its resets, however configuration space is reached.
 
 use std::io;
+use std::sync::Arc;
 
 use sumac_device::registers::{Readable, Writable};
-use sumac_device::{Bar, Clock, PciId};
+use sumac_device::{Bar, Clock, DeviceBacking, DmaSpace, PciId};
+
+use crate::time::LinuxClock;
 
 /// Configuration space (PCI Local Bus Specification 3.0, chapter 6).
 pub(crate) trait Config {
@@ -49,6 +52,17 @@ pub(crate) fn set_bus_master(config: &impl Config, on: bool) -> io::Result<()> {
     match read16(config, COMMAND)? & BUS_MASTER == wanted & BUS_MASTER {
         true => Ok(()),
         false => Err(io::Error::other("bus mastering stays as it was")),
+    }
+}
+
+/// What a driver takes of the device that `name` stands for.
+pub(crate) fn backing(name: String, id: PciId, bar: &Bar, dma: Arc<dyn DmaSpace>) -> DeviceBacking {
+    DeviceBacking {
+        name,
+        id,
+        bar: bar.clone(),
+        dma,
+        clock: Arc::new(LinuxClock),
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`model`]: a device that plays its part on the descriptors, checking what it was given;
 //! - [`machine`]: a machine's PCI devices, as files in a folder;
 //! - [`pretend`]: domains by name only;
+//! - [`Register`]: a register by its offset;
 //! - [`mod@hostile`]: both rings against descriptors with anything in them.
 //!
 //! Invariant: everything here reaches DMA memory by bus address, through the host's table of what is
@@ -20,5 +21,7 @@ pub mod hostile;
 pub mod machine;
 pub mod model;
 pub mod pretend;
+mod register;
 
 pub use hostile::hostile;
+pub use register::Register;

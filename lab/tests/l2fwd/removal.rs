@@ -47,6 +47,12 @@ fn last<'a>(ended: &'a Ended, key: &str) -> &'a str {
     line.trim_end_matches(',')
 }
 
+/// What brings the last card back.
+const BACK: &str = "
+        echo 1 > /sys/bus/pci/rescan
+        bind-vfio $D
+        more $D";
+
 #[test]
 fn l2fwd_goes_on_without_a_card_that_is_taken_away() {
     let Some(lab) = Lab::open("l2fwd_goes_on_without_a_card_that_is_taken_away") else {
@@ -70,11 +76,7 @@ fn l2fwd_waits_for_a_card_that_is_taken_away() {
         return;
     };
     let cards = Cards::so_many_under_load(4, "2000pps");
-    let after = "
-        echo 1 > /sys/bus/pci/rescan
-        bind-vfio $D
-        more $D";
-    let script = script("--isolation domain --wait-for-device", after, 0);
+    let script = script("--isolation domain --wait-for-device", BACK, 0);
     let guest = cards.boot(&lab, &script);
     let (ended, _) = cards.finish_load(guest);
     assert_eq!(last(&ended, "removed"), "false", "{}", ended.text);
@@ -89,11 +91,7 @@ fn l2fwd_waits_for_its_only_card() {
         return;
     };
     let cards = Cards::so_many_under_load(1, "2000pps");
-    let after = "
-        echo 1 > /sys/bus/pci/rescan
-        bind-vfio $D
-        more $D";
-    let script = script("--isolation driver --wait-for-device", after, 0);
+    let script = script("--isolation driver --wait-for-device", BACK, 0);
     // Its only card is the first and the last.
     let script = script
         .replace("$A $B $C $D", "$A")

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sumac_device::{Bar, Clock, DeviceBacking, DeviceControl, DmaSpace, PciId};
+use sumac_device::{Bar, DeviceBacking, DeviceControl, DmaSpace, PciId};
 
 use super::NoIommuError;
 use crate::bar::{Area, Calls, MappedBar};
@@ -80,13 +80,8 @@ impl UioDevice {
 
     /// What a driver takes.
     pub fn backing(&self, dma: Arc<dyn DmaSpace>) -> DeviceBacking {
-        DeviceBacking {
-            name: self.address.to_string(),
-            id: self.id,
-            bar: self.bar.clone(),
-            dma,
-            clock: Arc::new(LinuxClock) as Arc<dyn Clock>,
-        }
+        let name = self.address.to_string();
+        function::backing(name, self.id, &self.bar, dma)
     }
 
     /// Ends its DMA, and resets it.

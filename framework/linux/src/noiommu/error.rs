@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::pci::PciError;
+use crate::pci::{PciError, bound};
 use crate::spec::PciAddress;
 
 /// Why a device cannot be opened that no IOMMU translates for.
@@ -62,11 +62,4 @@ pub enum NoIommuError {
         /// What Linux said.
         source: io::Error,
     },
-}
-
-fn bound(driver: &Option<String>) -> String {
-    match driver {
-        Some(driver) => format!("it is bound to {driver}"),
-        None => "it is bound to no driver".to_owned(),
-    }
 }

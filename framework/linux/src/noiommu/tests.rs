@@ -3,7 +3,7 @@
 use std::fs;
 
 use sumac_device::DeviceControl;
-use sumac_device::registers::{Readable, Writable};
+use sumac_testbed::Register;
 use sumac_testbed::machine::Machine;
 
 use super::*;
@@ -12,21 +12,6 @@ use crate::dma::LinuxDma;
 const CARD: &str = "0000:03:00.0";
 /// Bytes of BAR 0.
 const REGISTERS: usize = 8192;
-
-#[derive(Clone, Copy)]
-struct Register(u32);
-
-impl Readable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
-
-impl Writable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
 
 fn tree(machine: &Machine) -> Tree {
     Tree::at(machine.root())

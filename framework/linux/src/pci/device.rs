@@ -259,3 +259,11 @@ fn aspm(tree: &Tree, folder: &std::path::Path) -> Vec<String> {
         .filter_map(|name| Some(name.strip_suffix("_aspm")?.to_owned()))
         .collect()
 }
+
+/// What has a device, in words.
+pub(crate) fn bound(driver: &Option<String>) -> String {
+    match driver {
+        Some(driver) => format!("it is bound to {driver}"),
+        None => "it is bound to no driver".to_owned(),
+    }
+}

@@ -21,6 +21,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use device::bound;
 pub use device::{LinkRate, PciDevice, PcieLink, Region, RegionKind, devices};
 pub use group::{GroupMember, IommuGroup};
 pub use interface::Interface;

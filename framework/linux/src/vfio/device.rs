@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use sumac_device::{Bar, Clock, DeviceBacking, DeviceControl, DmaSpace, PciId};
+use sumac_device::{Bar, DeviceBacking, DeviceControl, DmaSpace, PciId};
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_SET_ACTION_TRIGGER,
     VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_BAR0_REGION_INDEX,
@@ -88,13 +88,8 @@ impl VfioDevice {
 
     /// What a driver takes.
     pub fn backing(&self, dma: Arc<dyn DmaSpace>) -> DeviceBacking {
-        DeviceBacking {
-            name: self.address.to_string(),
-            id: self.id,
-            bar: self.bar.clone(),
-            dma,
-            clock: Arc::new(LinuxClock) as Arc<dyn Clock>,
-        }
+        let name = self.address.to_string();
+        function::backing(name, self.id, &self.bar, dma)
     }
 
     /// Ends its DMA, and resets it.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::pci::{GroupMember, PciError};
+use crate::pci::{GroupMember, PciError, bound};
 use crate::spec::PciAddress;
 
 /// Why a PCI device cannot be opened.
@@ -92,13 +92,6 @@ pub enum VfioError {
         /// What Linux said.
         source: io::Error,
     },
-}
-
-fn bound(driver: &Option<String>) -> String {
-    match driver {
-        Some(driver) => format!("it is bound to {driver}"),
-        None => "it is bound to no driver".to_owned(),
-    }
 }
 
 fn in_the_way(others: &[GroupMember]) -> String {

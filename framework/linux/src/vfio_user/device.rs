@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use sumac_device::{Bar, Clock, DeviceBacking, DeviceControl, DmaSpace, PciId};
+use sumac_device::{Bar, DeviceBacking, DeviceControl, DmaSpace, PciId};
 use sumac_devices::vfio_user::message::{
     Capabilities, Command, DeviceInfo, DmaMap, DmaUnmap, IrqInfo, RegionAccess,
     RegionInfo as RegionQuestion, SetIrqs, VERSION, Version, device, dma, irq, region,
@@ -116,13 +116,8 @@ impl ServedDevice {
 
     /// What a driver takes.
     pub fn backing(&self, dma: Arc<dyn DmaSpace>) -> DeviceBacking {
-        DeviceBacking {
-            name: format!("vfio-user:{}", self.socket.display()),
-            id: self.id,
-            bar: self.bar.clone(),
-            dma,
-            clock: Arc::new(LinuxClock) as Arc<dyn Clock>,
-        }
+        let name = format!("vfio-user:{}", self.socket.display());
+        function::backing(name, self.id, &self.bar, dma)
     }
 
     /// What makes memory reachable for it.

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::prelude::*;
-use sumac_device::registers::{Readable, Writable};
 use sumac_device::{DeviceControl, DmaSpace};
 use sumac_devices::vfio_user::Socket;
 use sumac_devices::vfio_user::message::{
     Area, Capabilities, Capability, Command, DeviceInfo, DmaMap, Header, IrqInfo, RegionAccess,
     RegionInfo, SetIrqs, SparseHeader, Version, device, irq, region,
 };
+use sumac_testbed::Register;
 
 use super::*;
 use crate::dma::LinuxDma;
@@ -30,22 +30,6 @@ const AREA: Area = Area {
     offset: 0x4000,
     size: 0x1000,
 };
-
-/// A register, by its offset.
-#[derive(Clone, Copy)]
-struct Register(u32);
-
-impl Readable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
-
-impl Writable for Register {
-    fn offset(self) -> u32 {
-        self.0
-    }
-}
 
 /// What a server does instead of answering.
 #[derive(Clone, Copy, Debug, PartialEq)]
