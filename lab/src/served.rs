@@ -31,9 +31,22 @@ impl Served {
     /// # Panics
     /// When `sumac` does not build, or does not serve them.
     pub fn cards(wires: &[&str]) -> Self {
+        Self::serving(wires, &[])
+    }
+
+    /// The same, that QEMU can unplug (`device_del`): without MSI-X.
+    ///
+    /// # Panics
+    /// As [`cards`](Self::cards).
+    pub fn pluggable(wires: &[&str]) -> Self {
+        Self::serving(wires, &["--without-msix"])
+    }
+
+    fn serving(wires: &[&str], options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Program::built("sumac").command();
         command.args(["serve", "82599", "--strict", "--quiet"]);
+        command.args(options);
         command.args(["--ports", &wires.len().to_string(), "--socket"]);
         command.arg(folder.path().join(SOCKET));
         for wire in wires {

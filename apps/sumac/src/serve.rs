@@ -38,6 +38,10 @@ pub struct ServeOptions {
     /// How many ports.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     ports: u8,
+    /// Do not offer MSI-X, only MSI and the pin: for cards to be unplugged with `device_del`, in which QEMU (up to
+    /// 11.1) aborts if they have it.
+    #[arg(long)]
+    without_msix: bool,
     /// Exit with 1 if the driver broke a rule of the datasheet.
     #[arg(long)]
     strict: bool,
@@ -93,7 +97,11 @@ pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
     for (number, (identity, wire)) in open::sockets(&specs)?.into_iter().enumerate() {
         let path = socket_path(&options.socket, number, options.ports);
         ports.push(Port {
-            device: Served82599::new(identity, wire)?,
+            device: if options.without_msix {
+                Served82599::without_msix(identity, wire)?
+            } else {
+                Served82599::new(identity, wire)?
+            },
             listener: Listener::bind(&path)?,
         });
     }
