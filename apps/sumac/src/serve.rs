@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sumac_devices::ixgbe::{Counter, DeviceThread};
+use sumac_devices::ixgbe::{Counter, DeviceThread, Totals};
 use sumac_devices::vfio_user::{ListenError, Listener, ServeError, Served82599, SessionReport};
 use sumac_linux::signals::Stop;
 use sumac_linux::spec::{DeviceSpec, SpecError};
@@ -241,6 +241,7 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
             wire.from_device_frames,
         );
         println!("port {number}: {violations}");
+        println!("port {number}: counters{}", counters(&port.device.totals()));
         good &= violations.total() == 0 || !strict;
         if let Some(failure) = wire.failure {
             eprintln!("port {number}: {failure}");
@@ -248,6 +249,17 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
         }
     }
     good
+}
+
+/// What the card has counted, by the datasheet's names; what is zero is left out.
+fn counters(totals: &Totals) -> String {
+    let named = Counter::ALL
+        .iter()
+        .map(|&counter| (counter.name(), totals.get(counter)));
+    named
+        .filter(|&(_, count)| count != 0)
+        .map(|(name, count)| format!(" {name}={count}"))
+        .collect()
 }
 
 fn said(result: io::Result<()>) -> bool {
