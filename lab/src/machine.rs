@@ -36,6 +36,7 @@ pub struct Machine {
     ports: usize,
     devices: Vec<OsString>,
     kernel_options: Vec<String>,
+    expected: Vec<&'static str>,
     limit: Duration,
 }
 
@@ -55,6 +56,7 @@ impl Machine {
             ports: 0,
             devices: Vec::new(),
             kernel_options: Vec::new(),
+            expected: Vec::new(),
             limit: LIMIT,
         }
     }
@@ -80,6 +82,12 @@ impl Machine {
     /// Another word on the kernel's command line.
     pub fn kernel_option(&mut self, option: &str) -> &mut Self {
         self.kernel_options.push(option.to_owned());
+        self
+    }
+
+    /// What QEMU may say of it: part of a line. Of what it says otherwise only warnings are let pass.
+    pub fn qemu_says(&mut self, part: &'static str) -> &mut Self {
+        self.expected.push(part);
         self
     }
 
@@ -150,6 +158,10 @@ impl Machine {
     /// When its image cannot be made or QEMU not be started.
     pub fn attend(&self, lab: &Lab, image: &Image) -> Result<(), LabError> {
         guest::attend(lab, image, self)
+    }
+
+    pub(crate) fn expected(&self) -> &[&'static str] {
+        &self.expected
     }
 
     pub(crate) fn time_limit(&self) -> Duration {
