@@ -141,6 +141,13 @@ fn a_bad_driver_is_stopped_by_the_iommu() {
     };
     let mut machine = Machine::new();
     machine.iommu(48).cores(2);
+    for fault in [
+        "vtd_iova_to_sspte:",
+        "vtd_iommu_translate:",
+        "New fault is not recorded",
+    ] {
+        machine.qemu_says(fault);
+    }
     let [bad, good] = [0, 1].map(|_| machine.device(json!({ "driver": "e1000e" })).address);
     let mut image = Image::new(&lab);
     image.modules(&["vfio-pci", "vfio_iommu_type1"]);
