@@ -34,6 +34,10 @@ fn wrong_arguments_are_refused_in_one_line() {
             assert_refused(&[command, bad], "is no PCI address");
         }
     }
+    for option in ["--user=0", "--group"] {
+        let arguments = ["bind", "--unsafe-noiommu", option, "ffff:ff:1f.7"];
+        assert_refused(&arguments, "cannot be used with");
+    }
     for command in ["bind", "unbind"] {
         assert_refused(&[command], "see sumac --help");
         assert_refused(&[command, "ffff:ff:1f.7"], "no such PCI device");
@@ -60,6 +64,7 @@ fn wrong_arguments_are_refused_in_one_line() {
 fn help_teaches() {
     for (command, text) in [
         ("bind", "sudo sumac bind --user $USER"),
+        ("bind", "can read and overwrite anything"),
         ("unbind", "PCI address"),
         ("doctor", "Mend from the top"),
         ("hugepages", "--for-pool 4096"),

@@ -8,6 +8,7 @@ use sumac_testbed::machine::Machine;
 
 use super::*;
 use crate::dma::LinuxDma;
+use crate::pci::UIO_PCI;
 
 const CARD: &str = "0000:03:00.0";
 /// Bytes of BAR 0.
@@ -104,10 +105,10 @@ fn a_device_with_an_iommu_is_told_to_use_it() {
 fn a_device_with_another_driver_is_not_taken_from_it() {
     let machine = card();
     machine.driver(CARD, "ixgbe");
-    let error = refused(&machine, &["bound to ixgbe", "modprobe uio_pci_generic"]);
+    let error = refused(&machine, &["bound to ixgbe", "sumac bind --unsafe-noiommu"]);
     assert!(matches!(error, NoIommuError::NotBound { .. }), "{error:?}");
     machine.remove(&format!("sys/bus/pci/devices/{CARD}/driver"));
-    refused(&machine, &["bound to no driver", "driver_override"]);
+    refused(&machine, &["bound to no driver", "sumac bind"]);
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl fmt::Display for Holder {
 /// to root.
 pub fn holders(tree: &Tree, device: &PciDevice) -> Vec<Holder> {
     // Links to open files name them from the root of the machine.
-    let files = device.vfio_files(tree).into_iter();
+    let files = device.files(tree).into_iter();
     let files: Vec<PathBuf> = files.map(|file| Path::new("/").join(file)).collect();
     let has_one = |process: &u32| {
         let folder = PathBuf::from(format!("proc/{process}/fd"));
