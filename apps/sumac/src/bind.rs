@@ -92,10 +92,10 @@ pub fn bind(options: &BindOptions, tree: &Tree, caller: &Caller) -> Result<(), T
             Some((name, uid)) => binding::hand_over(tree, &after, name, *uid)?,
             None => after.files(tree),
         };
-        output::print(&told(&before, &after, &files, options.user.as_deref()));
+        output::print(&told(&before, &after, &files, options.user.as_deref()))?;
         match to {
             UserDriver::Vfio => warn_of_others(tree, &after, caller),
-            UserDriver::Uio => eprintln!("{address}: {UNPROTECTED}"),
+            UserDriver::Uio => output::tell(&format!("{address}: {UNPROTECTED}")),
         }
     }
     Ok(())
@@ -178,12 +178,12 @@ fn warn_of_others(tree: &Tree, device: &PciDevice, caller: &Caller) {
         })
         .collect();
     if !others.is_empty() {
-        eprintln!(
+        output::tell(&format!(
             "{}: group {number} cannot be used yet, for it also holds {}: `{}`",
             device.address,
             others.join(", "),
             caller.sumac_as_root(&format!("bind --group {}", device.address))
-        );
+        ));
     }
 }
 
@@ -195,7 +195,7 @@ pub fn unbind(options: &UnbindOptions, tree: &Tree) -> Result<(), Trouble> {
     for address in &options.devices {
         let before = read(tree, *address)?;
         let after = binding::unbind(tree, *address)?;
-        output::print(&told(&before, &after, &[], None));
+        output::print(&told(&before, &after, &[], None))?;
     }
     Ok(())
 }

@@ -33,8 +33,7 @@ pub fn list(options: &Options, tree: &Tree) -> Result<(), Trouble> {
         return output::json(&devices.iter().map(Entry::new).collect::<Vec<_>>());
     }
     if devices.is_empty() {
-        output::print("no network or NVMe controller; --all lists every device\n");
-        return Ok(());
+        return output::print("no network or NVMe controller; --all lists every device\n");
     }
     let heading = [
         "address",
@@ -47,8 +46,7 @@ pub fn list(options: &Options, tree: &Tree) -> Result<(), Trouble> {
         "interface",
     ];
     let rows: Vec<_> = devices.iter().map(row).collect();
-    output::print(&output::table(heading, &rows));
-    Ok(())
+    output::print(&output::table(heading, &rows))
 }
 
 fn row(device: &PciDevice) -> [String; 8] {

@@ -69,7 +69,7 @@ pub fn run(options: &Options, tree: &Tree, caller: &Caller) -> Result<ExitCode, 
     if options.json {
         output::json(&report)?;
     } else {
-        output::print(&report.text());
+        output::print(&report.text())?;
     }
     Ok(match report.faults {
         0 => ExitCode::SUCCESS,
