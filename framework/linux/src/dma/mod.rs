@@ -237,7 +237,8 @@ impl LinuxDma {
             huge: region.huge_pages(),
         };
         // SAFETY: the pages are of a region that `places` keeps, aligned to 2 MiB at both addresses, and were
-        // taken from it; a region is unmapped, or kept for good, before `take_back` returns its pages.
+        // taken from it; a region whose last pages come back is unmapped, or kept for good, before it is freed. A
+        // device that still runs when they come back reaches them as it does all of the space, which holds no object.
         unsafe { Lent::new(&self.shared, extent) }
     }
 }

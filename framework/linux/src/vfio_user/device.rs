@@ -136,11 +136,6 @@ impl ServedDevice {
     pub fn socket_for_test(&self) -> UnixStream {
         self.server.connection.stream_for_test()
     }
-
-    /// Whether the server still answers, as far as is known.
-    pub fn is_alive(&self) -> bool {
-        self.server.connection.is_alive()
-    }
 }
 
 fn why(socket: &Path, what: &'static str, unanswered: Unanswered) -> VfioUserError {
@@ -357,7 +352,8 @@ unsafe impl Reach for Server {
             Err(Unanswered::Refused(errno)) => {
                 Err(format!("the device's server keeps it: error {errno}"))
             }
-            // A server that is gone reaches nothing; one that only hung up has the old pages to itself.
+            // A server that is gone reaches nothing; one that only hung up has the old file to itself, of which no part
+            // is lent again.
             Ok(()) | Err(Unanswered::Broken(_)) => Ok(()),
         }
     }
@@ -392,15 +388,10 @@ impl Calls for Registers {
 }
 
 impl DeviceControl for ServedDevice {
-    fn stop(&self) {
-        if let Err(error) = self.halt()
-            && self.is_alive()
-        {
-            log::error!(
-                "vfio-user:{}: cannot be stopped: {error}",
-                self.socket.display()
-            );
-        }
+    /// A server that hung up is taken to reach nothing any more; one that is silent may yet wake.
+    fn stop(&self) -> bool {
+        let name = format_args!("vfio-user:{}", self.socket.display());
+        function::stopped(&name, self.halt(), || !self.server.connection.has_hung_up())
     }
 
     fn start(&self) {
@@ -413,7 +404,7 @@ impl DeviceControl for ServedDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::ids(&*self.server).is_ok()
+        function::is_there(&*self.server)
     }
 }
 
