@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use sumac_device::{Bar, DeviceBacking, DeviceControl, DmaSpace, PciId};
@@ -21,7 +21,7 @@ use super::connection::{Connection, Unanswered};
 use crate::bar::{Area, Calls, MappedBar};
 use crate::dma::{Reach, Region};
 use crate::function::{self, Config};
-use crate::interrupts::{Bell, Interrupts};
+use crate::interrupts::{Bell, Cord, Interrupts};
 use crate::time::LinuxClock;
 use crate::vfio::region::RegionInfo;
 
@@ -40,6 +40,9 @@ pub(crate) struct ServedDevice {
     id: PciId,
     bar: Bar,
     server: Arc<Server>,
+    /// What the server rings bells by: its interrupts', and that of its request to have the device back.
+    vectors: Mutex<Vec<Arc<Cord>>>,
+    request: Mutex<Option<Arc<Cord>>>,
 }
 
 /// What stands for the server: its connection, and what it takes.
@@ -108,6 +111,8 @@ impl ServedDevice {
             id: function::ids(&*server).map_err(broken("reading configuration space"))?,
             bar: Bar::new(Arc::new(registers)),
             server,
+            vectors: Mutex::default(),
+            request: Mutex::default(),
         };
         opened.halt().map_err(broken("resetting the device"))?;
         function::set_bus_master(&*opened.server, true).map_err(broken("letting it do DMA"))?;
@@ -414,11 +419,18 @@ impl Interrupts for ServedDevice {
     }
 
     fn connect(&self, bells: &[Arc<Bell>]) -> io::Result<()> {
-        let events: Vec<BorrowedFd<'_>> = bells.iter().map(|bell| bell.as_fd()).collect();
-        Ok(self.server.set_events(irq::MSIX, &events)?)
+        let cords = bells.iter().map(|bell| bell.cord());
+        let cords = cords.collect::<io::Result<Vec<_>>>()?;
+        let events: Vec<_> = cords.iter().map(|cord| cord.as_fd()).collect();
+        self.server.set_events(irq::MSIX, &events)?;
+        *self.vectors.lock().unwrap_or_else(PoisonError::into_inner) = cords;
+        Ok(())
     }
 
     fn on_removal(&self, bell: &Bell) -> io::Result<()> {
-        Ok(self.server.set_events(irq::REQUEST, &[bell.as_fd()])?)
+        let cord = bell.cord()?;
+        self.server.set_events(irq::REQUEST, &[cord.as_fd()])?;
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(cord);
+        Ok(())
     }
 }
