@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
+use nix::sys::time::{TimeVal, TimeValLike};
 use sumac_device::{Bar, DeviceBacking, DeviceControl, DmaSpace, PciId};
 use sumac_devices::vfio_user::message::{
     Capabilities, Command, DeviceInfo, DmaMap, DmaUnmap, IrqInfo, RegionAccess,
@@ -25,6 +29,8 @@ use crate::interrupts::{Bell, Cord, Interrupts};
 use crate::time::LinuxClock;
 use crate::vfio::region::RegionInfo;
 
+/// A server that takes no connection for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The register BAR.
 const REGISTERS: u32 = 0;
 /// Regions that are looked at.
@@ -61,7 +67,7 @@ impl ServedDevice {
             socket: socket.to_owned(),
             source,
         };
-        let stream = UnixStream::connect(socket).map_err(unreachable)?;
+        let stream = stream(socket).map_err(unreachable)?;
         Self::over(stream, socket)
     }
 
@@ -143,6 +149,17 @@ impl ServedDevice {
     }
 }
 
+/// A connection, unless the server takes none for so long.
+fn stream(socket: &Path) -> io::Result<UnixStream> {
+    let address = UnixAddr::new(socket)?;
+    let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+    let stream = nix::sys::socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let patience = TimeVal::milliseconds(PATIENCE.as_millis() as i64);
+    setsockopt(&stream, sockopt::SendTimeout, &patience)?;
+    nix::sys::socket::connect(stream.as_raw_fd(), &address)?;
+    Ok(UnixStream::from(stream))
+}
+
 fn why(socket: &Path, what: &'static str, unanswered: Unanswered) -> VfioUserError {
     let socket = socket.to_owned();
     match unanswered {
@@ -174,13 +191,14 @@ fn greet(connection: &Connection) -> Result<(Version, Capabilities), Unanswered>
     })
 }
 
-/// Maps what the server offers. A file that the server could shorten is not mapped: an access beyond its end
-/// would end this process.
+/// Maps what the server offers. A file that the server could shorten is not mapped, nor one of huge pages, into which it
+/// could punch holes: an access there would end this process.
 fn map(file: &File, region: &RegionInfo) -> Vec<Area> {
     let sealed = fcntl(file, FcntlArg::F_GET_SEALS)
         .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK));
+    let plain = fstatfs(file).is_ok_and(|kind| kind.filesystem_type() != HUGETLBFS_MAGIC);
     let len = match file.metadata() {
-        Ok(metadata) if sealed => metadata.len(),
+        Ok(metadata) if sealed && plain => metadata.len(),
         _ => 0,
     };
     let area = |area: &Range<u64>| {
@@ -361,6 +379,10 @@ unsafe impl Reach for Server {
             // is lent again.
             Ok(()) | Err(Unanswered::Broken(_)) => Ok(()),
         }
+    }
+
+    fn lends_files(&self) -> bool {
+        true
     }
 }
 

@@ -506,6 +506,12 @@ fn what_cannot_be_connected_to_says_why() {
     let busy = folder.path().join("busy.sock");
     let _listener = UnixListener::bind(&busy).unwrap();
     assert!(refusal(&busy).contains("serves somebody else already"));
+    // One that does not even take connections has room for one, and then for no more.
+    let hangs = folder.path().join("hangs.sock");
+    let listener = UnixListener::bind(&hangs).unwrap();
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let _first = UnixStream::connect(&hangs).unwrap();
+    assert!(refusal(&hangs).contains("takes no connections"));
     let script = |version| Script {
         version,
         ..Script::default()
