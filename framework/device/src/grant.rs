@@ -223,6 +223,6 @@ pub trait DeviceControl: Send + Sync {
     /// Lets it do DMA again, for the next driver.
     fn start(&self);
 
-    /// Whether it answers, whatever became of its driver.
+    /// Whether it answers, and was never away since it was opened; whatever became of its driver.
     fn is_there(&self) -> bool;
 }
