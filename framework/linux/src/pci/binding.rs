@@ -20,6 +20,8 @@ const REMEMBERED: &str = "run/sumac/bound";
 const DRIVERS: &str = "sys/bus/pci/drivers";
 /// The modules behind vfio-pci: the driver, and the IOMMU's side.
 pub const MODULES: [&str; 2] = ["vfio-pci", "vfio_iommu_type1"];
+/// The other IOMMU's side, which newer kernels can have instead of the last module, or beside it.
+pub const IOMMUFD: &str = "dev/iommu";
 /// Longest that a driver may take to let go of a device or to take it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -146,8 +148,11 @@ pub fn bind(tree: &Tree, address: PciAddress, force: bool) -> Result<PciDevice, 
     if device.group.is_none() && !is_noiommu_allowed(tree) {
         return Err(BindError::NoGroup(address));
     }
-    for module in MODULES {
-        load_module(tree, module)?;
+    let [driver, iommu] = MODULES;
+    load_module(tree, driver)?;
+    match load_module(tree, iommu) {
+        Err(_) if tree.path(IOMMUFD).exists() => {}
+        loaded => loaded?,
     }
     remember(tree, &device)?;
     let steps = Steps { tree, address };
@@ -190,7 +195,8 @@ pub fn unbind(tree: &Tree, address: PciAddress) -> Result<PciDevice, BindError> 
     Ok(PciDevice::read(tree, address)?)
 }
 
-/// Makes a user the owner of the files through which a process takes a device. Gives them a moment to appear.
+/// Makes a user the owner of the files through which a process takes a device, and of `/dev/iommu` where the kernel has
+/// files for devices alone. Gives them a moment to appear.
 ///
 /// # Errors
 /// [`BindError::HandOver`].
@@ -201,7 +207,7 @@ pub fn hand_over(
     uid: u32,
 ) -> Result<Vec<PathBuf>, BindError> {
     let start = Instant::now();
-    let files = loop {
+    let mut files = loop {
         let files = device.vfio_files(tree);
         if !files.is_empty() || start.elapsed() > Duration::from_secs(2) {
             break files;
@@ -216,6 +222,9 @@ pub fn hand_over(
     };
     if files.is_empty() {
         return Err(fail(tree.path("dev/vfio"), io::ErrorKind::NotFound.into()));
+    }
+    if device.own_file(tree).is_some() && tree.path(IOMMUFD).exists() {
+        files.push(IOMMUFD.into());
     }
     for file in &files {
         std::os::unix::fs::chown(tree.path(file), Some(uid), None)
