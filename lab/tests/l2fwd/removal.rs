@@ -87,16 +87,27 @@ fn l2fwd_waits_for_a_card_that_is_taken_away() {
 /// The only card there is goes, and with it the IOMMU's mappings; they are made again when it comes back.
 #[test]
 fn l2fwd_waits_for_its_only_card() {
-    let Some(lab) = Lab::open("l2fwd_waits_for_its_only_card") else {
-        return;
-    };
+    if let Some(lab) = Lab::open("l2fwd_waits_for_its_only_card") {
+        waits_for_its_only_card(&lab);
+    }
+}
+
+/// The same for a card with a file of its own: the mappings stay, for they are not the card's.
+#[test]
+fn l2fwd_waits_for_its_only_card_by_its_own_file() {
+    if let Some(lab) = Lab::with_iommufd("l2fwd_waits_for_its_only_card_by_its_own_file") {
+        waits_for_its_only_card(&lab);
+    }
+}
+
+fn waits_for_its_only_card(lab: &Lab) {
     let cards = Cards::so_many_under_load(1, "2000pps");
     let script = script("--isolation driver --wait-for-device", BACK, 0);
     // Its only card is the first and the last.
     let script = script
         .replace("$A $B $C $D", "$A")
         .replace("more $A", "true");
-    let guest = cards.boot(&lab, &script.replace("$D", "$A"));
+    let guest = cards.boot(lab, &script.replace("$D", "$A"));
     let (ended, _) = cards.finish_load(guest);
     assert_eq!(last(&ended, "returns"), "1", "{}", ended.text);
     assert_eq!(last(&ended, "free"), last(&ended, "total"));
