@@ -90,7 +90,7 @@ fn an_ordinary_user_takes_cards_by_their_own_files() {
         refused "$A: no permission for /dev/iommu; run" as_user SUMAC_VFIO=cdev $run
         chown user /dev/iommu
         ulimit -l 1024
-        refused "all processes of this user together may lock 1024 KiB" as_user $run
+        refused "this user's processes may lock 1024 KiB in all" as_user $run
         ulimit -l 262144
         as_user $run --frames {}
         chown root /dev/iommu

@@ -20,7 +20,7 @@ use crate::pci::{IommuGroup, PciDevice, Tree};
 use crate::spec::PciAddress;
 
 /// Whose locked memory the kernel counts.
-const WHOSE: &str = "all processes of this user together";
+const WHOSE: &str = "this user's processes";
 
 /// An address space of this process's own `/dev/iommu`. It ends with the file, which every device in it keeps open.
 pub(crate) struct Ioas {
