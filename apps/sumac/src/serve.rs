@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sumac_devices::ixgbe::{Counter, DeviceThread};
+use sumac_devices::ixgbe::{Counter, DeviceThread, Totals};
 use sumac_devices::vfio_user::{ListenError, Listener, ServeError, Served82599, SessionReport};
 use sumac_linux::signals::Stop;
 use sumac_linux::spec::{DeviceSpec, SpecError};
@@ -40,6 +40,10 @@ pub struct ServeOptions {
     /// How many ports.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     ports: u8,
+    /// Do not offer MSI-X, only MSI and the pin: for cards to be unplugged with `device_del`, in which QEMU (up to
+    /// 11.1) aborts if they have it.
+    #[arg(long)]
+    without_msix: bool,
     /// Exit with 1 if the driver broke a rule of the datasheet.
     #[arg(long)]
     strict: bool,
@@ -95,7 +99,11 @@ pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
     for (number, (identity, wire)) in open::sockets(&specs)?.into_iter().enumerate() {
         let path = socket_path(&options.socket, number, options.ports);
         ports.push(Port {
-            device: Served82599::new(identity, wire)?,
+            device: if options.without_msix {
+                Served82599::without_msix(identity, wire)?
+            } else {
+                Served82599::new(identity, wire)?
+            },
             listener: Listener::bind(&path)?,
         });
     }
@@ -245,6 +253,8 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
             wire.from_device_frames,
         ));
         good &= say(&format!("port {number}: {violations}"));
+        let counted = counters(&port.device.totals());
+        good &= say(&format!("port {number}: counters{counted}"));
         good &= violations.total() == 0 || !strict;
         if let Some(failure) = wire.failure {
             output::tell(&format!("port {number}: {failure}"));
@@ -252,6 +262,17 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
         }
     }
     good
+}
+
+/// What the card has counted, by the datasheet's names; what is zero is left out.
+fn counters(totals: &Totals) -> String {
+    let named = Counter::ALL
+        .iter()
+        .map(|&counter| (counter.name(), totals.get(counter)));
+    named
+        .filter(|&(_, count)| count != 0)
+        .map(|(name, count)| format!(" {name}={count}"))
+        .collect()
 }
 
 fn said(result: io::Result<()>) -> bool {

@@ -315,6 +315,24 @@ impl Header {
     }
 }
 
+impl DmaUnmap {
+    /// The first and the last address it speaks of, which may be the last there is; `None` if it contradicts itself or
+    /// asks for more than memory to be taken back.
+    pub const fn range(&self) -> Option<(u64, u64)> {
+        if (self.argsz as usize) < Self::SIZE {
+            return None;
+        }
+        match (self.flags, self.address, self.size) {
+            (dma::ALL, 0, 0) => Some((0, u64::MAX)),
+            (0, first, size @ 1..) => match first.checked_add(size - 1) {
+                Some(last) => Some((first, last)),
+                None => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 /// Flags of a [`Header`].
 pub mod flag {
     /// Bits that tell request from answer.
@@ -335,7 +353,9 @@ pub mod dma {
     pub const READ: u32 = 1 << 0;
     /// The device may write.
     pub const WRITE: u32 = 1 << 1;
-    /// Of an unmapping: everything, wherever it is.
+    /// Of a mapping: the descriptor that comes with it can be mapped.
+    pub const MAP: u32 = 1 << 2;
+    /// Of an unmapping: everything, wherever it is; address and length are zero.
     pub const ALL: u32 = 1 << 1;
 }
 

@@ -40,6 +40,16 @@ pub enum QueueError {
     Domain(#[from] RpcError),
 }
 
+/// What whoever lent a queue to another domain tells that of its failure.
+impl From<QueueError> for RpcError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::ForeignPool(_) => Self::Refused,
+            QueueError::Domain(error) => error,
+        }
+    }
+}
+
 /// How many frames went each way in an exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exchanged {

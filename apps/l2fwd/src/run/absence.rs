@@ -80,7 +80,7 @@ impl<N: Net> Ports<'_, N> {
     /// Gives up a port whose device is gone, or about to go.
     ///
     /// # Errors
-    /// A worker does not give its queue pairs up, or the application is in a domain: then that the device is gone.
+    /// A worker does not give its queue pairs up.
     pub fn take_out(
         &mut self,
         index: usize,
@@ -88,10 +88,6 @@ impl<N: Net> Ports<'_, N> {
         workers: &[RunningWorker<N::Queue>],
         supervision: &Supervision<'_>,
     ) -> Result<(), RunError> {
-        if supervision.has_application() {
-            // An application in a domain keeps its ports.
-            return Err(device(why));
-        }
         let mut queues = take_queues(index, workers)?;
         let Some(open) = self.list.get_mut(index) else {
             return Ok(());

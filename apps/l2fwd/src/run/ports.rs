@@ -248,32 +248,39 @@ pub fn plan_workers<N: Net>(
         for (from, queues) in queues.iter_mut().enumerate() {
             let Some(queue) = queues.next() else { continue };
             let to = partner(from, count);
+            let rewrite = rewrite(options, to, ports[to].mac);
+            let (meter, lane) = (meter.clone(), lanes.len());
             lanes.push(LanePlan {
                 from,
                 to: first + to,
-                rewrite: rewrite(options, to, ports[to].mac),
-                home: Home::new(queue, meter.clone(), lanes.len(), terms.clone()),
+                home: Home::new(queue, rewrite, meter, lane, terms.clone()),
             });
         }
     }
     shares
 }
 
-/// Starts the workers of an application in a domain of its own. They keep their ports: nobody hears what they are
-/// asked.
+/// Starts the workers of an application in a domain of its own.
 pub fn start_hosted<Q: NetQueue + 'static>(
     cores: &Cores,
     workers: Vec<HostedWorker<Q>>,
+    bells: &Bells,
 ) -> Result<Vec<RunningWorker<Q>>, RunError> {
     let start = |(index, worker): (usize, HostedWorker<Q>)| {
         let (lanes, core) = (worker.figures(), cores.workers[index]);
-        let thread = cores::spawn(&format!("l2fwd-{index}"), core, move || worker.run());
+        let (changes, asked) = mpsc::channel();
+        let bell = bells.workers[index].clone();
+        let run = {
+            let bell = bell.clone();
+            move || worker.run(&asked, bell)
+        };
+        let thread = cores::spawn(&format!("l2fwd-{index}"), core, run);
         Ok(RunningWorker {
             thread: Some(thread.map_err(device)?),
-            changes: mpsc::channel().0,
+            changes,
             lanes,
             outcome: None,
-            bell: None,
+            bell,
         })
     };
     workers.into_iter().enumerate().map(start).collect()

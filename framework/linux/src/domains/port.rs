@@ -205,7 +205,7 @@ impl Losses {
 }
 
 impl SupervisedPort {
-    /// The port of a supervised driver.
+    /// The port of a supervised driver, which adds to `losses` what was in calls that died.
     ///
     /// # Errors
     /// [`RpcError`] when the driver does not answer, even when it was started again.
@@ -213,6 +213,7 @@ impl SupervisedPort {
         supervisor: Arc<Supervisor<PortService>>,
         pool: &'static PacketPool,
         policy: Policy,
+        losses: Arc<Losses>,
     ) -> RpcResult<Self> {
         let take = |life: &mut PortLife| life.take_device().ok_or(RpcError::Refused);
         let seen = supervisor.life();
@@ -225,13 +226,8 @@ impl SupervisedPort {
             policy,
             lanes: Vec::new(),
             life: 0,
-            losses: Arc::default(),
+            losses,
         })
-    }
-
-    /// What was in calls that died.
-    pub fn losses(&self) -> Arc<Losses> {
-        Arc::clone(&self.losses)
     }
 
     fn queue(&self, index: usize, lane: Object<dyn NetLane>) -> SupervisedQueue {

@@ -203,13 +203,17 @@ impl PciDevice {
                 format!("dev/vfio/noiommu-{group}"),
             ]
         });
-        let own = tree.names(self.folder().join("vfio-dev"));
-        let own = own
-            .into_iter()
-            .map(|name| format!("dev/vfio/devices/{name}"));
-        let mut files: Vec<PathBuf> = group.chain(own).map(PathBuf::from).collect();
+        let mut files: Vec<PathBuf> = group.map(PathBuf::from).collect();
+        files.extend(self.own_file(tree));
         files.retain(|file| self.is_with_vfio() && tree.path(file).exists());
         files
+    }
+
+    /// The file in `/dev` of the device alone, where vfio makes one.
+    pub fn own_file(&self, tree: &Tree) -> Option<PathBuf> {
+        let names = tree.names(self.folder().join("vfio-dev"));
+        let name = names.into_iter().next()?;
+        Some(PathBuf::from("dev/vfio/devices").join(name))
     }
 }
 

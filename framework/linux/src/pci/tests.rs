@@ -207,6 +207,18 @@ fn disks_in_use_are_found_also_below_a_volume_and_a_subsystem() {
     assert_eq!(told(), ["its disk nvme0n1p2 is in use (/srv)"]);
     machine.file("proc/self/mountinfo", &mount("0:25"));
     assert_eq!(told(), [""; 0]);
+    // btrfs has a number that is no disk's, names one of its disks, and may be on several.
+    let spanned = "22 1 0:25 /@ /srv rw shared:1 - btrfs /dev/sda rw";
+    machine.file("proc/self/mountinfo", spanned);
+    assert_eq!(told(), [""; 0]);
+    machine.folder("sys/fs/btrfs/0b5ad4d4/devices/nvme0n1p2");
+    assert_eq!(told(), [""; 0]);
+    machine.folder("sys/fs/btrfs/0b5ad4d4/devices/sda");
+    assert_eq!(told(), ["its disk nvme0n1p2 is in use (/srv)"]);
+    machine.remove("sys/fs/btrfs/0b5ad4d4/devices");
+    machine.file("proc/self/mountinfo", &spanned.replace("sda", "nvme0n1p2"));
+    assert_eq!(told(), ["its disk nvme0n1p2 is in use (/srv)"]);
+    machine.file("proc/self/mountinfo", "");
     machine.file(
         "proc/swaps",
         "Filename Type Size Used Priority\n/dev/nvme0n1p2 partition 1 0 -2",

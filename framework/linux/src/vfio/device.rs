@@ -13,8 +13,8 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX,
 };
 
-use super::container::{DeviceFile, system};
 use super::region::RegionInfo;
+use super::space::{DeviceFile, system};
 use super::{VfioError, sys};
 use crate::bar::{Area, Calls, MappedBar};
 use crate::function::{self, Config};
