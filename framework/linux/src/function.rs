@@ -18,6 +18,8 @@ pub(crate) trait Config {
 
 /// Vendor and device id (section 6.2.1).
 const IDS: u16 = 0x00;
+/// Revision and class (section 6.2.1).
+const CLASS: u16 = 0x08;
 /// The command register (section 6.2.2).
 const COMMAND: u16 = 0x04;
 /// It decodes memory.
@@ -36,6 +38,14 @@ pub(crate) fn ids(config: &impl Config) -> io::Result<PciId> {
         vendor: read16(config, IDS)?,
         device: read16(config, IDS + 2)?,
     })
+}
+
+/// Whether the device answers: by its class and revision (section 6.2.1), which VFIO hands through where it keeps
+/// vendor and device to itself, and by the first of its registers, which is all ones in no device driven here.
+pub(crate) fn is_there(config: &impl Config, bar: &Bar) -> bool {
+    let mut class = [0; 4];
+    let answers = config.read(CLASS, &mut class).is_ok() && class != [0xFF; 4];
+    answers && bar.read(First) != u32::MAX
 }
 
 /// Lets the function do DMA or not; memory decoding is on in either case. Looks whether it took effect.
@@ -102,6 +112,16 @@ fn read16(config: &impl Config, offset: u16) -> io::Result<u16> {
     }
 }
 
+/// A function's first register.
+#[derive(Clone, Copy)]
+struct First;
+
+impl Readable for First {
+    fn offset(self) -> u32 {
+        0
+    }
+}
+
 /// The reset that a function has in its own registers, where it is known.
 #[derive(Clone, Copy)]
 struct OwnReset {
@@ -154,8 +174,20 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::bar::{Calls, MappedBar};
 
     struct Space(RefCell<[u8; 64]>, u16);
+
+    /// Registers that all read so.
+    struct Same(u32);
+
+    impl Calls for Same {
+        fn read32(&self, _offset: u32) -> u32 {
+            self.0
+        }
+
+        fn write32(&self, _offset: u32, _value: u32) {}
+    }
 
     impl Config for Space {
         fn read(&self, offset: u16, bytes: &mut [u8]) -> io::Result<()> {
@@ -189,5 +221,11 @@ mod tests {
         let error = set_bus_master(&space, false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotConnected);
         assert!(ids(&space).is_err());
+        let bar =
+            |register: u32| Bar::new(Arc::new(MappedBar::new(16, Vec::new(), Same(register))));
+        assert!(!is_there(&space, &bar(0)));
+        let answering = Space(RefCell::new([0; 64]), 0);
+        assert!(is_there(&answering, &bar(0)));
+        assert!(!is_there(&answering, &bar(u32::MAX)));
     }
 }

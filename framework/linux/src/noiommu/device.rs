@@ -154,7 +154,7 @@ impl DeviceControl for UioDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::ids(&self.config).is_ok()
+        function::is_there(&self.config, &self.bar)
     }
 
     fn start(&self) {

@@ -179,7 +179,7 @@ impl DeviceControl for VfioDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::ids(&self.config).is_ok()
+        function::is_there(&self.config, &self.bar)
     }
 }
 

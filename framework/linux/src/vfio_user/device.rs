@@ -413,7 +413,7 @@ impl DeviceControl for ServedDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::ids(&*self.server).is_ok()
+        function::is_there(&*self.server, &self.bar)
     }
 }
 
