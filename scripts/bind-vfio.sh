@@ -10,9 +10,9 @@ case ${1-} in
   -h | --help) usage 0 ;;
   *) ;;
 esac
-cd "$(dirname "$0")/.."
-cargo build --quiet --release --package sumac
-sumac=${CARGO_TARGET_DIR:-target}/release/sumac
+checkout=$(cd "$(dirname "$0")/.." && pwd)
+cargo build --quiet --release --package sumac --manifest-path "$checkout/Cargo.toml"
+sumac=${CARGO_TARGET_DIR:-$checkout/target}/release/sumac
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 if [ "$1" = --undo ]; then
   shift

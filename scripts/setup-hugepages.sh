@@ -9,9 +9,9 @@ case ${1-} in
   -*) usage 2 >&2 ;;
   *) ;;
 esac
-cd "$(dirname "$0")/.."
-cargo build --quiet --release --package sumac
-sumac=${CARGO_TARGET_DIR:-target}/release/sumac
+checkout=$(cd "$(dirname "$0")/.." && pwd)
+cargo build --quiet --release --package sumac --manifest-path "$checkout/Cargo.toml"
+sumac=${CARGO_TARGET_DIR:-$checkout/target}/release/sumac
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 case ${1-4096} in
   0) root "$sumac" hugepages 0 ;;
