@@ -304,8 +304,9 @@ refused 'more than nine tenths' sumac hugepages 1000
 sumac hugepages 0 | grep -q '^0 .* 2M .* 0 .* 0 ' || fail
 grep 'HugePages_Total: *0' /proc/meminfo || fail
 
-# The same by the scripts, from anywhere.
+# The same by the scripts, from anywhere; there is no default route any more.
 what='the scripts'
+ip link set $interface down
 sh /checkout/scripts/setup-hugepages.sh 8192 | grep -q '^0 .* 2M .* 10 .* 10 ' || fail
 sh /checkout/scripts/bind-vfio.sh $card $other > /tmp/doctor || fail
 cat /tmp/doctor
