@@ -263,6 +263,8 @@ fn fill(new: &Path) -> Result<(), LabError> {
         unpack_all(&wanted, &new.join("guest"), &mut list)?;
     }
     list.sort();
+    // Some are in several of the guest's parts.
+    list.dedup();
     let path = new.join("packages");
     fs::write(&path, list.join("\n") + "\n").map_err(LabError::file(&path))?;
     remove(&downloads)

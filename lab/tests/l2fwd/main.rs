@@ -7,6 +7,7 @@ mod cdev;
 mod forward;
 #[path = "../../../apps/l2fwd/tests/e2e/frames.rs"]
 mod frames;
+mod idle;
 mod iommu;
 mod noiommu;
 mod refused;
