@@ -35,9 +35,7 @@ use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
 pub use ports::partner;
-use ports::{
-    Make, Ports, RunningWorker, plan_workers, port_config, start_hosted, start_workers,
-};
+use ports::{Make, Ports, RunningWorker, plan_workers, port_config, start_hosted, start_workers};
 use supervision::Supervision;
 use watch::watch;
 

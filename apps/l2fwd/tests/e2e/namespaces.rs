@@ -38,17 +38,20 @@ fn obstacle() -> Option<&'static str> {
     }
 }
 
-/// Runs a test in a lab, or skips it with the reason.
-fn in_lab(test: &str, mtu: u32, options: &[&str], body: impl FnOnce(&Lab)) {
+/// Runs a test in a lab, or skips it with the reason. Returns the run's report, whose books balance.
+fn in_lab(test: &str, mtu: u32, options: &[&str], body: impl FnOnce(&Lab)) -> Option<Report> {
     if let Some(reason) = obstacle() {
-        return skip(test, reason);
+        skip(test, reason);
+        return None;
     }
     // Each lab keeps a core busy and its neighbours waiting: one at a time.
     static ONE_LAB: Mutex<()> = Mutex::new(());
     let _only = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::build(mtu, options);
     body(&lab);
-    lab.stop().assert_books_balance();
+    let report = lab.stop();
+    report.assert_books_balance();
+    Some(report)
 }
 
 /// One end: a namespace and the tap interface in it.
@@ -201,13 +204,16 @@ fn shown(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// A number from the environment, or the usual one.
+fn asked(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |text| {
+        (text.parse()).unwrap_or_else(|e| panic!("{variable}={text}: {e}"))
+    })
+}
+
 /// How much each TCP test sends, in bytes; `SUMAC_TRANSFER_MIB` sets it, in MiB.
 fn transfer_size() -> u64 {
-    let mib = std::env::var("SUMAC_TRANSFER_MIB").map_or(64, |text| {
-        text.parse()
-            .unwrap_or_else(|e| panic!("SUMAC_TRANSFER_MIB={text}: {e}"))
-    });
-    mib << 20
+    asked("SUMAC_TRANSFER_MIB", 64) << 20
 }
 
 /// Writes a reproducible stream that repeats only after 2^64 words; returns its length and digest.
@@ -264,6 +270,32 @@ fn test_ping_and_flood() {
         lab.ping(&["-c", "5", "-i", "0.05"]);
         lab.ping(&["-f", "-c", "20000"]);
     });
+}
+
+/// Single frames, each sent when the one before was answered, through workers that sleep in between: one that were
+/// slept through would be answered after the longest sleep, and counted. `SUMAC_PINGS` says how many.
+#[test]
+fn test_no_ping_is_slept_through() {
+    let pings = asked("SUMAC_PINGS", 2_000).to_string();
+    for application in ["linked", "domain", "shadow"] {
+        for isolation in ["driver", "shadow"] {
+            let options = [
+                "--interrupt",
+                "--application",
+                application,
+                "--isolation",
+                isolation,
+            ];
+            let lab = |lab: &Lab| lab.ping(&["-A", "-c", &pings]);
+            let Some(report) = in_lab("test_no_ping_is_slept_through", 1500, &options, lab) else {
+                return;
+            };
+            assert_eq!(report.count("/sleeps/overslept"), 0, "{:#}", report.0);
+            assert!(report.count("/sleeps/slept") > 0, "{:#}", report.0);
+            let sleeps = &report.0["sleeps"];
+            println!("{application}, {isolation}: {pings} pings, {sleeps}");
+        }
+    }
 }
 
 #[test]
