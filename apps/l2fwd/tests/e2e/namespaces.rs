@@ -8,17 +8,21 @@
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 
 use crate::program::{PATIENCE, Report, Running, is_root, skip};
+
+/// How long nothing happens between two pings.
+const DOZE: Duration = Duration::from_micros(300);
 
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2)];
 
@@ -143,6 +147,32 @@ impl Lab {
     fn ping_in_turn(&self, arguments: &[&str]) {
         let one = [&["-c", "1", "-W", "30"], arguments].concat();
         (0..20).for_each(|_| self.ping(&one));
+    }
+
+    /// Sends so many single frames to the second end and has each back before the next, which it sends when everybody
+    /// has gone to sleep.
+    fn ping_in_sleep(&self, pings: u64) {
+        let bind = |end: usize| {
+            let address = SocketAddrV4::new(ADDRESSES[end], 7);
+            let bound = self.ends[end].inside(move || UdpSocket::bind(address));
+            let socket = bound.join().expect("it binds").expect("the port is free");
+            (socket.set_read_timeout(Some(PATIENCE))).expect("a timeout");
+            (socket, address)
+        };
+        let ((near, _), (far, address)) = (bind(0), bind(1));
+        let echo = thread::spawn(move || {
+            for _ in 0..pings {
+                let (bytes, from) = far.recv_from(&mut [0; 16]).expect("a ping");
+                far.send_to(&[0; 16][..bytes], from).expect("it is sent");
+            }
+        });
+        for ping in 0..pings {
+            near.send_to(&[0; 8], address).expect("it is sent");
+            near.recv(&mut [0; 16])
+                .unwrap_or_else(|e| panic!("ping {ping}: {e}"));
+            thread::sleep(DOZE);
+        }
+        echo.join().expect("it answers");
     }
 
     /// Sends `bytes` over TCP from one end to the other and compares the digests of both.
@@ -272,11 +302,11 @@ fn test_ping_and_flood() {
     });
 }
 
-/// Single frames, each sent when the one before was answered, through workers that sleep in between: one that were
-/// slept through would be answered after the longest sleep, and counted. `SUMAC_PINGS` says how many.
+/// A frame that were slept through would be answered after the longest sleep, and counted. `SUMAC_PINGS` says how many
+/// there are.
 #[test]
 fn test_no_ping_is_slept_through() {
-    let pings = asked("SUMAC_PINGS", 2_000).to_string();
+    let pings = asked("SUMAC_PINGS", 2_000);
     for application in ["linked", "domain", "shadow"] {
         for isolation in ["driver", "shadow"] {
             let options = [
@@ -286,12 +316,14 @@ fn test_no_ping_is_slept_through() {
                 "--isolation",
                 isolation,
             ];
-            let lab = |lab: &Lab| lab.ping(&["-A", "-c", &pings]);
+            let lab = |lab: &Lab| lab.ping_in_sleep(pings);
             let Some(report) = in_lab("test_no_ping_is_slept_through", 1500, &options, lab) else {
                 return;
             };
             assert_eq!(report.count("/sleeps/overslept"), 0, "{:#}", report.0);
-            assert!(report.count("/sleeps/slept") > 0, "{:#}", report.0);
+            // There and back; on a busy machine some are not slept through.
+            let slept = report.count("/sleeps/slept");
+            assert!(slept > pings / 2, "{:#}", report.0);
             let sleeps = &report.0["sleeps"];
             println!("{application}, {isolation}: {pings} pings, {sleeps}");
         }
