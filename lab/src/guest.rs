@@ -26,6 +26,9 @@ pub struct Guest {
     qemu: Child,
     input: Option<ChildStdin>,
     console: Console,
+    /// What QEMU itself says, and which parts of lines are expected there.
+    said: Console,
+    expected: Vec<&'static str>,
     name: String,
     start: Instant,
     limit: Duration,
@@ -40,6 +43,8 @@ pub struct Ended {
     pub code: Option<u8>,
     /// All that was written to the console.
     pub text: String,
+    /// All that QEMU itself said.
+    pub said: String,
     /// From boot to end.
     pub elapsed: Duration,
     name: String,
@@ -80,13 +85,16 @@ impl Guest {
         if let Some(stdout) = qemu.stdout.take() {
             console.take(stdout);
         }
+        let said = Console::default();
         if let Some(stderr) = qemu.stderr.take() {
-            console.take(stderr);
+            said.take(stderr);
         }
         Ok(Self {
             input: qemu.stdin.take(),
             qemu,
             console,
+            said,
+            expected: machine.expected().to_vec(),
             name: numbered(lab.test()),
             start,
             limit: machine.time_limit(),
@@ -138,8 +146,20 @@ impl Guest {
     }
 
     /// Waits for the guest's end; past its limit it is stopped.
+    ///
+    /// # Panics
+    /// When QEMU said what it was not expected to, such as that a device's server refused what it asked for.
+    #[track_caller]
     pub fn finish(mut self) -> Ended {
-        self.end(true)
+        let ended = self.end(true);
+        let complaints = complaints(&ended.said, &self.expected);
+        assert!(
+            complaints.is_empty(),
+            "{}: QEMU said {complaints:#?}{}",
+            self.name,
+            ended.shown()
+        );
+        ended
     }
 
     /// Ends the guest, waiting first if told to.
@@ -150,10 +170,11 @@ impl Guest {
             let _ = self.qemu.kill();
         }
         let status = self.qemu.wait();
-        self.console
-            .wait_for_end(Instant::now() + Duration::from_secs(10));
+        for stream in [&self.console, &self.said] {
+            stream.wait_for_end(Instant::now() + Duration::from_secs(10));
+        }
         let elapsed = self.start.elapsed();
-        let text = self.console.text();
+        let (text, said) = (self.console.text(), self.said.text());
         let code = exit_code(&text);
         let why = match (ended, code) {
             (true, Some(_)) => None,
@@ -162,10 +183,11 @@ impl Guest {
             (true, None) => Some(format!("QEMU ended with {status:?}, the script did not")),
         };
         let name = self.name.clone();
-        keep(&name, &text);
+        keep(&name, &format!("{text}{said}"));
         Ended {
             code: code.filter(|_| why.is_none()),
             text,
+            said,
             elapsed,
             name,
             why,
@@ -219,8 +241,17 @@ impl Ended {
 
     fn shown(&self) -> String {
         let why = self.why.as_deref().map(|why| format!(" ({why})"));
-        format!("{}; its console:\n{}", why.unwrap_or_default(), self.text)
+        let (why, text, said) = (why.unwrap_or_default(), &self.text, &self.said);
+        format!("{why}; its console:\n{text}QEMU:\n{said}")
     }
+}
+
+/// Lines that are neither warnings nor expected.
+fn complaints<'a>(said: &'a str, expected: &[&str]) -> Vec<&'a str> {
+    said.lines()
+        .filter(|line| !line.contains(": warning: "))
+        .filter(|line| !expected.iter().any(|part| line.contains(part)))
+        .collect()
 }
 
 /// The exit code on the console's last line that has one.
@@ -247,6 +278,16 @@ fn keep(name: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn test_what_is_not_expected_of_qemu_is_noticed() {
+        let said = "qemu-system-x86_64: warning: nic device1 has no peer\n\
+            qemu-system-x86_64: vtd_iova_to_sspte: detected sspte permission error\n\
+            vfio_user_wait_reqs - error reply on async request: command 3 error Invalid argument\n";
+        let found = complaints(said, &["vtd_iova_to_sspte"]);
+        assert_eq!(found, said.lines().skip(2).collect::<Vec<_>>());
+        assert_eq!(complaints(said, &[]).len(), 2);
+    }
 
     #[test]
     fn test_exit_code_is_the_sentinels() {

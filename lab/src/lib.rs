@@ -49,5 +49,6 @@ pub use image::Image;
 pub use machine::{Machine, Slot};
 pub use process::Process;
 pub use program::Program;
+pub use qmp::Monitor;
 pub use served::{Carried, Served};
 pub use tools::{Lab, fetch, folder, packages};

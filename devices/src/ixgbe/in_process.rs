@@ -197,8 +197,9 @@ impl Polled for Sim82599 {
 }
 
 impl DeviceControl for Sim82599 {
-    fn stop(&self) {
+    fn stop(&self) -> bool {
         self.halt();
+        true
     }
 
     fn start(&self) {

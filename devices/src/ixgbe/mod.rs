@@ -1,9 +1,9 @@
 //! The software Intel 82599: a model of the silicon at the register and descriptor level, written
 //! from the datasheet (Intel 82599 10 GbE Controller Datasheet, revision 3.4).
 //!
-//! [`device`] holds the core, [`registers`], `control`, `receive`, `receive_plain` and `transmit` what
-//! it does, [`strict`] counts what a driver does wrong and [`faults`] what the device does wrong on
-//! request. `interrupts` is what reaches a driver that sleeps. [`in_process`] is the front for drivers
+//! [`device`] holds the core, [`registers`], `control`, `receive` and `transmit` what it does, `receive_plain` and
+//! `transmit_plain` their fast loops; [`strict`] counts what a driver does wrong and [`faults`] what the device does
+//! wrong on request. `interrupts` is what reaches a driver that sleeps. [`in_process`] is the front for drivers
 //! in this process.
 //!
 //! Invariant: nothing here knows a driver. Whatever a driver writes is possible input.
@@ -31,6 +31,7 @@ mod segments;
 pub mod statistics;
 pub mod strict;
 mod transmit;
+mod transmit_plain;
 mod verdict;
 mod watch;
 mod write_back;

@@ -6,19 +6,20 @@
 // UNSAFETY: driver memory is raw, shared and written from both sides; see each module's invariant.
 #![expect(unsafe_code)]
 
+mod access;
 mod bar;
 mod copy;
 mod dma;
 mod lent;
 mod pages;
 mod places;
+mod ring;
 mod window;
 
+pub use access::{Access, GuestSlice, Nearby, Prefetch, ReadOnly, ReadWrite, Right, Stretch};
 pub use bar::{BarCells, Trap, TrappedBar};
 pub use dma::{DmaFacts, SimDma};
 pub use lent::{Extent, Lender, Lent};
 pub use places::{Freed, Places};
-pub use window::{
-    Access, CHUNK, GuestMemory, GuestRing, GuestSlice, Nearby, PAGE, Prefetch, ReadOnly, ReadWrite,
-    Right, Stretch, WindowError,
-};
+pub use ring::GuestRing;
+pub use window::{CHUNK, GuestMemory, PAGE, WindowError};

@@ -1,27 +1,28 @@
 //! The DMA window: how a software device reaches the memory a driver gave it.
 //!
 //! One large address range is reserved, with nothing behind it; a region at bus address `A` is
-//! mapped at `base + A`. Translation is one addition and one bit test. Bit maps say, per 4 KiB page,
-//! which bus addresses exist, and which of them may be written; a descriptor address is whatever a driver
-//! wrote, so every address is tested before use. What was tested for reading only has no way to write.
+//! mapped at `base + A`. Translation is one addition and one bit test ([`access`](super::access)). Bit maps say,
+//! per 4 KiB page, which bus addresses exist, and which of them may be written.
 //!
 //! Invariant: while an [`Access`] lives, no mapped page goes away. [`GuestMemory::unmap`] takes the
 //! other side of that lock. It is to come soon: devices, which take their side again and again, stand back.
 
 use std::fs::File;
-use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
-use super::copy;
+use super::access::{Access, ReadOnly, ReadWrite, Right};
 use super::pages::PageMap;
 
 /// Granularity of what exists and what does not.
 pub const PAGE: u64 = 4096;
 /// The unit regions are placed at; also the size of a huge page.
 pub const CHUNK: u64 = 2 << 20;
+
+/// The file system of huge pages, as `fstatfs` tells it (linux/magic.h).
+const HUGETLBFS_MAGIC: u32 = 0x9584_58F6;
 
 /// Why memory could not be placed in the window.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,20 @@ pub enum WindowError {
         /// Its length.
         len: u64,
     },
+    /// A file of huge pages of which the region is no whole ones, or whose pages are too large.
+    #[error(
+        "DMA region of {len} bytes at {iova:#x}, {offset:#x} into its file, is not in whole pages of the file's {page} bytes, which are 2 MiB at most"
+    )]
+    HugePages {
+        /// Bus address of the region.
+        iova: u64,
+        /// Its length.
+        len: u64,
+        /// Where it starts in the file.
+        offset: u64,
+        /// Size of the file's pages.
+        page: u64,
+    },
     /// The system would not map the file.
     #[error("cannot map {len} bytes of DMA memory at {iova:#x}: {source}")]
     Map {
@@ -70,7 +85,7 @@ pub enum WindowError {
 
 /// All memory one group of devices can reach, by bus address.
 pub struct GuestMemory {
-    base: NonNull<u8>,
+    pub(super) base: NonNull<u8>,
     limit: u64,
     /// The reservation as the system gave it: address and length.
     reserved: (usize, usize),
@@ -83,7 +98,7 @@ pub struct GuestMemory {
     /// How many want to make one unreachable.
     wanted: AtomicU32,
     /// Number of the maps' present state: no other state of any window's has it.
-    version: AtomicU64,
+    pub(super) version: AtomicU64,
 }
 
 /// Numbers for states of maps; zero is none.
@@ -172,6 +187,15 @@ impl GuestMemory {
         file: &File,
         offset: u64,
     ) -> Result<(), WindowError> {
+        let page = page_size(file).map_err(|source| WindowError::Map { iova, len, source })?;
+        if !in_whole_pages(page, iova, len, offset) {
+            return Err(WindowError::HugePages {
+                iova,
+                len,
+                offset,
+                page,
+            });
+        }
         let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
         if (iova / PAGE..(iova + len) / PAGE).any(|page| self.readable.has(page)) {
@@ -232,10 +256,8 @@ impl GuestMemory {
         while self.wanted.load(Ordering::Relaxed) != 0 {
             std::thread::yield_now();
         }
-        Access {
-            memory: self,
-            _quiesce: self.quiesce.read().unwrap_or_else(PoisonError::into_inner),
-        }
+        let quiesce = self.quiesce.read();
+        Access::new(self, quiesce.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn placement(&self, iova: u64, len: u64) -> Result<(), WindowError> {
@@ -284,7 +306,8 @@ impl GuestMemory {
         let trial = file.map(|_| Trial::new(len as usize, protection, fd, offset));
         let _trial = trial.transpose().map_err(map)?;
         // SAFETY: the range lies inside the window's own reservation (`placement`), and no device
-        // is at work on it: `quiesce` is held for writing.
+        // is at work on it: `quiesce` is held for writing. The system rounds a length up to the file's
+        // pages, of which this is whole ones (`in_whole_pages`).
         let result = unsafe {
             libc::mmap(
                 self.host_address(iova).as_ptr().cast(),
@@ -312,12 +335,33 @@ impl GuestMemory {
 
     /// The pages that devices may use so.
     #[inline(always)]
-    fn pages<R: Right>(&self) -> &PageMap {
+    pub(super) fn pages<R: Right>(&self) -> &PageMap {
         match R::WRITES {
             true => &self.writable,
             false => &self.readable,
         }
     }
+}
+
+/// In what pages `file` is mapped.
+fn page_size(file: &File) -> std::io::Result<u64> {
+    let system = rustix::fs::fstatfs(file)?;
+    // Its type is an integer of a different size on each architecture.
+    if system.f_type as u32 == HUGETLBFS_MAGIC {
+        Ok(system.f_bsize as u64)
+    } else {
+        Ok(PAGE)
+    }
+}
+
+/// Whether a region is made of whole pages of `page` bytes, in its file and in the window, whose base is a multiple of
+/// [`CHUNK`] and of nothing larger.
+fn in_whole_pages(page: u64, iova: u64, len: u64, offset: u64) -> bool {
+    page != 0
+        && page <= CHUNK
+        && [iova, len, offset]
+            .iter()
+            .all(|part| part.is_multiple_of(page))
 }
 
 impl Drop for GuestMemory {
@@ -357,381 +401,89 @@ impl Drop for Trial {
     }
 }
 
-/// What memory was tested for.
-pub trait Right: sealed::Sealed + Copy {
-    /// Whether it may be written.
-    #[doc(hidden)]
-    const WRITES: bool;
-    /// How the processor may reach it.
-    #[doc(hidden)]
-    const PROTECTION: libc::c_int;
-}
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-/// It may be read.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReadOnly;
+    use super::*;
 
-/// It may be read and written.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReadWrite;
-
-impl Right for ReadOnly {
-    const WRITES: bool = false;
-    const PROTECTION: libc::c_int = libc::PROT_READ;
-}
-
-impl Right for ReadWrite {
-    const WRITES: bool = true;
-    const PROTECTION: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::ReadOnly {}
-    impl Sealed for super::ReadWrite {}
-}
-
-/// The right to reach a window's memory: while it lives, what is mapped stays mapped.
-pub struct Access<'a> {
-    memory: &'a GuestMemory,
-    _quiesce: RwLockReadGuard<'a, ()>,
-}
-
-impl Access<'_> {
-    /// The memory at `address..address + len`, if all of it exists and may be written. `len` is above zero.
-    #[inline(always)]
-    pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'_>> {
-        self.find(address, len)
+    fn memory(flags: MemfdFlags, bytes: u64) -> File {
+        let file = memfd_create("client", flags | MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, bytes).unwrap();
+        file.into()
     }
 
-    /// The memory at `address..address + len`, if all of it exists, to be read. `len` is above zero.
-    #[inline(always)]
-    pub fn source(&self, address: u64, len: usize) -> Option<GuestSlice<'_, ReadOnly>> {
-        self.find(address, len)
+    #[test]
+    fn regions_are_whole_pages_of_their_file() {
+        for (page, iova, len, offset, whole) in [
+            (PAGE, PAGE, 3 * PAGE, 5 * PAGE, true),
+            (PAGE, PAGE, PAGE, 1, false),
+            (CHUNK, 0, CHUNK, 0, true),
+            (CHUNK, 3 * CHUNK, 2 * CHUNK, CHUNK, true),
+            (CHUNK, 0xC0000, CHUNK, 0, false),
+            (CHUNK, CHUNK, CHUNK - PAGE, 0, false),
+            (CHUNK, CHUNK, CHUNK, PAGE, false),
+            (1 << 30, 1 << 30, 1 << 30, 0, false),
+            (0, CHUNK, CHUNK, 0, false),
+        ] {
+            let found = in_whole_pages(page, iova, len, offset);
+            assert_eq!(found, whole, "{page:#x}: {iova:#x}, {len:#x}, {offset:#x}");
+        }
     }
 
-    #[inline(always)]
-    fn find<R: Right>(&self, address: u64, len: usize) -> Option<GuestSlice<'_, R>> {
-        let in_one_page = len != 0 && (address % PAGE).saturating_add(len as u64) <= PAGE;
-        let exists = if in_one_page {
-            self.memory.pages::<R>().has(address / PAGE)
-        } else {
-            self.pages_exist::<R>(address, len)
+    /// What the system would round up covers nothing beside it.
+    #[test]
+    fn a_part_of_a_huge_page_is_not_mapped() {
+        let window = GuestMemory::new(16 * CHUNK).unwrap();
+        let neighbour = memory(MemfdFlags::empty(), CHUNK);
+        window.map(5 * CHUNK, CHUNK, &neighbour, 0).unwrap();
+        let at = 5 * CHUNK + PAGE;
+        window.access().slice(at, 4).unwrap().write(b"mine");
+        let huge = memory(MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, 4 * CHUNK);
+        for (iova, len, offset) in [
+            (4 * CHUNK, CHUNK + PAGE, 0),
+            (4 * CHUNK, PAGE, 0),
+            (4 * CHUNK + PAGE, CHUNK - PAGE, 0),
+            (4 * CHUNK, CHUNK, PAGE),
+        ] {
+            let refused = window.map(iova, len, &huge, offset);
+            assert!(
+                matches!(refused, Err(WindowError::HugePages { page: CHUNK, .. })),
+                "{iova:#x}, {len:#x}, {offset:#x}: {refused:?}"
+            );
+        }
+        let mut found = [0; 4];
+        window.access().source(at, 4).unwrap().read(&mut found);
+        assert_eq!(&found, b"mine");
+        // Of whole pages it is taken, if the machine has any.
+        match window.map_to_read(2 * CHUNK, 2 * CHUNK, &huge, CHUNK) {
+            Ok(()) => {
+                window
+                    .access()
+                    .source(3 * CHUNK, 4)
+                    .unwrap()
+                    .read(&mut found);
+                assert_eq!(found, [0; 4]);
+                window.unmap(2 * CHUNK, 2 * CHUNK).unwrap();
+            }
+            Err(WindowError::Map { source, .. }) => {
+                assert_eq!(source.raw_os_error(), Some(libc::ENOMEM));
+                eprintln!("not all tested: no two huge pages are free");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn pages_larger_than_the_windows_alignment_are_refused() {
+        // Only where the processor has them.
+        let flags = MemfdFlags::HUGETLB | MemfdFlags::HUGE_1GB | MemfdFlags::CLOEXEC;
+        let Ok(file) = memfd_create("client", flags) else {
+            return eprintln!("not tested: no pages of 1 GiB");
         };
-        if !exists {
-            return None;
-        }
-        // SAFETY: the page of `address` exists, so `address` is below the window's limit.
-        let start = unsafe { self.memory.base.add(address as usize) };
-        Some(GuestSlice {
-            start,
-            len,
-            access: PhantomData,
-        })
-    }
-
-    /// Memory around `address`, for many accesses near each other. What `remembered` holds from an
-    /// earlier call is used again while it is still true.
-    #[inline(always)]
-    pub fn stretch<R: Right>(&self, remembered: &mut Stretch<R>, address: u64) -> Nearby<'_, R> {
-        let version = self.memory.version.load(Ordering::Acquire);
-        let known = version == remembered.version
-            && address.wrapping_sub(remembered.start) < remembered.len;
-        if !known {
-            self.look_around(remembered, version, address);
-        }
-        Nearby {
-            access: self,
-            base: self.memory.base,
-            start: remembered.start,
-            len: remembered.len,
-            right: PhantomData,
-        }
-    }
-
-    #[inline(never)]
-    fn look_around<R: Right>(&self, remembered: &mut Stretch<R>, version: u64, address: u64) {
-        let (first, pages) = self.memory.pages::<R>().around(address / PAGE);
-        *remembered = Stretch {
-            version,
-            start: first * PAGE,
-            len: pages * PAGE,
-            right: PhantomData,
-        };
-    }
-
-    #[inline(never)]
-    fn pages_exist<R: Right>(&self, address: u64, len: usize) -> bool {
-        let Some(end) = address.checked_add(len as u64).filter(|_| len != 0) else {
-            return false;
-        };
-        (address / PAGE..=(end - 1) / PAGE).all(|page| self.memory.pages::<R>().has(page))
-    }
-
-    /// Tells the processor which lines are needed next.
-    #[inline(always)]
-    pub fn prefetch(&self) -> Prefetch {
-        Prefetch(self.memory.base)
-    }
-
-    /// A ring of `count` descriptors of 16 bytes at `address`, if all of it exists and may be written.
-    #[inline(always)]
-    pub fn ring(&self, address: u64, count: u32) -> Option<GuestRing<'_>> {
-        if !address.is_multiple_of(16) {
-            return None;
-        }
-        let memory = self.slice(address, count as usize * 16)?;
-        Some(GuestRing {
-            start: memory.start.cast(),
-            count,
-            access: PhantomData,
-        })
-    }
-
-    /// Stores a 32-bit word (head write-back); `false` if there is no aligned word.
-    pub fn store32(&self, address: u64, value: u32) -> bool {
-        if !address.is_multiple_of(4) {
-            return false;
-        }
-        let Some(memory) = self.slice(address, 4) else {
-            return false;
-        };
-        // SAFETY: four aligned bytes that exist while `self` lives; both sides use atomics.
-        let cell = unsafe { memory.start.cast::<AtomicU32>().as_ref() };
-        cell.store(value, Ordering::Release);
-        true
-    }
-}
-
-/// Prefetches by bus address; an address that leads nowhere has no effect.
-#[derive(Clone, Copy)]
-pub struct Prefetch(NonNull<u8>);
-
-impl Prefetch {
-    /// The line at `address` is about to be written.
-    #[inline(always)]
-    pub fn write(self, address: u64) {
-        copy::prefetch_write(self.0.as_ptr(), address as usize);
-    }
-
-    /// The line at `address` is about to be read.
-    #[inline(always)]
-    pub fn read(self, address: u64) {
-        copy::prefetch_read(self.0.as_ptr().wrapping_add(address as usize));
-    }
-}
-
-/// A stretch of bus addresses that all existed, for the right `R`, when it was looked at. Worth keeping
-/// from poll to poll: whether it is still true costs one comparison.
-#[derive(Clone, Copy, Default)]
-pub struct Stretch<R = ReadWrite> {
-    /// State of the maps it was found in.
-    version: u64,
-    start: u64,
-    len: u64,
-    right: PhantomData<R>,
-}
-
-/// The memory of an [`Access`], with a stretch of it known to exist: addresses in there are
-/// translated without a look at the map.
-#[derive(Clone, Copy)]
-pub struct Nearby<'a, R = ReadWrite> {
-    access: &'a Access<'a>,
-    /// The window's.
-    base: NonNull<u8>,
-    /// The stretch: true for as long as the access lives, since the map does not change meanwhile.
-    start: u64,
-    len: u64,
-    right: PhantomData<R>,
-}
-
-impl<'a, R: Right> Nearby<'a, R> {
-    /// What [`Access::slice`] gives, or [`Access::source`], by the right.
-    #[inline(always)]
-    pub fn slice(&self, address: u64, len: usize) -> Option<GuestSlice<'a, R>> {
-        match self.within(address, len) {
-            None => self.elsewhere(address, len),
-            within => within,
-        }
-    }
-
-    /// The same for memory in the stretch only.
-    #[inline(always)]
-    pub fn within(&self, address: u64, len: usize) -> Option<GuestSlice<'a, R>> {
-        let offset = address.wrapping_sub(self.start);
-        let bytes = len as u64;
-        if bytes == 0 || bytes > self.len || offset > self.len - bytes {
-            return None;
-        }
-        // SAFETY: `len` bytes at `address` are in the stretch, all of which exists in the window.
-        let start = unsafe { self.base.add(address as usize) };
-        Some(GuestSlice {
-            start,
-            len,
-            access: PhantomData,
-        })
-    }
-
-    #[inline(never)]
-    fn elsewhere(&self, address: u64, len: usize) -> Option<GuestSlice<'a, R>> {
-        self.access.find(address, len)
-    }
-}
-
-impl<'a> Nearby<'a> {
-    /// What [`Access::ring`] gives.
-    #[inline(always)]
-    pub fn ring(&self, address: u64, count: u32) -> Option<GuestRing<'a>> {
-        if !address.is_multiple_of(16) {
-            return None;
-        }
-        let memory = self.slice(address, count as usize * 16)?;
-        Some(GuestRing {
-            start: memory.start.cast(),
-            count,
-            access: PhantomData,
-        })
-    }
-}
-
-/// Bytes of a driver's memory: copied in and out, never borrowed.
-#[derive(Clone, Copy)]
-pub struct GuestSlice<'a, R = ReadWrite> {
-    start: NonNull<u8>,
-    len: usize,
-    access: PhantomData<(&'a GuestMemory, R)>,
-}
-
-impl<R: Right> GuestSlice<'_, R> {
-    /// Length in bytes.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are none; a slice of an [`Access`] has at least one.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Copies the start into `bytes`; returns how many bytes there were.
-    #[inline(always)]
-    pub fn read(&self, bytes: &mut [u8]) -> usize {
-        let len = bytes.len().min(self.len);
-        // SAFETY: `len` bytes exist at `start` while the access lives, and in `bytes`.
-        unsafe { copy::opaque(self.start.as_ptr(), bytes.as_mut_ptr(), len) };
-        len
-    }
-}
-
-impl GuestSlice<'_> {
-    /// Copies `bytes` to the start; what does not fit is left out.
-    #[inline(always)]
-    pub fn write(&self, bytes: &[u8]) {
-        let len = bytes.len().min(self.len);
-        // SAFETY: as in `read`, the other way round; it may be written.
-        unsafe { copy::opaque(bytes.as_ptr(), self.start.as_ptr(), len) };
-    }
-}
-
-/// Descriptors in a cache line.
-const PER_LINE: usize = 4;
-
-/// A descriptor ring in a driver's memory: 16-byte descriptors as two 64-bit words each.
-#[derive(Clone, Copy)]
-pub struct GuestRing<'a> {
-    start: NonNull<[AtomicU64; 2]>,
-    count: u32,
-    access: PhantomData<&'a GuestMemory>,
-}
-
-impl<'a> GuestRing<'a> {
-    /// Descriptors from `index` on: `limit`, or as many as come before the ring's end.
-    #[inline(always)]
-    pub fn run(&self, index: u32, limit: usize) -> &'a [[AtomicU64; 2]] {
-        let count = ((self.count.saturating_sub(index)) as usize).min(limit);
-        if count == 0 {
-            return &[];
-        }
-        // SAFETY: `Access::ring` checked `self.count` aligned descriptors, which exist while the
-        // access lives; `index + count` is no more. Both sides use atomics.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(index as usize), count) }
-    }
-
-    /// How many descriptors the ring has.
-    #[inline(always)]
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
-    #[inline(always)]
-    fn words(&self, index: u32) -> &[AtomicU64; 2] {
-        assert!(index < self.count, "descriptor index beyond the ring");
-        // SAFETY: `Access::ring` checked `count` aligned descriptors; the index is below it.
-        unsafe { self.start.add(index as usize).as_ref() }
-    }
-
-    /// Reads descriptor `index`.
-    #[inline(always)]
-    pub fn read(&self, index: u32) -> [u64; 2] {
-        let words = self.words(index);
-        [
-            words[0].load(Ordering::Relaxed),
-            words[1].load(Ordering::Relaxed),
-        ]
-    }
-
-    /// Writes descriptor `index`; the second word, which holds DD, becomes visible last.
-    #[inline(always)]
-    pub fn write(&self, index: u32, descriptor: [u64; 2]) {
-        let words = self.words(index);
-        words[0].store(descriptor[0], Ordering::Relaxed);
-        words[1].store(descriptor[1], Ordering::Release);
-    }
-
-    /// Writes `descriptors` from `index` on, round the ring's end; no more than the ring has. Each
-    /// descriptor becomes visible after those before it, its second word not before its first.
-    #[inline(always)]
-    pub fn write_all(&self, index: u32, descriptors: &[[u64; 2]]) {
-        let first = self.run(index, descriptors.len());
-        let (before, after) = descriptors.split_at(first.len());
-        write_run(first, before);
-        if !after.is_empty() {
-            write_run(self.run(0, after.len()), after);
-        }
-    }
-
-    /// Writes only the second word of descriptor `index`, after everything written before.
-    #[inline(always)]
-    pub fn write_status(&self, index: u32, word: u64) {
-        self.words(index)[1].store(word, Ordering::Release);
-    }
-
-    /// Tells the processor that `count` descriptors from `index` on are about to be written, as far
-    /// as the ring's end.
-    #[inline(always)]
-    pub fn prefetch(&self, index: u32, count: usize) {
-        for line in self.run(index, count).iter().step_by(PER_LINE) {
-            copy::prefetch_write(std::ptr::from_ref(line).cast(), 0);
-        }
-    }
-}
-
-#[inline(always)]
-fn write_run(cells: &[[AtomicU64; 2]], descriptors: &[[u64; 2]]) {
-    let (mut cells, mut descriptors) = (cells, &descriptors[..cells.len()]);
-    if copy::stores_descriptors() {
-        let (lines, rest) = cells.as_chunks::<PER_LINE>();
-        let (staged, more) = descriptors.as_chunks::<PER_LINE>();
-        for (line, staged) in lines.iter().zip(staged) {
-            let to = std::ptr::from_ref(line).cast_mut().cast();
-            // SAFETY: the processor can; the atomics are 64 writable bytes of a ring, whose address
-            // `ring` found to be a multiple of 16.
-            unsafe { copy::store_line(staged, to) };
-        }
-        (cells, descriptors) = (rest, more);
-    }
-    for (cells, words) in cells.iter().zip(descriptors) {
-        cells[0].store(words[0], Ordering::Relaxed);
-        cells[1].store(words[1], Ordering::Release);
+        ftruncate(&file, 1 << 30).unwrap();
+        let window = GuestMemory::new(2 << 30).unwrap();
+        let refused = window.map(0, 1 << 30, &file.into(), 0);
+        assert!(matches!(refused, Err(WindowError::HugePages { .. })));
     }
 }

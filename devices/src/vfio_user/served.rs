@@ -71,8 +71,21 @@ impl Served82599 {
     /// # Errors
     /// [`ServeError`] when the system gives no memory or addresses.
     pub fn new(identity: Identity, wire: AnyWire) -> Result<Self, ServeError> {
+        Self::with_vectors(identity, wire, MSIX_VECTORS)
+    }
+
+    /// As [`new`](Self::new), but MSI-X is not offered: QEMU, up to 11.1, aborts when a vfio-user device that has it
+    /// is unplugged (`device_del`).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn without_msix(identity: Identity, wire: AnyWire) -> Result<Self, ServeError> {
+        Self::with_vectors(identity, wire, 0)
+    }
+
+    fn with_vectors(identity: Identity, wire: AnyWire, vectors: u16) -> Result<Self, ServeError> {
         let cells = Arc::new(BarMemory::new()?);
-        let lines = Arc::new(Lines::new(MSIX_VECTORS));
+        let lines = Arc::new(Lines::new(vectors));
         let shared = Arc::clone(&cells) as Cells;
         let mut core = Core::new(shared, Access32::Trapped, identity, Vec::new(), false);
         core.set_bus_master(false);
@@ -83,7 +96,7 @@ impl Served82599 {
             memory: GuestMemory::new(WINDOW)?,
             port: LockedPort::new(core, wire),
             lines,
-            config: Mutex::new(config_space::config_space(&identity)),
+            config: Mutex::new(config_space::config_space(&identity, vectors)),
             table: Mutex::new(vec![0; MSIX_PENDING as usize]),
         })))
     }

@@ -20,7 +20,7 @@ use super::message::{
     region,
 };
 use super::socket::{Received, Socket};
-use crate::memory::PAGE;
+use crate::memory::{PAGE, WindowError};
 
 /// Pieces of memory a client may lend at a time: each is a mapping of this process, which has a
 /// limited number of them.
@@ -205,6 +205,10 @@ impl<'a> Session<'a> {
     }
 
     fn dma_map(&mut self, map: DmaMap, fd: Option<OwnedFd>) -> Result<(), Errno> {
+        let known = dma::READ | dma::WRITE | dma::MAP;
+        if (map.argsz as usize) < DmaMap::SIZE || map.flags & !known != 0 {
+            return Err(Errno::INVAL);
+        }
         // Without a descriptor there is nothing that could be reached directly (a ROM, mostly).
         let Some(fd) = fd else { return Ok(()) };
         // What the device may not even read it has no use for.
@@ -249,29 +253,27 @@ impl<'a> Session<'a> {
             0 => memory.map_to_read(at, bytes, &file, offset),
             _ => memory.map(at, bytes, &file, offset),
         };
-        mapped.map_err(|_| Errno::NOMEM)?;
+        mapped.map_err(|error| match error {
+            WindowError::HugePages { .. } => Errno::INVAL,
+            _ => Errno::NOMEM,
+        })?;
         self.maps.insert(map.address, map.size);
         Ok(())
     }
 
-    /// Whole pieces only, as VFIO has it: what was mapped at once goes at once.
+    /// Takes back all that was lent between two addresses, if anything was. QEMU takes back ranges of its own choosing,
+    /// whatever is in them, as VFIO of the kernel has it: a whole address space when a guest turns its IOMMU off.
     fn dma_unmap(&mut self, unmap: DmaUnmap) -> Result<Vec<u8>, Errno> {
-        let end = if unmap.flags & dma::ALL != 0 {
-            u64::MAX
-        } else {
-            unmap.address.checked_add(unmap.size).ok_or(Errno::INVAL)?
-        };
-        let start = if unmap.flags & dma::ALL != 0 {
-            0
-        } else {
-            unmap.address
-        };
-        let inside: Vec<(u64, u64)> = (self.maps.range(start..end))
+        let (first, last) = unmap.range().ok_or(Errno::INVAL)?;
+        let inside: Vec<(u64, u64)> = (self.maps.range(first..=last))
             .map(|(&at, &size)| (at, size))
             .collect();
+        // What was lent at once goes at once.
         let cut_at_start =
-            (self.maps.range(..start).next_back()).is_some_and(|(&at, &size)| at + size > start);
-        let cut_at_end = inside.last().is_some_and(|&(at, size)| at + size > end);
+            (self.maps.range(..first).next_back()).is_some_and(|(&at, &size)| at + size > first);
+        let cut_at_end = inside
+            .last()
+            .is_some_and(|&(at, size)| at + (size - 1) > last);
         if cut_at_start || cut_at_end {
             return Err(Errno::INVAL);
         }

@@ -344,6 +344,14 @@ fn memory_is_lent_and_taken_back() {
         whole(0x1001, 4096),
         whole(u64::MAX - 4095, 4096),
         whole(1 << 50, 4096),
+        DmaMap {
+            argsz: 31,
+            ..whole(0x1000, 4096)
+        },
+        DmaMap {
+            flags: dma::READ | 1 << 3,
+            ..whole(0x1000, 4096)
+        },
         whole(0x1000, MEMORY_BYTES + 4096),
         DmaMap {
             offset: u64::MAX - 4095,
@@ -359,23 +367,89 @@ fn memory_is_lent_and_taken_back() {
     // Memory without a descriptor, such as a ROM, is none.
     client.map(whole(0x1000, 4096), None).unwrap();
     assert!(!reachable(&device, 0x1000));
-    assert!(client.unmap(MEMORY, 4096, 0).is_err(), "not in part");
-    assert!(client.unmap(MEMORY + 4096, MEMORY_BYTES, 0).is_err());
-    client.unmap(0, 1 << 40, 0).unwrap();
-    assert!(!reachable(&device, MEMORY));
-    client
-        .map(whole(MEMORY, MEMORY_BYTES), Some(&file))
-        .unwrap();
-    client.unmap(0, 0, dma::ALL).unwrap();
-    assert!(!reachable(&device, MEMORY));
-    client
-        .map(whole(MEMORY, MEMORY_BYTES), Some(&file))
-        .unwrap();
     client.leave();
     assert!(
         !reachable(&device, MEMORY),
         "what is lent goes with its owner"
     );
+}
+
+/// What QEMU sends when its guest's memory or IOMMU changes: ranges of its own choosing, up to the last address.
+#[test]
+fn memory_is_taken_back_range_by_range() {
+    let device = null_device();
+    let mut client = Client::new(&device);
+    let file = memory(MEMORY_BYTES);
+    let places = [MEMORY, 0x1_0000_0000];
+    for (case, unmap) in [
+        ("nothing was lent there", (0x1000, 0x1000, 0)),
+        ("nor there", (places[1] + MEMORY_BYTES, 1 << 20, 0)),
+        ("one by itself", (MEMORY, MEMORY_BYTES, 0)),
+        ("one of a range", (0, MEMORY + MEMORY_BYTES, 0)),
+        ("several", (MEMORY, 1 << 39, 0)),
+        ("an address space's lower part", (0, 0xFEE0_0000, 0)),
+        // An Intel IOMMU's, behind where interrupts are: QEMU gives it back when a guest turns the IOMMU off.
+        ("its upper part", (0xFEF0_0000, 0xFFFF_FFFF_0110_0000, 0)),
+        ("to the end", (1 << 31, u64::MAX << 31, 0)),
+        ("but one address", (0, u64::MAX, 0)),
+        ("everything", (0, 0, dma::ALL)),
+    ] {
+        for at in places {
+            client.map(whole(at, MEMORY_BYTES), Some(&file)).unwrap();
+        }
+        client.map(whole(0x1000, 0x1000), None).unwrap();
+        let (first, size, flags) = unmap;
+        client
+            .unmap(first, size, flags)
+            .unwrap_or_else(|errno| panic!("{case}: {errno}"));
+        let inside = |at| flags != 0 || (at >= first && at - first < size);
+        for at in places {
+            assert_ne!(reachable(&device, at), inside(at), "{case}: {at:#x}");
+        }
+        client.unmap(0, 0, dma::ALL).unwrap();
+    }
+    client
+        .map(whole(MEMORY, MEMORY_BYTES), Some(&file))
+        .unwrap();
+    for (case, unmap) in [
+        ("its start", (MEMORY, 4096, 0)),
+        ("its end", (MEMORY + 4096, MEMORY_BYTES, 0)),
+        (
+            "all but its last page",
+            (0, MEMORY + MEMORY_BYTES - 4096, 0),
+        ),
+        ("nothing", (MEMORY, 0, 0)),
+        ("more addresses than there are", (MEMORY, u64::MAX, 0)),
+        (
+            "everything, but somewhere",
+            (MEMORY, MEMORY_BYTES, dma::ALL),
+        ),
+        ("with a map of the pages written", (MEMORY, MEMORY_BYTES, 1)),
+    ] {
+        let (first, size, flags) = unmap;
+        let refused = client.unmap(first, size, flags);
+        assert_eq!(refused, errno(Errno::INVAL), "{case}");
+        assert!(reachable(&device, MEMORY), "{case}");
+    }
+    // Posted, as messages that nobody waits for: what comes next finds it done.
+    let unmap = put(|out| {
+        DmaUnmap {
+            argsz: 24,
+            flags: 0,
+            address: MEMORY,
+            size: MEMORY_BYTES,
+        }
+        .put(out)
+    });
+    let flags = flag::NO_REPLY;
+    let header = Header::request(0, Command::DmaUnmap, unmap.len());
+    client
+        .socket
+        .send(&Header { flags, ..header }, &unmap, &[])
+        .unwrap();
+    client.config16(0);
+    assert!(!reachable(&device, MEMORY));
+    client.leave();
 }
 
 /// A receive queue of eight descriptors at the memory's start, buffers behind, set up by messages.

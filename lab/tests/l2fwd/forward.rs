@@ -90,7 +90,7 @@ fn l2fwd_runs_as_an_ordinary_user() {
         done
         ulimit -l 262144
         echo l2fwd $A $B --isolation driver --interrupt --no-mac-updating --json --frames {} > /tmp/run
-        ! su user -c 'cat /proc/1/environ'
+        if su user -c 'cat /proc/1/environ'; then exit 1; fi
         su user -c 'id; sh /tmp/run'",
         frames.len()
     );

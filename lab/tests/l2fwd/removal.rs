@@ -1,19 +1,18 @@
-//! Cards that the guest's kernel takes away in mid-traffic, as it does when a slot's button is pressed: it asks for them, and
-//! gets them; the other cards go on.
-//!
-//! By the kernel's `remove` and `rescan`, not by QEMU's `device_del`: QEMU 11.1 does not outlive a vfio-user device that is
-//! unplugged (`memory_region_del_subregion: Assertion ... failed`), though the guest lets it go.
+//! Cards that go in mid-traffic: unplugged (QEMU's `device_del`), or taken away by the guest's kernel (`remove`). Either
+//! way the kernel asks for them, and gets them; the other cards go on.
 
 use sumac_lab::{Ended, Lab};
 
 use crate::setup::Cards;
 
-/// Runs l2fwd on four cards with these options, takes the last one away when frames have passed by it, does what comes
-/// after that, and asserts with which code l2fwd ends.
-fn script(options: &str, after: &str, code: u8) -> String {
+/// Runs l2fwd on these cards, waits for frames of the last one, sees that go, and what comes after; then asserts with which
+/// code l2fwd ends.
+///
+/// `gone` takes the card away, or says that it may be taken, and returns when it is gone.
+fn script(cards: &str, options: &str, gone: &str, after: &str, code: u8) -> String {
     format!(
         r#"
-        l2fwd $A $B $C $D {options} --domains /domains --json --stats-interval 1s > /tmp/report 2> /tmp/said &
+        l2fwd {cards} {options} --domains /domains --json --stats-interval 1s > /tmp/report 2> /tmp/said &
         l2fwd=$!
         received() {{ awk "/^$1 / {{ n = \$3 }} END {{ print n + 0 }}" /tmp/said; }}
         more() {{ # more CARD: frames come by it
@@ -23,20 +22,24 @@ fn script(options: &str, after: &str, code: u8) -> String {
             sleep 0.2
           done
         }}
-        more $D
-        # Comes back when nobody has the card open any more.
-        echo 1 > /sys/bus/pci/devices/$D/remove
-        test ! -e /sys/bus/pci/devices/$D
-        more $A
+        present() {{ test -e /sys/bus/pci/devices/$1; }}
+        LAST={last}
+        more $LAST
+        {gone}
         {after}
         kill -INT $l2fwd
         code=0
         wait $l2fwd || code=$?
         tail -n 8 /tmp/said
         grep -E '"(device|removed|returns|tx_dropped_removed|free|total)"' /tmp/report
-        test $code -eq {code}"#
+        test $code -eq {code}"#,
+        last = cards.rsplit(' ').next().unwrap_or_default(),
     )
 }
+
+/// What a script says when its card may be unplugged, and when it may be plugged in again.
+const PULL: &str = "card may be pulled";
+const PLUG: &str = "card may be plugged in";
 
 /// The value of the last line of l2fwd's report that has this key: of the last port, or the pool.
 fn last<'a>(ended: &'a Ended, key: &str) -> &'a str {
@@ -47,21 +50,19 @@ fn last<'a>(ended: &'a Ended, key: &str) -> &'a str {
     line.trim_end_matches(',')
 }
 
-/// What brings the last card back.
-const BACK: &str = "
-        echo 1 > /sys/bus/pci/rescan
-        bind-vfio $D
-        more $D";
-
 #[test]
-fn l2fwd_goes_on_without_a_card_that_is_taken_away() {
-    let Some(lab) = Lab::open("l2fwd_goes_on_without_a_card_that_is_taken_away") else {
+fn l2fwd_goes_on_without_a_card_that_is_unplugged() {
+    let Some(lab) = Lab::open("l2fwd_goes_on_without_a_card_that_is_unplugged") else {
         return;
     };
-    let cards = Cards::so_many_under_load(4, "2000pps");
-    let script = script("--isolation driver", "", 1);
+    let cards = Cards::pluggable_under_load(4, "2000pps");
+    let gone = format!("echo {PULL}; while present $LAST; do sleep 0.1; done");
+    let after = r#"more $A; more $B"#;
+    let script = script("$A $B $C $D", "--isolation driver", &gone, after, 1);
     let named = r#"grep "^l2fwd: $D: taken back by the kernel" /tmp/said"#;
-    let guest = cards.boot(&lab, &format!("{script}\n{named}"));
+    let mut guest = cards.boot(&lab, &format!("{script}\n{named}"));
+    guest.wait_for(PULL);
+    cards.pull(&mut guest.monitor(), 3);
     let (ended, carried) = cards.finish_load(guest);
     assert_eq!(last(&ended, "removed"), "true", "{}", ended.text);
     assert_ne!(last(&ended, "tx_dropped_removed"), "0", "{}", ended.text);
@@ -71,13 +72,23 @@ fn l2fwd_goes_on_without_a_card_that_is_taken_away() {
 }
 
 #[test]
-fn l2fwd_waits_for_a_card_that_is_taken_away() {
-    let Some(lab) = Lab::open("l2fwd_waits_for_a_card_that_is_taken_away") else {
+fn l2fwd_waits_for_a_card_that_is_unplugged() {
+    let Some(lab) = Lab::open("l2fwd_waits_for_a_card_that_is_unplugged") else {
         return;
     };
-    let cards = Cards::so_many_under_load(4, "2000pps");
-    let script = script("--isolation domain --wait-for-device", BACK, 0);
-    let guest = cards.boot(&lab, &script);
+    let cards = Cards::pluggable_under_load(4, "2000pps");
+    let gone = format!("echo {PULL}; while present $LAST; do sleep 0.1; done; more $A");
+    let back = format!(
+        "echo {PLUG}; until present $LAST; do sleep 0.1; done; bind-vfio $LAST; more $LAST"
+    );
+    let options = "--isolation domain --wait-for-device";
+    let script = script("$A $B $C $D", options, &gone, &back, 0);
+    let mut guest = cards.boot(&lab, &script);
+    guest.wait_for(PULL);
+    let mut monitor = guest.monitor();
+    cards.pull(&mut monitor, 3);
+    guest.wait_for(PLUG);
+    cards.plug(&mut monitor, 3);
     let (ended, _) = cards.finish_load(guest);
     assert_eq!(last(&ended, "removed"), "false", "{}", ended.text);
     assert_eq!(last(&ended, "returns"), "1", "{}", ended.text);
@@ -90,13 +101,12 @@ fn l2fwd_waits_for_its_only_card() {
     let Some(lab) = Lab::open("l2fwd_waits_for_its_only_card") else {
         return;
     };
-    let cards = Cards::so_many_under_load(1, "2000pps");
-    let script = script("--isolation driver --wait-for-device", BACK, 0);
-    // Its only card is the first and the last.
-    let script = script
-        .replace("$A $B $C $D", "$A")
-        .replace("more $A", "true");
-    let guest = cards.boot(&lab, &script.replace("$D", "$A"));
+    let cards = Cards::pluggable_under_load(1, "2000pps");
+    // Comes back when nobody has the card open any more.
+    let gone = "echo 1 > /sys/bus/pci/devices/$LAST/remove; test ! -e /sys/bus/pci/devices/$LAST";
+    let back = "echo 1 > /sys/bus/pci/rescan; bind-vfio $LAST; more $LAST";
+    let options = "--isolation driver --wait-for-device";
+    let guest = cards.boot(&lab, &script("$A", options, gone, back, 0));
     let (ended, _) = cards.finish_load(guest);
     assert_eq!(last(&ended, "returns"), "1", "{}", ended.text);
     assert_eq!(last(&ended, "free"), last(&ended, "total"));

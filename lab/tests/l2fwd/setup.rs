@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use sumac_lab::{Carried, Ended, Guest, Image, Lab, Machine, Program, Served, Slot};
+use sumac_lab::{Carried, Ended, Guest, Image, Lab, Machine, Monitor, Program, Served, Slot};
 use sumac_testbed::domains::BuiltDomains;
 
 use crate::frames::{read_pcap, write_pcap};
@@ -72,29 +72,33 @@ impl Cards {
                 path("out").display()
             )
         });
-        Self::on(&wires, files, driver)
+        let names: Vec<&str> = wires.iter().map(String::as_str).collect();
+        Self::on(Served::cards(&names), wires.len(), files, driver)
     }
 
     /// Two cards that a generator each sends frames to, so many a second, and takes frames back from.
     pub fn under_load(rate: &str) -> Self {
-        Self::so_many_under_load(2, rate)
+        Self::generated(2, rate, Served::cards)
     }
 
-    /// The same with other than two cards.
-    pub fn so_many_under_load(cards: usize, rate: &str) -> Self {
+    /// The same with so many cards, which [`pull`](Self::pull) may take.
+    pub fn pluggable_under_load(cards: usize, rate: &str) -> Self {
+        Self::generated(cards, rate, Served::pluggable)
+    }
+
+    fn generated(cards: usize, rate: &str, serve: fn(&[&str]) -> Served) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
-        Self::on(&vec![format!("gen,rate={rate}"); cards], files, VFIO_PCI)
+        let wire = format!("gen,rate={rate}");
+        Self::on(serve(&vec![wire.as_str(); cards]), cards, files, VFIO_PCI)
     }
 
-    fn on(wires: &[String], files: tempfile::TempDir, driver: &'static str) -> Self {
-        let names: Vec<&str> = wires.iter().map(String::as_str).collect();
-        let served = Served::cards(&names);
+    fn on(served: Served, cards: usize, files: tempfile::TempDir, driver: &'static str) -> Self {
         let mut machine = Machine::new();
         machine.cores(2).memory_mib(768);
         if driver == VFIO_PCI {
             machine.iommu(IOMMU_BITS);
         }
-        let slots = (0..wires.len())
+        let slots = (0..cards)
             .map(|port| machine.vfio_user(&served.socket(port)))
             .collect();
         Self {
@@ -124,6 +128,20 @@ impl Cards {
         image.script(&self.whole(script));
         more(&mut image);
         self.machine.boot(lab, &image)
+    }
+
+    /// Unplugs a card, as one who presses the button of its slot: returns when the guest has let it go.
+    #[track_caller]
+    pub fn pull(&self, monitor: &mut Monitor, card: usize) {
+        let pulled = monitor.remove(&self.slots[card]);
+        pulled.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Plugs a card in again.
+    #[track_caller]
+    pub fn plug(&self, monitor: &mut Monitor, card: usize) {
+        let plugged = monitor.add_vfio_user(&self.slots[card], &self.served.socket(card));
+        plugged.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// The script after all that precedes l2fwd, and before the question that every test ends with: whether

@@ -43,37 +43,55 @@ fn card(device: &PciDevice) -> Finding {
     }
 }
 
-/// vfio-pci has to have it. With no group it could not: that is the IOMMU's matter.
+/// vfio-pci has to have it, or where no IOMMU is, uio_pci_generic may. With no group vfio-pci could not: that is
+/// the IOMMU's matter.
 fn driver(patient: &Patient<'_>, device: &PciDevice) -> Finding {
     const CHECK: &str = "driver";
     if device.is_with_vfio() {
         return Finding::ok(CHECK, "vfio-pci");
+    }
+    let user = match patient.caller.is_root() {
+        true => String::new(),
+        false => format!("--user {} ", patient.caller.uid),
+    };
+    let bind = |options: &str| {
+        let arguments = format!("bind {options}{user}{}", device.address);
+        patient.caller.sumac_as_root(&arguments)
+    };
+    if device.is_with_uio() {
+        return without_iommu(device).mended_by(bind(""));
     }
     let has = device.driver.as_deref();
     let what = has.map_or_else(
         || "none has it".to_owned(),
         |driver| format!("{driver} has it"),
     );
-    let user = match patient.caller.is_root() {
-        true => String::new(),
-        false => format!("--user {} ", patient.caller.uid),
-    };
     let needs = in_use::needs(patient.tree, device);
     let Some(need) = needs.first() else {
-        let command = patient
-            .caller
-            .sumac_as_root(&format!("bind {user}{}", device.address));
-        return Finding::fault(CHECK, format!("{what}, not vfio-pci")).mended_by(command);
+        return Finding::fault(CHECK, format!("{what}, not vfio-pci")).mended_by(bind(""));
     };
     let loss = match need {
         Need::DefaultRoute { .. } => "the machine's way out",
         Need::Disk { .. } => "its disk",
     };
     let what = format!("{what}, not vfio-pci; {need}, so binding it takes {loss} away");
-    let command = patient
-        .caller
-        .sumac_as_root(&format!("bind --force {user}{}", device.address));
-    Finding::fault(CHECK, what).mended_by(command)
+    Finding::fault(CHECK, what).mended_by(bind("--force "))
+}
+
+/// One that is with uio_pci_generic.
+fn without_iommu(device: &PciDevice) -> Finding {
+    const CHECK: &str = "driver";
+    match device.group {
+        Some(_) => {
+            let what = "uio_pci_generic has it, which is for where no IOMMU is; there is one: give it to vfio-pci";
+            Finding::fault(CHECK, what)
+        }
+        None => {
+            let what = "uio_pci_generic has it: only `l2fwd --unsafe-noiommu` takes it, as root, and then it can reach \
+                all memory; once there is an IOMMU give it to vfio-pci";
+            Finding::warning(CHECK, what)
+        }
+    }
 }
 
 /// Everything in its group goes to the same process, or stays away from drivers that do DMA.
@@ -126,9 +144,17 @@ fn files(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
     let files: Vec<PathBuf> = device.vfio_files(patient.tree);
     // The group's file comes first; the device's own is another way to the same.
     let Some(file) = files.first() else {
-        let what = "no file of its group in /dev/vfio: hand it into this container";
-        let is_expected = device.is_with_vfio() && device.group.is_some();
-        return is_expected.then(|| Finding::fault(CHECK, what));
+        let group = device.group.filter(|_| device.is_with_vfio())?;
+        let what = "no file of its group in /dev/vfio: hand it into this container, or make it";
+        let finding = Finding::fault(CHECK, what);
+        let numbers = patient.tree.text(format!("sys/class/vfio/{group}/dev"));
+        return Some(match numbers {
+            None => finding,
+            Some(numbers) => finding.mended_by(patient.caller.as_root(&format!(
+                "mknod -m 600 /dev/vfio/{group} c {}",
+                numbers.replace(':', " ")
+            ))),
+        });
     };
     let name = format!("/{}", file.display());
     if patient.caller.may_use(&patient.tree.path(file)) {
@@ -244,11 +270,14 @@ fn link(device: &PciDevice) -> Option<Finding> {
 
 /// Links that go to sleep wake up slowly.
 fn power_saving(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
-    let state = device.aspm.first()?;
+    device.aspm.first()?;
     let what = format!(
         "its link goes to sleep ({}), and takes microseconds to wake",
         device.aspm.join(", ")
     );
-    let file = format!("/{}/link/{state}_aspm", device.folder().display());
-    Some(Finding::warning("aspm", what).mended_by(patient.caller.write("0", &file)))
+    let file = |state: &String| format!("/{}/link/{state}_aspm", device.folder().display());
+    let commands = device.aspm.iter();
+    let commands: Vec<_> =
+        (commands.map(|state| patient.caller.write("0", &file(state)))).collect();
+    Some(Finding::warning("aspm", what).mended_by(commands.join(" && ")))
 }

@@ -235,7 +235,7 @@ fn interrupts_that_are_not_remapped() {
         "interrupts",
         State::Warning,
         "any interrupt",
-        None,
+        Some("systemctl reboot --firmware-setup"),
     );
     machine.file("proc/interrupts", " CPU0\n 1: 9 GICv3 27 Level timer");
     assert_well(&machine);
@@ -305,6 +305,9 @@ fn files_that_are_not_there() {
         "no file of its group",
         None,
     );
+    machine.file("sys/class/vfio/12/dev", "244:7");
+    let command = "mknod -m 600 /dev/vfio/12 c 244 7";
+    assert_fault(&machine, "permission", "no file of its group", command);
     machine.file("dev/vfio/12", "");
     machine.remove("dev/vfio/vfio");
     let command = "mknod -m 666 /dev/vfio/vfio c 10 196";
@@ -474,6 +477,43 @@ fn the_kernels_driver_has_the_device() {
     );
 }
 
+/// On a machine with an IOMMU it goes to vfio-pci; on one without it is told what is given up.
+#[test]
+fn a_device_meant_for_no_iommu() {
+    let machine = well();
+    machine.driver(CARD, "uio_pci_generic");
+    let command = "sumac bind 0000:03:00.0";
+    assert_fault(&machine, "driver", "there is one", command);
+    ordinary(&machine);
+    mode(&machine, "vfio", 0o666);
+    let command = "sudo sumac bind --user 54321 0000:03:00.0";
+    assert_fault(&machine, "driver", "there is one", command);
+
+    let machine = without_iommu();
+    machine.driver(CARD, "uio_pci_generic");
+    machine.fact(CARD, "uio/uio0/name", "uio_pci_generic");
+    machine.file("dev/uio0", "");
+    let bad = || -> Vec<_> {
+        let mut findings = look(&machine);
+        findings.retain(|finding| finding.state != State::Ok);
+        findings
+    };
+    let found = bad();
+    let checks: Vec<_> = (found.iter().map(|one| (one.check, one.state))).collect();
+    assert_eq!(
+        checks,
+        [("iommu", State::Fault), ("driver", State::Warning)]
+    );
+    assert!(found[1].what.contains("--unsafe-noiommu"), "{found:?}");
+    assert_eq!(found[1].command.as_deref(), Some("sumac bind 0000:03:00.0"));
+    machine.process(4711, "l2fwd", "dev/uio0");
+    let held = bad().pop().expect("a finding");
+    assert_eq!(
+        (held.check, held.command.as_deref()),
+        ("in use", Some("kill 4711"))
+    );
+}
+
 #[test]
 fn the_way_out_of_the_machine() {
     let machine = well();
@@ -639,6 +679,9 @@ fn a_link_that_sleeps() {
     machine.fact(CARD, "link/l1_aspm", "1");
     let command = "echo 0 > /sys/bus/pci/devices/0000:03:00.0/link/l1_aspm";
     assert_warning(&machine, "aspm", "goes to sleep (l1)", command);
+    machine.fact(CARD, "link/l0s_aspm", "1");
+    let both = format!("{} && {command}", command.replace("l1", "l0s"));
+    assert_warning(&machine, "aspm", "goes to sleep (l0s, l1)", &both);
 }
 
 #[test]

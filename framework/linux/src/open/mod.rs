@@ -23,7 +23,7 @@ use crate::interrupts::Interrupts;
 use crate::noiommu::{self, NoIommuError, UioDevice};
 use crate::pci::Tree;
 use crate::spec::{DeviceSpec, PciAddress, SpecError, check_together};
-use crate::vfio::{self, Container, VfioDevice, VfioError};
+use crate::vfio::{self, Access, Space, VfioDevice, VfioError};
 use crate::vfio_user::{ServedDevice, VfioUserError};
 
 mod bare;
@@ -130,7 +130,7 @@ pub struct OpenPorts {
 
 /// How a device was come by.
 enum Way {
-    Pci(PciAddress, Arc<Container>),
+    Pci(PciAddress, Arc<dyn Space>),
     /// Without an IOMMU.
     Bare(PciAddress),
     /// By this socket; what reaches memory for it, until it is gone.
@@ -247,6 +247,14 @@ impl OpenPorts {
         ways.any(|(_, way)| matches!(way, Way::Bare(_)))
     }
 
+    /// By which of the kernel's files PCI devices were taken through VFIO; none where none was.
+    pub fn access(&self) -> Option<Access> {
+        self.ways.iter().find_map(|(_, way)| match way {
+            Way::Pci(_, space) => Some(space.access()),
+            _ => None,
+        })
+    }
+
     /// What kind of memory drivers have been given so far: huge pages, locked.
     pub fn memory(&self) -> DmaFacts {
         match &self.memory {
@@ -305,10 +313,10 @@ impl OpenPorts {
                 spec: spec.to_string(),
             }),
             Way::Software(software) => Ok(OpenPort::software(spec, software, dma)),
-            Way::Pci(address, container) => {
-                let (device, first) = vfio::reopen(tree, container, *address)?;
+            Way::Pci(address, space) => {
+                let (device, first) = vfio::reopen(tree, space, *address)?;
                 if first {
-                    show(&(Arc::clone(container) as _))?;
+                    show(&(Arc::clone(space) as _))?;
                 }
                 let backing = device.backing(Arc::clone(dma));
                 Ok(OpenPort::outside(spec, backing, &device))
@@ -427,7 +435,7 @@ struct Outside {
     real: vec::IntoIter<Arc<VfioDevice>>,
     /// Without an IOMMU, and so without others beside them.
     bare: vec::IntoIter<Arc<UioDevice>>,
-    container: Option<Arc<Container>>,
+    space: Option<Arc<dyn Space>>,
     served: vec::IntoIter<Arc<ServedDevice>>,
 }
 
@@ -443,14 +451,14 @@ impl Outside {
                 DeviceSpec::Sim(_) => {}
             }
         }
-        let (real, container) = vfio::open(tree, &addresses)?;
+        let (real, space) = vfio::open(tree, &addresses)?;
         let served = (sockets.into_iter())
             .map(|socket| ServedDevice::connect(socket).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             real: real.into_iter(),
             bare: bare.into_iter(),
-            container,
+            space,
             served: served.into_iter(),
         })
     }
@@ -461,10 +469,9 @@ impl Outside {
 
     /// The ways by which memory is shown to them.
     fn reaches(&self) -> Vec<Arc<dyn Reach>> {
-        let container = self.container.iter();
-        let container = container.map(|container| Arc::clone(container) as _);
+        let space = self.space.iter().map(|space| Arc::clone(space) as _);
         let served = self.served.as_slice().iter().map(|device| device.reach());
-        container.chain(served).collect()
+        space.chain(served).collect()
     }
 
     /// Memory for all devices, those outside and those that reach `window`.
@@ -486,13 +493,13 @@ impl Outside {
     fn port(&mut self, spec: &DeviceSpec, dma: &Arc<dyn DmaSpace>) -> Option<(OpenPort, Way)> {
         let dma = Arc::clone(dma);
         match spec {
-            DeviceSpec::Pci(address) if self.container.is_none() => {
+            DeviceSpec::Pci(address) if self.space.is_none() => {
                 let device = self.bare.next()?;
                 Some((OpenPort::bare(spec, &device, &dma), Way::Bare(*address)))
             }
             DeviceSpec::Pci(address) => {
                 let device = self.real.next()?;
-                let way = Way::Pci(*address, Arc::clone(self.container.as_ref()?));
+                let way = Way::Pci(*address, Arc::clone(self.space.as_ref()?));
                 Some((OpenPort::outside(spec, device.backing(dma), &device), way))
             }
             DeviceSpec::VfioUser(socket) => {

@@ -31,8 +31,8 @@ impl Plugged {
 }
 
 impl DeviceControl for Plugged {
-    fn stop(&self) {
-        self.device.stop();
+    fn stop(&self) -> bool {
+        self.device.stop()
     }
 
     fn start(&self) {
