@@ -69,7 +69,9 @@ fn show(opened: &OpenPorts) -> Result<(), Box<dyn std::error::Error>> {
                 bells.len()
             );
         }
-        port.control.stop();
+        if !port.control.stop() {
+            return Err("it does not stop".into());
+        }
         port.control.start();
         println!("  stopped and started");
     }

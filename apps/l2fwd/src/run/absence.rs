@@ -27,7 +27,7 @@ const RING: u32 = 4096;
 /// Why a port's device is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum Gone {
-    /// It does not answer.
+    /// It does not answer, or did not for a while and has forgotten what it was told.
     #[error(transparent)]
     Vanished(NetError),
     /// Its host wanted it back, and has it.
@@ -108,6 +108,20 @@ impl<N: Net> Ports<'_, N> {
         supervision.end_driver(index);
         self.opened.let_go(index);
         Ok(())
+    }
+
+    /// Gives up every port whose device is gone: what is in its rings would be waited for in vain.
+    pub fn take_out_lost(
+        &mut self,
+        workers: &[RunningWorker<N::Queue>],
+        supervision: &Supervision<'_>,
+    ) {
+        for index in 0..self.list.len() {
+            if let Ok(Some(why)) = self.list[index].lost() {
+                // A worker that has ended has its queue pairs in its outcome.
+                let _ = self.take_out(index, why, workers, supervision);
+            }
+        }
     }
 
     /// Opens a port again whose device is back. If it is not, or does not come up, says why not.

@@ -19,10 +19,13 @@ const STRAY: &str = "dma-fault";
 
 /// Stops receiving, lets workers send what they have, and takes their queues home.
 pub fn stop_all<N: Net>(
-    ports: &mut [OpenPort<N>],
+    ports: &mut Ports<'_, N>,
     workers: &mut [RunningWorker<N::Queue>],
     shared: &Shared,
+    supervision: &Supervision<'_>,
 ) -> Result<(), RunError> {
+    ports.take_out_lost(workers, supervision);
+    let ports = &mut ports.list;
     let mut result = Ok(());
     for open in ports.iter_mut() {
         result = result.and(stop(open, N::stop_receiving));

@@ -29,8 +29,10 @@ pub enum DriverError {
     /// The domain was refused, or failed as it started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Another domain has the device.
-    #[error("{0}: another domain has the device")]
+    /// Another domain has the device, or had, and it did not stop.
+    #[error(
+        "{0}: another domain has the device, or had it when it could not be stopped; end the program, so that Linux resets it"
+    )]
     Taken(String),
     /// It died while it took its device over.
     #[error("{device}: the driver's domain: {source}")]
