@@ -22,11 +22,14 @@ const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// into target/lab; nothing is installed. Consoles of guests are kept in target/lab/logs.
 #[derive(Subcommand)]
 #[command(
-    after_help = "SUMAC_QEMU=PROGRAM takes another QEMU. SUMAC_LAB_SHOW=1 shows consoles as they are written."
+    after_help = "SUMAC_QEMU=PROGRAM takes another QEMU, SUMAC_LAB_KERNEL=FILE another kernel, with all that a test asks for built \
+        in. SUMAC_LAB_SHOW=1 shows consoles as they are written."
 )]
 pub enum What {
     /// Fetch QEMU, a guest kernel and programs, and tell their versions.
     Fetch,
+    /// Build a guest kernel with iommufd, which none of Debian's has: tests that need one are skipped without.
+    Kernel,
     /// List the tests.
     List,
     /// Run the tests whose names contain a word, showing the guests' consoles; without one, all of them.
@@ -64,6 +67,7 @@ fn there(path: &str) -> Result<PathBuf, String> {
 pub fn run(what: &What) -> bool {
     match what {
         What::Fetch => fetch(),
+        What::Kernel => kernel(),
         What::List => list(),
         What::Run { test } => {
             let mut report = Report::new(1);
@@ -103,6 +107,19 @@ fn fetch() -> bool {
         Ok(packages) => {
             print!("{packages}");
             println!("in {}", sumac_lab::folder().display());
+            true
+        }
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            false
+        }
+    }
+}
+
+fn kernel() -> bool {
+    match sumac_lab::kernel::build() {
+        Ok(image) => {
+            println!("{}", image.display());
             true
         }
         Err(error) => {

@@ -172,6 +172,8 @@ const EXAMPLES: &str = "Examples:
   l2fwd sim sim sim sim:gone=1s,back=3s --wait-for-device
                                              a card that is pulled out, and put back
 
+SUMAC_VFIO=group or SUMAC_VFIO=cdev insists on one of the kernel's two ways to hand over PCI devices.
+
 Counters: every frame received is transmitted or counted as dropped. A frame that finds no room on
 its way out waits; the device then drops new ones (rx_dropped), as a full receive ring does. What a
 driver or an application that crashed, or a device that went away, had in hand or in its rings is counted apart (lost); what

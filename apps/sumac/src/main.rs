@@ -19,6 +19,7 @@ use caller::Caller;
 use clap::Parser;
 use clap::error::ErrorKind;
 use cli::{Command, DomainCommand, Options, ServeCommand};
+use sumac_linux::logging;
 use sumac_linux::pci::Tree;
 
 /// Why something was not done, in one line.
@@ -37,6 +38,7 @@ impl From<String> for Trouble {
 }
 
 fn main() -> ExitCode {
+    logging::to_stderr("sumac");
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => return refuse(&error),

@@ -20,7 +20,7 @@ use super::message::{
     region,
 };
 use super::socket::{Received, Socket};
-use crate::memory::PAGE;
+use crate::memory::{PAGE, WindowError};
 
 /// Pieces of memory a client may lend at a time: each is a mapping of this process, which has a
 /// limited number of them.
@@ -253,7 +253,10 @@ impl<'a> Session<'a> {
             0 => memory.map_to_read(at, bytes, &file, offset),
             _ => memory.map(at, bytes, &file, offset),
         };
-        mapped.map_err(|_| Errno::NOMEM)?;
+        mapped.map_err(|error| match error {
+            WindowError::HugePages { .. } => Errno::INVAL,
+            _ => Errno::NOMEM,
+        })?;
         self.maps.insert(map.address, map.size);
         Ok(())
     }

@@ -19,6 +19,12 @@ pub enum NetError {
         /// The device.
         device: String,
     },
+    /// The device is there, but not as its driver left it: it knows nothing of its queues.
+    #[error("{device}: somebody else reset or replaced the device; start again")]
+    Reset {
+        /// The device.
+        device: String,
+    },
     /// The device does not do what its specification says, or not in time.
     #[error("{device}: {what}")]
     Device {
@@ -209,10 +215,10 @@ pub trait Net: Send {
     /// [`NetError::Gone`] or [`NetError::Device`].
     fn link_change(&mut self) -> Result<Option<Link>, NetError>;
 
-    /// Looks after the device: fails when it is gone. Call it now and then.
+    /// Looks after the device: fails when it is gone, or was and is back. Call it now and then.
     ///
     /// # Errors
-    /// [`NetError::Gone`] or [`NetError::Device`].
+    /// [`NetError`].
     fn check(&mut self) -> Result<(), NetError>;
 
     /// The device's own counters since the port was opened, by their usual names; of a device that

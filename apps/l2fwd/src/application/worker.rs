@@ -16,6 +16,9 @@ use crate::forward::{
 };
 use crate::loan::Home;
 
+/// Rounds between two looks at whether to sleep: a call that finds nothing is to be short.
+const ROUNDS_AWAKE: u32 = 32;
+
 /// A forwarder in a domain, or the shadow before it.
 pub struct Isolated {
     pub forwarder: Object<dyn Forward>,
@@ -80,8 +83,12 @@ impl<Q: NetQueue> HostedWorker<Q> {
         changes: &Receiver<Change<Q>>,
         rest: &mut Rest,
     ) -> RpcResult<()> {
+        let rounds = match rest.may_sleep() {
+            true => ROUNDS_AWAKE,
+            false => ROUNDS_BETWEEN_REPORTS,
+        };
         while !self.shared.draining() {
-            let moved = self.rounds(ROUNDS_BETWEEN_REPORTS)?;
+            let moved = self.rounds(rounds)?;
             while let Ok(change) = changes.try_recv() {
                 self.make(change)?;
             }

@@ -51,6 +51,11 @@ impl Rest {
         }
     }
 
+    /// Whether there is anything to sleep on.
+    pub fn may_sleep(&self) -> bool {
+        self.bell.is_some()
+    }
+
     /// Sleeps until a frame comes, if there is a bell and nothing to be done.
     pub fn sleep<S: Sleeper>(&mut self, worker: &mut S, shared: &Shared) -> Result<(), S::Error> {
         let Some(bell) = &self.bell else {

@@ -184,7 +184,7 @@ impl Run<'_> {
         let seconds = start.elapsed().as_secs_f64();
         supervision.end();
 
-        let stopped = stop_all(&mut ports.list, &mut workers, &frames);
+        let stopped = stop_all(&mut ports, &mut workers, &frames, &supervision);
         let stopped = stopped.and(supervision.end_application().map_err(device));
         let (mut report, busy_ticks) = sum_up(&ports.list, &workers, &ports.links, seconds);
         let ended = close(&mut ports, workers, &supervision, &mut report);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use l2fwd_forward::Rewrite;
 use sumac_device::DeviceControl;
-use sumac_interface::net::{Net, NetQueue};
+use sumac_interface::net::{Net, NetError, NetQueue};
 use sumac_ixgbe::PortConfig;
 use sumac_ixgbe::interrupts::link_vector;
 use sumac_linux::cores;
@@ -21,7 +22,7 @@ use crate::dump::Dump;
 use crate::forward::{Change, Lane, LaneFigures, Outcome, Shared, Worker};
 use crate::loan::{Home, Meter, Terms};
 
-use super::absence::Absence;
+use super::absence::{Absence, Gone};
 use super::links::Links;
 use super::{Cores, RunError, device, input};
 
@@ -106,11 +107,43 @@ impl<N> OpenPort<N> {
         self.wanted_back = None;
     }
 
-    /// Whether the device answers.
+    /// That the device's host wants it back, once it does.
+    pub fn taken_back(&self) -> Option<Gone> {
+        let bell = self.wanted_back.as_ref()?;
+        bell.wait(Duration::ZERO).then(|| Gone::TakenBack {
+            device: self.name.clone(),
+        })
+    }
+
+    /// Whether the device answers, and was there all the time.
     pub fn is_there(&self) -> bool {
         self.control
             .as_ref()
             .is_some_and(|control| control.is_there())
+    }
+}
+
+impl<N: Net> OpenPort<N> {
+    /// Why the port's device is not any more as its driver left it, if so; nothing of one that is gone already.
+    ///
+    /// # Errors
+    /// What else is wrong with it.
+    pub fn lost(&mut self) -> Result<Option<Gone>, NetError> {
+        let Some(port) = &mut self.port else {
+            return Ok(None);
+        };
+        let (checked, device) = (port.check(), port.name().to_owned());
+        let there = self.is_there();
+        match checked {
+            Ok(()) if there => Ok(None),
+            Ok(()) => Ok(Some(Gone::Vanished(NetError::Reset { device }))),
+            Err(error @ (NetError::Gone { .. } | NetError::Reset { .. })) => {
+                Ok(Some(Gone::Vanished(error)))
+            }
+            // A driver in a domain may have died of it.
+            Err(_) if !there => Ok(Some(Gone::Vanished(NetError::Gone { device }))),
+            Err(error) => Err(error),
+        }
     }
 }
 

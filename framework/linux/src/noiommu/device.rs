@@ -144,17 +144,12 @@ impl Config for FileConfig {
 }
 
 impl DeviceControl for UioDevice {
-    fn stop(&self) {
-        if let Err(error) = self.halt() {
-            log::error!(
-                "{}: cannot be stopped, and may go on writing to memory that was its: {error}",
-                self.address
-            );
-        }
+    fn stop(&self) -> bool {
+        function::stopped(&self.address, self.halt(), || self.is_there())
     }
 
     fn is_there(&self) -> bool {
-        function::is_there(&self.config, &self.bar)
+        function::is_there(&self.config)
     }
 
     fn start(&self) {

@@ -73,7 +73,7 @@ fn a_device_is_reset_and_may_use_the_bus_until_it_is_stopped() {
     assert_eq!(backing.bar.read(Register(0x1ffc)), 7);
     assert_eq!(backing.bar.read(Register(0x2000)), u32::MAX);
     assert_eq!(read(&machine, "resource0")[0x1ffc..], [7, 0, 0, 0]);
-    devices[0].stop();
+    assert!(devices[0].stop());
     assert_eq!(read(&machine, "config")[4..6], [2, 0]);
     devices[0].start();
     assert_eq!(read(&machine, "config")[4..6], [6, 0]);

@@ -35,7 +35,7 @@ mod tests;
 
 pub use bare::Protection;
 pub use pulled::{Pulling, pull};
-use software::known_ids;
+use software::{Plugged, known_ids};
 
 /// Why devices cannot be opened. Each is one line that names the device and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +178,7 @@ impl OpenPort {
                 dma: Arc::clone(dma),
                 ..software.device.backing()
             },
-            control: Arc::new(software.device.clone()),
+            control: Arc::new(Plugged::new(&software.device)),
             interrupts: Some(Arc::new(software.clone())),
             software: Some(software.clone()),
         }

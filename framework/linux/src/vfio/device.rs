@@ -165,11 +165,8 @@ impl Config for FileConfig {
 }
 
 impl DeviceControl for VfioDevice {
-    fn stop(&self) {
-        if let Err(error) = self.halt() {
-            // Its memory is unmapped before it is freed: the IOMMU stops what the device does not.
-            log::error!("{}: cannot be stopped: {error}", self.address);
-        }
+    fn stop(&self) -> bool {
+        function::stopped(&self.address, self.halt(), || self.is_there())
     }
 
     fn start(&self) {
@@ -179,7 +176,7 @@ impl DeviceControl for VfioDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::is_there(&self.config, &self.bar)
+        function::is_there(&self.config)
     }
 }
 

@@ -189,8 +189,15 @@ pub(super) fn set_interrupts(
         bytes.extend_from_slice(&fd.as_raw_fd().to_ne_bytes());
     }
     // SAFETY: the buffer is as long as it says, and the call reads no further.
-    unsafe { vfio_device_set_irqs(device.as_raw_fd(), bytes.as_ptr()) }?;
-    Ok(())
+    let had = unsafe { vfio_device_set_irqs(device.as_raw_fd(), bytes.as_ptr()) }?;
+    match had {
+        0 => Ok(()),
+        // None is set then.
+        had => Err(io::Error::other(format!(
+            "the machine has {had} vectors left of {} wanted; use fewer queues",
+            fds.len()
+        ))),
+    }
 }
 
 /// Resets a function.

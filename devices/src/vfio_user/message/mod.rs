@@ -5,7 +5,11 @@
 //!
 //! Invariant: nothing here believes a length: parsing takes what is there or nothing.
 
-use serde_json::{Value, json};
+mod capabilities;
+mod flags;
+
+pub use capabilities::Capabilities;
+pub use flags::{device, dma, flag, irq, region};
 
 /// The version of the protocol this speaks: peers accept 0.0 and refuse what is later.
 pub const VERSION: (u16, u16) = (0, 0);
@@ -333,165 +337,6 @@ impl DmaUnmap {
     }
 }
 
-/// Flags of a [`Header`].
-pub mod flag {
-    /// Bits that tell request from answer.
-    pub const TYPE: u32 = 0xF;
-    /// A request.
-    pub const REQUEST: u32 = 0;
-    /// An answer.
-    pub const REPLY: u32 = 1;
-    /// No answer is wanted.
-    pub const NO_REPLY: u32 = 1 << 4;
-    /// The request failed.
-    pub const ERROR: u32 = 1 << 5;
-}
-
-/// Flags of [`DmaMap`] and [`DmaUnmap`].
-pub mod dma {
-    /// The device may read.
-    pub const READ: u32 = 1 << 0;
-    /// The device may write.
-    pub const WRITE: u32 = 1 << 1;
-    /// Of a mapping: the descriptor that comes with it can be mapped.
-    pub const MAP: u32 = 1 << 2;
-    /// Of an unmapping: everything, wherever it is; address and length are zero.
-    pub const ALL: u32 = 1 << 1;
-}
-
-/// Flags of [`DeviceInfo`].
-pub mod device {
-    /// It can be reset.
-    pub const RESET: u32 = 1 << 0;
-    /// It is a PCI function.
-    pub const PCI: u32 = 1 << 1;
-}
-
-/// Flags, capabilities and numbers of regions.
-pub mod region {
-    /// Reads work.
-    pub const READ: u32 = 1 << 0;
-    /// Writes work.
-    pub const WRITE: u32 = 1 << 1;
-    /// It can be mapped, through the descriptor that comes with the answer.
-    pub const MAP: u32 = 1 << 2;
-    /// Capabilities follow.
-    pub const CAPABILITIES: u32 = 1 << 3;
-    /// Only parts can be mapped: [`SparseHeader`](super::SparseHeader).
-    pub const CAPABILITY_SPARSE: u16 = 1;
-    /// What it is: [`RegionType`](super::RegionType).
-    pub const CAPABILITY_TYPE: u16 = 2;
-    /// The expansion ROM of a PCI function; BARs 0 to 5 come before.
-    pub const ROM: u32 = 6;
-    /// Its configuration space.
-    pub const CONFIG: u32 = 7;
-    /// The regions every PCI function has a number for: also VGA's, the last.
-    pub const PCI_COUNT: u32 = 9;
-}
-
-/// Flags and numbers of interrupts.
-pub mod irq {
-    /// Of [`IrqInfo`](super::IrqInfo): they can be sent to an eventfd.
-    pub const EVENTFD: u32 = 1 << 0;
-    /// They can be masked.
-    pub const MASKABLE: u32 = 1 << 1;
-    /// One masks itself when it happens.
-    pub const AUTOMASKED: u32 = 1 << 2;
-    /// All are set up at once or none.
-    pub const NO_RESIZE: u32 = 1 << 3;
-    /// Of [`SetIrqs`](super::SetIrqs): there is no data; what is to be done is for all of them.
-    pub const DATA_NONE: u32 = 1 << 0;
-    /// A byte for each says whether it is meant.
-    pub const DATA_BOOL: u32 = 1 << 1;
-    /// A descriptor for each comes with the message; none stands for taking them away.
-    pub const DATA_EVENTFD: u32 = 1 << 2;
-    /// What the data is.
-    pub const DATA: u32 = 0x7;
-    /// Masks them.
-    pub const MASK: u32 = 1 << 3;
-    /// Unmasks them.
-    pub const UNMASK: u32 = 1 << 4;
-    /// Says where they go; without descriptors, lets them happen.
-    pub const TRIGGER: u32 = 1 << 5;
-    /// What is to be done.
-    pub const ACTION: u32 = 0x38;
-    /// The pin.
-    pub const INTX: u32 = 0;
-    /// Message signalled, up to 32 vectors in configuration space.
-    pub const MSI: u32 = 1;
-    /// Message signalled, up to 2,048 vectors in a table.
-    pub const MSIX: u32 = 2;
-    /// Errors of the bus.
-    pub const ERROR: u32 = 3;
-    /// The device is wanted back.
-    pub const REQUEST: u32 = 4;
-    /// How many kinds a PCI function has.
-    pub const PCI_COUNT: u32 = 5;
-}
-
-/// What one side can do, as JSON text after a [`Version`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Descriptors it takes in one message.
-    pub max_fds: usize,
-    /// Bytes of data it takes in one access.
-    pub max_data: usize,
-}
-
-impl Default for Capabilities {
-    /// What one that says nothing can do, by the protocol.
-    fn default() -> Self {
-        Self {
-            max_fds: 1,
-            max_data: MAX_DATA,
-        }
-    }
-}
-
-impl Capabilities {
-    /// What this implementation can do.
-    pub const OURS: Self = Self {
-        max_fds: MAX_FDS,
-        max_data: MAX_DATA,
-    };
-
-    /// Takes them from the text; what it does not say, or says strangely, is as by default. `None`: it is
-    /// neither empty nor JSON text with a NUL at its end.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let usual = Self::default();
-        if text.is_empty() {
-            return Some(usual);
-        }
-        let text = text.strip_suffix(b"\0")?;
-        let value: Value = serde_json::from_slice(text).ok()?;
-        let number = |name: &str, usual: usize| {
-            let number = value.get("capabilities")?.get(name)?.as_u64()?;
-            usize::try_from(number)
-                .ok()
-                .filter(|&n| n > 0)
-                .or(Some(usual))
-        };
-        Some(Self {
-            max_fds: number("max_msg_fds", usual.max_fds).unwrap_or(usual.max_fds),
-            max_data: number("max_data_xfer_size", usual.max_data).unwrap_or(usual.max_data),
-        })
-    }
-
-    /// Appends the text.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        let text = json!({
-            "capabilities": {
-                "max_msg_fds": self.max_fds,
-                "max_data_xfer_size": self.max_data,
-                "pgsizes": 4096,
-                "max_dma_maps": 65535,
-            }
-        });
-        out.extend_from_slice(text.to_string().as_bytes());
-        out.push(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -534,25 +379,6 @@ mod tests {
         assert_eq!(short.body(), None);
     }
 
-    #[test]
-    fn capabilities_that_nobody_names_are_the_usual_ones() {
-        let text = |text: &str| Capabilities::parse(text.as_bytes());
-        assert_eq!(text(""), Some(Capabilities::default()));
-        assert_eq!(text("{}\0"), Some(Capabilities::default()));
-        let some = text("{\"capabilities\":{\"max_msg_fds\":8,\"max_data_xfer_size\":\"x\"}}\0");
-        let expected = Capabilities {
-            max_fds: 8,
-            ..Capabilities::default()
-        };
-        assert_eq!(some, Some(expected));
-        for wrong in ["{}", "{\0", "\0", "[1,2\0"] {
-            assert_eq!(text(wrong), None, "{wrong:?}");
-        }
-        let mut ours = Vec::new();
-        Capabilities::OURS.put(&mut ours);
-        assert_eq!(Capabilities::parse(&ours), Some(Capabilities::OURS));
-    }
-
     proptest! {
         #[test]
         fn what_is_written_is_read_back(bytes in proptest::collection::vec(any::<u8>(), 32)) {
@@ -571,11 +397,6 @@ mod tests {
             prop_assert!(check(&bytes, DmaMap::parse, DmaMap::put, DmaMap::SIZE));
             prop_assert!(check(&bytes, SetIrqs::parse, SetIrqs::put, SetIrqs::SIZE));
             prop_assert!(check(&bytes, RegionInfo::parse, RegionInfo::put, RegionInfo::SIZE));
-        }
-
-        #[test]
-        fn any_text_makes_capabilities_or_none(text in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Capabilities::parse(&text);
         }
     }
 }
