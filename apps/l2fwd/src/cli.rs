@@ -59,12 +59,12 @@ pub struct Options {
     pub crash_every: Option<Crashes>,
 
     /// Sleep while nothing comes, and be woken by interrupts, instead of polling all the time. Under load it
-    /// polls all the same. Takes an application that is linked.
+    /// polls all the same.
     #[arg(long)]
     pub interrupt: bool,
 
-    /// When a device goes away, because it was pulled out, unbound or its server ended: wait for its return, and
-    /// go on with it. Otherwise the run ends when no pair of ports is left; in either case the others go on.
+    /// When a device goes away, because it was pulled out, unbound or its server ended, or was reset by somebody else:
+    /// wait for its return, and go on with it. Otherwise the run ends when no pair of ports is left; in either case the others go on.
     #[arg(long)]
     pub wait_for_device: bool,
 

@@ -49,6 +49,11 @@ pub enum ServeError {
     /// No addresses for a client's memory.
     #[error(transparent)]
     Window(#[from] WindowError),
+    /// No way to tell interrupts.
+    #[error(
+        "no asynchronous I/O, which interrupts are told by: {0}; it takes a kernel with CONFIG_AIO, a sandbox that allows io_setup, and room below fs.aio-max-nr"
+    )]
+    Telling(std::io::Error),
 }
 
 /// A software 82599 to be served. Clones are the same device.
@@ -85,7 +90,7 @@ impl Served82599 {
 
     fn with_vectors(identity: Identity, wire: AnyWire, vectors: u16) -> Result<Self, ServeError> {
         let cells = Arc::new(BarMemory::new()?);
-        let lines = Arc::new(Lines::new(vectors));
+        let lines = Arc::new(Lines::new(vectors).map_err(ServeError::Telling)?);
         let shared = Arc::clone(&cells) as Cells;
         let mut core = Core::new(shared, Access32::Trapped, identity, Vec::new(), false);
         core.set_bus_master(false);
