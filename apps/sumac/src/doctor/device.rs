@@ -76,7 +76,14 @@ fn driver(patient: &Patient<'_>, device: &PciDevice) -> Finding {
         Need::Disk { .. } => "its disk",
     };
     let what = format!("{what}, not vfio-pci; {need}, so binding it takes {loss} away");
-    Finding::fault(CHECK, what).mended_by(bind("--force "))
+    // Nobody is to lose that by mending one finding after the other.
+    match patient.named {
+        true => Finding::fault(CHECK, what).mended_by(bind("--force ")),
+        false => Finding::warning(CHECK, what).mended_by(patient.caller.sumac(&format!(
+            "doctor {} # tells how all the same",
+            device.address
+        ))),
+    }
 }
 
 /// One that is with uio_pci_generic.
@@ -161,10 +168,14 @@ fn files(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
         let numbers = patient.tree.text(format!("sys/class/vfio/{group}/dev"));
         return Some(match numbers {
             None => finding,
-            Some(numbers) => finding.mended_by(patient.caller.as_root(&format!(
-                "mknod -m 600 /dev/vfio/{group} c {}",
-                numbers.replace(':', " ")
-            ))),
+            Some(numbers) => {
+                let numbers = numbers.replace(':', " ");
+                finding.mended_by(patient.caller.make_vfio_file(
+                    &group.to_string(),
+                    "600",
+                    &numbers,
+                ))
+            }
         });
     };
     // Where there are no groups, what is missing may be the other half.

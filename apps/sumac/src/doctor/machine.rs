@@ -76,9 +76,7 @@ fn container(patient: &Patient<'_>) -> Option<Finding> {
     }
     if !file.exists() {
         let what = "no /dev/vfio/vfio here: hand it into this container, or make it";
-        let command = patient
-            .caller
-            .as_root("mknod -m 666 /dev/vfio/vfio c 10 196");
+        let command = patient.caller.make_vfio_file("vfio", "666", "10 196");
         return loaded.then(|| Finding::fault("vfio", what).mended_by(command));
     }
     if patient.caller.may_use(&file) {

@@ -46,10 +46,13 @@ pub struct Options {
 }
 
 /// What all checks look at.
+#[derive(Clone, Copy)]
 struct Patient<'a> {
     tree: &'a Tree,
     caller: &'a Caller,
     pool: u32,
+    /// Whether whoever asks has named the devices; else all that could be used are looked at.
+    named: bool,
     /// Asks for the module in the cage of an interface.
     cage: fn(&str) -> io::Result<Transceiver>,
 }
@@ -63,6 +66,7 @@ pub fn run(options: &Options, tree: &Tree, caller: &Caller) -> Result<ExitCode, 
         tree,
         caller,
         pool: options.pool,
+        named: !options.devices.is_empty(),
         cage: Transceiver::of_interface,
     };
     let report = Report::new(examine(&patient, &options.devices));

@@ -74,6 +74,10 @@ fn lockable(machine: &Machine, limit: &str) {
 }
 
 fn look(machine: &Machine) -> Vec<Finding> {
+    look_at(machine, true)
+}
+
+fn look_at(machine: &Machine, named: bool) -> Vec<Finding> {
     let tree = Tree::at(machine.root());
     let caller = Caller::read(&tree).called("sumac");
     examine(
@@ -81,6 +85,7 @@ fn look(machine: &Machine) -> Vec<Finding> {
             tree: &tree,
             caller: &caller,
             pool: 4096,
+            named,
             cage: |_| Err(io::ErrorKind::Unsupported.into()),
         },
         &[],
@@ -362,11 +367,11 @@ fn files_that_are_not_there() {
         None,
     );
     machine.file("sys/class/vfio/12/dev", "244:7");
-    let command = "mknod -m 600 /dev/vfio/12 c 244 7";
+    let command = "mkdir -p /dev/vfio && mknod -m 600 /dev/vfio/12 c 244 7";
     assert_fault(&machine, "permission", "no file of its group", command);
     machine.file("dev/vfio/12", "");
     machine.remove("dev/vfio/vfio");
-    let command = "mknod -m 666 /dev/vfio/vfio c 10 196";
+    let command = "mkdir -p /dev/vfio && mknod -m 666 /dev/vfio/vfio c 10 196";
     assert_fault(&machine, "vfio", "no /dev/vfio/vfio here", command);
     machine.remove("sys/module/vfio_pci");
     let command = "modprobe -a vfio-pci vfio_iommu_type1";
@@ -469,6 +474,7 @@ fn a_device_that_is_not_there() {
             tree: &tree,
             caller: &caller,
             pool: 4096,
+            named: true,
             cage: |_| Err(io::ErrorKind::Unsupported.into()),
         },
         &[absent],
@@ -586,6 +592,13 @@ fn the_way_out_of_the_machine() {
         "takes the machine's way out away",
         "sumac bind --force 0000:03:00.0",
     );
+    // Nobody asked about this card.
+    let found = look_at(&machine, false);
+    let found = found.iter().find(|finding| finding.check == "driver");
+    let found = found.expect("the same finding");
+    assert_eq!(found.state, State::Warning);
+    let command = found.command.as_deref();
+    assert!(command.is_some_and(|command| command.starts_with("sumac doctor 0000:03:00.0")));
 }
 
 #[test]
@@ -665,6 +678,7 @@ fn in_cage(machine: &Machine, cage: fn(&str) -> io::Result<Transceiver>) -> Find
         tree: &tree,
         caller: &caller,
         pool: 4096,
+        named: true,
         cage,
     };
     let mut findings = examine(&patient, &[]).into_iter();
