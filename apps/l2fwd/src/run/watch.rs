@@ -46,10 +46,12 @@ pub fn watch<N: Net>(
     let start = Instant::now();
     let (mut drawn, mut checked) = (start, start);
     let mut first = None;
+    // What sleeps is not to be kept awake by being watched.
+    let pause = if options.interrupt { CHECK } else { WATCH };
     loop {
         let left = options
             .duration
-            .map_or(WATCH, |all| all.saturating_sub(start.elapsed()));
+            .map_or(pause, |all| all.saturating_sub(start.elapsed()));
         let over = options.duration.is_some_and(|all| start.elapsed() >= all);
         if first.is_none() && has_begun(workers) {
             first = Some(run.began.elapsed());
@@ -58,7 +60,7 @@ pub fn watch<N: Net>(
             std::thread::sleep(FIRST);
             run.stop.requested()
         } else {
-            run.stop.wait(left.min(WATCH))
+            run.stop.wait(left.min(pause))
         };
         if stopped || over || shared.exhausted() || inputs_over(&ports.list) {
             return Ok(first);
