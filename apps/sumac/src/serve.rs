@@ -210,7 +210,7 @@ fn line_of(line: &mut String, number: usize, port: &Port) {
     let _ = write!(
         line,
         "{separator}port {number}{client}: rx {}, tx {}, missed {}, violations {}",
-        totals.get(Counter::GoodReceived),
+        totals.get(Counter::DmaReceived),
         totals.get(Counter::GoodTransmitted),
         totals.get(Counter::Missed),
         port.device.violations().total(),

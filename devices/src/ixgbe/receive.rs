@@ -200,13 +200,14 @@ impl Core {
             report.vlan = tag.unwrap_or(0);
         }
         let stored = self.as_stored(frame, strip);
+            self.statistics.arrived(&Batch::of(frame));
         let stored = stored.as_deref().unwrap_or(frame);
         match self.deliver(access, queue, stored, report, drops) {
             Delivery::Done => {
                 self.check_crc_strip();
                 self.count_received(queue, frame, stored.len());
             }
-            Delivery::Dropped => {}
+            Delivery::Dropped => self.statistics.arrived(&Batch::of(frame)),
             Delivery::Waits => return false,
         }
         self.statistics.add(Counter::ChecksumErrors, wrong);
@@ -391,10 +392,8 @@ impl Core {
     }
 
     fn count_received(&mut self, queue: usize, frame: &[u8], stored: usize) {
-        let mut batch = Batch::default();
-        batch.add(frame);
         let set = self.receive[queue].statistics_set;
-        self.statistics.received(set, &batch, stored as u64);
+        (self.statistics).received(set, &Batch::of(frame), stored as u64);
     }
 
     /// Reads the tail again if fewer than `needed` descriptors are known to be there.

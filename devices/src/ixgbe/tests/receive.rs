@@ -132,12 +132,18 @@ fn without_descriptors_a_frame_waits_or_is_missed() {
             bench.poll();
         }
         let missed = bench.core.totals().get(Counter::Missed);
-        let received = bench.core.totals().get(Counter::GoodReceived);
+        let received = bench.core.totals().get(Counter::DmaReceived);
         assert_eq!(received, RING as u64 - 1);
         assert_eq!(
             (missed, bench.wire.arriving.len()),
             if drops { (6, 0) } else { (0, 6) }
         );
+        // What Linux makes of GPRC and MPC; the MAC's other counters agree with GPRC.
+        let [gprc, mpc, prc64, octets] =
+            [0x4074, 0x3FA0, 0x405C, 0x4088].map(|at| u64::from(bench.read(at)));
+        assert_eq!(gprc - mpc, received);
+        assert_eq!((prc64, octets), (gprc, 64 * gprc));
+        assert_eq!(u64::from(bench.read(0x1030)), received);
     }
 }
 
