@@ -252,6 +252,12 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
             wire.to_device_frames,
             wire.from_device_frames,
         ));
+        if wire.passed_by > 0 {
+            good &= say(&format!(
+                "port {number}: {} frames came while it did not receive",
+                wire.passed_by
+            ));
+        }
         good &= say(&format!("port {number}: {violations}"));
         let counted = counters(&port.device.totals());
         good &= say(&format!("port {number}: counters{counted}"));

@@ -219,12 +219,15 @@ impl Core {
         }
         self.interrupt_clock(now_ns);
         if self.interrupts.waiting != 0 {
+        if !self.bus_master {
+            return wire.pass_by(now_ns, BATCH);
+        }
             self.deliver_waiting();
         }
         if self.plan_stale && self.stands_still() {
             // On its way up: what is written now is looked at when there is something to move.
             self.look_at_link(wire);
-            return 0;
+            return wire.pass_by(now_ns, BATCH);
         }
         if self.plan_stale {
             self.refresh_plan();
@@ -241,7 +244,7 @@ impl Core {
             let mut inside = std::mem::take(&mut self.inside);
             let work = self.move_frames(access, &mut inside, now_ns);
             self.inside = inside;
-            return work;
+            return work + wire.pass_by(now_ns, BATCH);
         }
         self.look_at_link(wire);
         if !self.link_up {
@@ -273,9 +276,11 @@ impl Core {
                 work += self.poll_transmit(access, wire, now_ns, queue);
             }
         }
-        if self.plan.receive {
-            work += self.poll_receive(access, wire, now_ns);
-        }
+        work += if self.plan.receive {
+            self.poll_receive(access, wire, now_ns)
+        } else {
+            wire.pass_by(now_ns, BATCH)
+        };
         work
     }
 
