@@ -340,8 +340,9 @@ impl<'a> Session<'a> {
     fn set_irqs(&self, body: &[u8], fds: Vec<OwnedFd>) -> Result<(), Errno> {
         let request = parse(body, SetIrqs::parse)?;
         let data = &body[SetIrqs::SIZE..];
-        let asserted = self.function.pin_asserted();
-        self.function.lines().set(&request, data, fds, asserted)
+        let change = self.function.lines().change(&request, data, fds)?;
+        self.function.set_lines(change);
+        Ok(())
     }
 
     /// Whether an access lies inside its region.
