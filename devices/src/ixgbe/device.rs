@@ -101,8 +101,9 @@ pub struct Core {
     pub(super) wrote_beyond: bool,
     /// Register values as last acted upon, for [`Core::poll_control`].
     pub(super) seen: Vec<(u32, u32)>,
-    /// A frame on the long way.
+    /// A frame on the long way, and what its descriptors said as it was gathered.
     pub(super) scratch: Vec<u8>,
+    pub(super) gathered: Vec<u64>,
     /// Write-backs, or descriptors, of a batch; and a payload: kept so as not to be cleared anew.
     pub(super) staged: [[u64; 2]; BATCH],
     pub(super) payload: [u8; PLAIN_FRAME],
@@ -175,6 +176,7 @@ impl Core {
             wrote_beyond: access == Access32::Shared,
             seen: Vec::new(),
             scratch: vec![0; 2 * MAX_FRAME],
+            gathered: Vec::new(),
             staged: [[0; 2]; BATCH],
             payload: [0; PLAIN_FRAME],
             verdicts: Verdicts::new(),
@@ -214,14 +216,14 @@ impl Core {
     /// One poll: at most a batch out of every transmit queue and a batch in. Returns how many
     /// frames and context descriptors were handled.
     pub fn poll<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> usize {
-        if !self.bus_master || self.faults.any() && self.faults_stop() {
+        if self.faults.any() && self.faults_stop() {
             return 0;
         }
-        self.interrupt_clock(now_ns);
-        if self.interrupts.waiting != 0 {
         if !self.bus_master {
             return wire.pass_by(now_ns, BATCH);
         }
+        self.interrupt_clock(now_ns);
+        if self.interrupts.waiting != 0 {
             self.deliver_waiting();
         }
         if self.plan_stale && self.stands_still() {
