@@ -114,9 +114,7 @@ fn programs_of_packages_run() {
     };
     let mut image = Image::new(&lab);
     image.tools(&["ethtool", "iperf3", "ip"]);
-    image.script(
-        "set -e; ethtool --version; iperf3 --version; ip -V; ls /sys/class/net",
-    );
+    image.script("set -e; ethtool --version; iperf3 --version; ip -V; ls /sys/class/net");
     let ended = Machine::new().boot(&lab, &image).finish();
     ended.assert_code(0);
     for said in ["ethtool version", "iperf 3", "iproute2"] {
