@@ -30,7 +30,7 @@ pub struct ServeOptions {
     /// The socket clients connect to.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// What is plugged into the port, and what it is, as in a device spec `sim:SPEC`: `tap=tap0`, `gen,rate=1M`,
+    /// What is plugged into the port, and what it is, as in a device spec `sim:SPEC`: `tap=tap0`, `gen,rate=1mpps`,
     /// `peer=a` (twice: two ports joined), `id=10f7,mac=02:00:00:00:00:01,null`. Once for all ports, or
     /// once for each.
     #[arg(long, value_name = "SPEC", default_value = "null")]

@@ -15,16 +15,12 @@ use rustix::io::Errno;
 
 use super::function::{Function, Region};
 use super::message::{
-    Capabilities, Capability, Command, DeviceInfo, DmaMap, DmaUnmap, IrqInfo, RegionAccess,
-    RegionInfo, RegionIoFds, RegionType, SetIrqs, SparseHeader, VERSION, Version, device, dma,
-    region,
+    Capabilities, Capability, Command, DeviceInfo, DmaMap, DmaUnmap, IrqInfo, MAX_MAPS,
+    RegionAccess, RegionInfo, RegionIoFds, RegionType, SetIrqs, SparseHeader, VERSION, Version,
+    device, dma, region,
 };
 use super::socket::{Received, Socket};
 use crate::memory::PAGE;
-
-/// Pieces of memory a client may lend at a time: each is a mapping of this process, which has a
-/// limited number of them.
-pub const MAX_MAPS: usize = 16 * 1024;
 
 /// What happened in a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

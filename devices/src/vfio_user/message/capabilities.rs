@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{MAX_DATA, MAX_FDS};
+use super::{MAX_DATA, MAX_FDS, MAX_MAPS};
 
 /// What one side can do, as JSON text after a [`Version`](super::Version).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Capabilities {
                 "max_msg_fds": self.max_fds,
                 "max_data_xfer_size": self.max_data,
                 "pgsizes": 4096,
-                "max_dma_maps": 65535,
+                "max_dma_maps": MAX_MAPS,
             }
         });
         out.extend_from_slice(text.to_string().as_bytes());

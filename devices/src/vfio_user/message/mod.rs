@@ -17,6 +17,9 @@ pub const VERSION: (u16, u16) = (0, 0);
 pub const MAX_FDS: usize = 16;
 /// Bytes of data one access may move, as both sides announce it.
 pub const MAX_DATA: usize = 1 << 20;
+/// Pieces of memory a client may lend at a time: each is a mapping of the server's process, which has a
+/// limited number of them.
+pub const MAX_MAPS: usize = 16 * 1024;
 /// No body of this protocol is longer: the largest access and what describes it.
 pub const MAX_BODY: usize = MAX_DATA + 256;
 
