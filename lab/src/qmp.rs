@@ -44,7 +44,7 @@ impl Monitor {
     ///
     /// # Errors
     /// [`LabError::Monitor`] with what QEMU said.
-    pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, LabError> {
+    fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, LabError> {
         let request = json!({ "execute": command, "arguments": arguments });
         writeln!(self.reader.get_mut(), "{request}").map_err(refused)?;
         loop {
@@ -70,11 +70,20 @@ impl Monitor {
         self.execute("device_add", &properties).map(drop)
     }
 
+    /// Unplugs a device: the guest is asked for it, as by the button of its slot, and lets it go.
+    ///
+    /// # Errors
+    /// [`LabError::Monitor`] when the slot is empty, or the guest keeps the device.
+    pub fn remove(&mut self, slot: &Slot) -> Result<(), LabError> {
+        self.execute("device_del", &json!({ "id": slot.id }))?;
+        self.wait_for("DEVICE_DELETED").map(drop)
+    }
+
     /// Waits for an event of this name; those before it are dropped.
     ///
     /// # Errors
     /// [`LabError::Monitor`] when it does not come.
-    pub fn wait_for(&mut self, event: &str) -> Result<Value, LabError> {
+    fn wait_for(&mut self, event: &str) -> Result<Value, LabError> {
         let is_it = |line: &Value| line["event"] == *event;
         if let Some(at) = self.events.iter().position(is_it) {
             let found = self.events.drain(..=at).next_back();

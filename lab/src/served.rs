@@ -1,5 +1,6 @@
 //! Software 82599s that a guest plugs in, served by `sumac serve` beside it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -17,12 +18,21 @@ pub struct Served {
 }
 
 /// What a card was asked to carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// Frames the driver received.
     pub to_driver: u64,
     /// Frames the driver sent.
     pub from_driver: u64,
+    /// The card's statistics registers by their names in the datasheet, such as `GPRC`; those that are zero are absent.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl Carried {
+    /// A statistics register's total.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
+    }
 }
 
 impl Served {
@@ -31,9 +41,22 @@ impl Served {
     /// # Panics
     /// When `sumac` does not build, or does not serve them.
     pub fn cards(wires: &[&str]) -> Self {
+        Self::serving(wires, &[])
+    }
+
+    /// The same, that QEMU can unplug (`device_del`): without MSI-X.
+    ///
+    /// # Panics
+    /// As [`cards`](Self::cards).
+    pub fn pluggable(wires: &[&str]) -> Self {
+        Self::serving(wires, &["--without-msix"])
+    }
+
+    fn serving(wires: &[&str], options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Program::built("sumac").command();
         command.args(["serve", "82599", "--strict", "--quiet"]);
+        command.args(options);
         command.args(["--ports", &wires.len().to_string(), "--socket"]);
         command.arg(folder.path().join(SOCKET));
         for wire in wires {
@@ -99,20 +122,24 @@ impl Drop for Served {
 
 const SOCKET: &str = "card";
 
-/// `port 0: 1 clients; 10 frames to the driver, 20 from it`
+/// `port 0: 1 clients; 10 frames to the driver, 20 from it`, and `port 0: counters GPRC=10 GPTC=20`.
 fn account(text: &str, port: usize) -> Option<Carried> {
     let start = format!("port {port}: ");
-    let line = text
-        .lines()
-        .filter_map(|line| line.strip_prefix(&start))
-        .find(|line| line.contains(" frames to the driver"))?;
+    let lines = || text.lines().filter_map(|line| line.strip_prefix(&start));
+    let line = lines().find(|line| line.contains(" frames to the driver"))?;
     let (_, frames) = line.split_once("; ")?;
+    let counters = lines().find_map(|line| line.strip_prefix("counters"))?;
+    let counter = |word: &str| {
+        let (name, count) = word.split_once('=')?;
+        Some((name.to_owned(), count.parse().ok()?))
+    };
     let mut numbers = frames
         .split(|c: char| !c.is_ascii_digit())
         .filter_map(|digits| digits.parse().ok());
     Some(Carried {
         to_driver: numbers.next()?,
         from_driver: numbers.next()?,
+        counters: counters.split_whitespace().filter_map(counter).collect(),
     })
 }
 
@@ -122,10 +149,11 @@ mod tests {
 
     #[test]
     fn test_account_of_a_port() {
-        let text = "port 0: 1 clients; 10 frames to the driver, 20 from it\nport 0: none\n";
+        let text = "port 0: 1 clients; 10 frames to the driver, 20 from it\nport 0: none\nport 0: counters GPRC=10\n";
         let carried = Carried {
             to_driver: 10,
             from_driver: 20,
+            counters: BTreeMap::from([("GPRC".to_owned(), 10)]),
         };
         assert_eq!(account(text, 0), Some(carried));
         assert_eq!(account(text, 1), None);

@@ -177,7 +177,8 @@ struct Seat {
     supervised: bool,
     /// Of drivers that were ended since their device was gone.
     past: Restarts,
-    past_losses: u64,
+    /// What calls of all its drivers lost.
+    losses: Arc<Losses>,
 }
 
 /// One driver that runs.
@@ -185,7 +186,7 @@ enum Driver {
     /// Until it dies.
     Once(Domain, PortLife),
     /// One after the other.
-    Supervised(Arc<Supervisor<PortService>>, Arc<Losses>),
+    Supervised(Arc<Supervisor<PortService>>),
 }
 
 impl Drivers {
@@ -245,22 +246,23 @@ impl Drivers {
         let service = self.service(port, options);
         let policy = Policy::default();
         let supervisor = Supervisor::start(service, self.shared.clone(), policy.limit)?;
-        let supervised = SupervisedPort::new(supervisor.clone(), self.pool, policy);
-        let losses = supervised.as_ref().map(SupervisedPort::losses);
-        let losses = losses.unwrap_or_default();
-        self.seat(index, Driver::Supervised(supervisor, losses));
+        let losses = self.seat(index, Driver::Supervised(supervisor.clone()));
+        let supervised = SupervisedPort::new(supervisor, self.pool, policy, losses);
         supervised.map_err(|source| died(port, source))
     }
 
-    fn seat(&self, index: usize, driver: Driver) {
+    /// Seats a driver; says where the losses of its calls go.
+    fn seat(&self, index: usize, driver: Driver) -> Arc<Losses> {
         let mut seats = self.seats.borrow_mut();
         if seats.len() <= index {
             seats.resize_with(index + 1, Seat::default);
         }
         seats[index].supervised = matches!(driver, Driver::Supervised(..));
         seats[index].driver = Some(driver);
+        let losses = seats[index].losses.clone();
         drop(seats);
         self.tell_supervisors();
+        losses
     }
 
     /// Ends the driver of a port whose device is gone, and frees all it had.
@@ -277,10 +279,7 @@ impl Drivers {
 
     /// What calls lost, by port, where somebody counts it.
     pub fn losses(&self) -> Vec<Option<Arc<Losses>>> {
-        let losses = |seat: &Seat| match &seat.driver {
-            Some(Driver::Supervised(_, losses)) => Some(losses.clone()),
-            _ => None,
-        };
+        let losses = |seat: &Seat| seat.supervised.then(|| seat.losses.clone());
         self.seats.borrow().iter().map(losses).collect()
     }
 
@@ -291,7 +290,7 @@ impl Drivers {
                 let freed = domains::bury(domain, &*self.shared).map(drop);
                 freed.map_err(|e| format!("what {} had could not be freed: {e}", domain.name()))
             }
-            Driver::Supervised(supervisor, _) => supervisor.end(),
+            Driver::Supervised(supervisor) => supervisor.end(),
         };
         if let Err(error) = ended {
             eprintln!("l2fwd: {error}");
@@ -300,7 +299,7 @@ impl Drivers {
 
     fn tell_supervisors(&self) {
         let supervisor = |seat: &Seat| match &seat.driver {
-            Some(Driver::Supervised(supervisor, _)) => Some(supervisor.clone()),
+            Some(Driver::Supervised(supervisor)) => Some(supervisor.clone()),
             _ => None,
         };
         let now = self.seats.borrow().iter().filter_map(supervisor).collect();
@@ -321,12 +320,10 @@ impl Drivers {
         let seats = self.seats.borrow();
         let seat = seats.get(port).filter(|seat| seat.supervised)?;
         let mut restarts = seat.past.clone();
-        let mut lost = seat.past_losses;
-        if let Some(Driver::Supervised(supervisor, losses)) = &seat.driver {
+        if let Some(Driver::Supervised(supervisor)) = &seat.driver {
             restarts += &supervisor.restarts();
-            lost += losses.transmitting();
         }
-        Some((restarts, lost))
+        Some((restarts, seat.losses.transmitting()))
     }
 
     /// Of what the drivers died that are dead, one a line.
@@ -336,7 +333,7 @@ impl Drivers {
                 let dead = matches!(domain.phase(), Phase::Dead(_));
                 dead.then(|| domains::obituary(*domain))
             }
-            Driver::Supervised(supervisor, _) => {
+            Driver::Supervised(supervisor) => {
                 let restarts = supervisor.restarts();
                 restarts.last_failure.or(restarts.last_death)
             }
@@ -349,9 +346,8 @@ impl Seat {
     /// The driver, which is to end; what happened to it stays.
     fn take(&mut self) -> Option<Driver> {
         let driver = self.driver.take()?;
-        if let Driver::Supervised(supervisor, losses) = &driver {
+        if let Driver::Supervised(supervisor) = &driver {
             self.past += &supervisor.restarts();
-            self.past_losses += losses.transmitting();
         }
         Some(driver)
     }

@@ -10,9 +10,11 @@ use clap::Parser;
 use l2fwd::cli::Options;
 use l2fwd::report::Report;
 use l2fwd::run::{RunError, run};
+use sumac_linux::logging;
 
 fn main() -> ExitCode {
     let began = Instant::now();
+    logging::to_stderr("l2fwd");
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => return refuse(&error),

@@ -1,24 +1,29 @@
-//! `sumac bind` and `sumac unbind`: devices to vfio-pci, and back to the kernel's driver.
+//! `sumac bind` and `sumac unbind`: devices to vfio-pci or uio_pci_generic, and back to the kernel's driver.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use nix::unistd::User;
-use sumac_linux::pci::binding::{self, BindError};
+use sumac_linux::pci::binding::{self, BindError, UserDriver};
 use sumac_linux::pci::{IommuGroup, PciDevice, Tree};
 use sumac_linux::spec::{PciAddress, SpecError};
 
 use crate::caller::Caller;
 use crate::{Trouble, output};
 
+/// What is given up by binding without an IOMMU.
+const UNPROTECTED: &str = "no IOMMU keeps it in bounds: it can read and overwrite all memory of this machine, and so can a mistake of \
+    whatever drives it; only root can use it, by `l2fwd --unsafe-noiommu`";
+
 /// What `sumac bind` takes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Loads vfio-pci if need be. The former driver is remembered in /run/sumac/bound, and `sumac unbind` gives the\n\
+    after_help = "Loads the driver's module if need be. The former driver is remembered in /run/sumac/bound, and `sumac unbind` gives the\n\
         device back to it. A network interface of the device is gone while it is bound.\n\n\
         Examples:\n  \
         sudo sumac bind 0000:03:00.0 0000:03:00.1      # both ports of a card\n  \
-        sudo sumac bind --user $USER 0000:03:00.0      # then applications run without root"
+        sudo sumac bind --user $USER 0000:03:00.0      # then applications run without root\n  \
+        sudo sumac bind --unsafe-noiommu 0000:03:00.0  # where there is no IOMMU, at your own risk"
 )]
 pub struct BindOptions {
     /// The devices, by their PCI addresses (`sumac devices`).
@@ -30,6 +35,11 @@ pub struct BindOptions {
     /// Even if the default route or a mounted disk is lost with it.
     #[arg(long)]
     force: bool,
+    /// To uio_pci_generic and not to vfio-pci: for devices that no IOMMU translates for, which only `l2fwd
+    /// --unsafe-noiommu` takes. Gives up what keeps a device from memory that is not the program's: the device, or
+    /// a mistake of its driver, can read and overwrite anything on this machine.
+    #[arg(long, conflicts_with_all = ["user", "group"])]
+    unsafe_noiommu: bool,
     /// Who may use them without root: a user's name or number.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -65,21 +75,28 @@ impl From<BindError> for Trouble {
     }
 }
 
-/// Binds devices to vfio-pci.
+/// Binds devices to vfio-pci or to uio_pci_generic.
 ///
 /// # Errors
 /// [`Trouble`] with the first that cannot be; those before it stay bound.
 pub fn bind(options: &BindOptions, tree: &Tree, caller: &Caller) -> Result<(), Trouble> {
     let user = options.user.as_deref().map(user).transpose()?;
+    let to = match options.unsafe_noiommu {
+        true => UserDriver::Uio,
+        false => UserDriver::Vfio,
+    };
     for address in with_groups(options, tree)? {
         let before = read(tree, address)?;
-        let after = binding::bind(tree, address, options.force)?;
+        let after = binding::bind(tree, address, to, options.force)?;
         let files = match &user {
             Some((name, uid)) => binding::hand_over(tree, &after, name, *uid)?,
-            None => after.vfio_files(tree),
+            None => after.files(tree),
         };
-        output::print(&told(&before, &after, &files, options.user.as_deref()));
-        warn_of_others(tree, &after, caller);
+        output::print(&told(&before, &after, &files, options.user.as_deref()))?;
+        match to {
+            UserDriver::Vfio => warn_of_others(tree, &after, caller),
+            UserDriver::Uio => output::tell(&format!("{address}: {UNPROTECTED}")),
+        }
     }
     Ok(())
 }
@@ -161,12 +178,12 @@ fn warn_of_others(tree: &Tree, device: &PciDevice, caller: &Caller) {
         })
         .collect();
     if !others.is_empty() {
-        eprintln!(
+        output::tell(&format!(
             "{}: group {number} cannot be used yet, for it also holds {}: `{}`",
             device.address,
             others.join(", "),
             caller.sumac_as_root(&format!("bind --group {}", device.address))
-        );
+        ));
     }
 }
 
@@ -178,7 +195,7 @@ pub fn unbind(options: &UnbindOptions, tree: &Tree) -> Result<(), Trouble> {
     for address in &options.devices {
         let before = read(tree, *address)?;
         let after = binding::unbind(tree, *address)?;
-        output::print(&told(&before, &after, &[], None));
+        output::print(&told(&before, &after, &[], None))?;
     }
     Ok(())
 }

@@ -91,6 +91,13 @@ impl Caller {
         }
     }
 
+    /// A command that makes a file of VFIO's, and the folder that a container lacks as well.
+    pub fn make_vfio_file(&self, name: &str, mode: &str, numbers: &str) -> String {
+        let folder = self.as_root("mkdir -p /dev/vfio");
+        let file = self.as_root(&format!("mknod -m {mode} /dev/vfio/{name} c {numbers}"));
+        format!("{folder} && {file}")
+    }
+
     /// A command of this program.
     pub fn sumac(&self, arguments: &str) -> String {
         format!("{} {arguments}", self.program)

@@ -8,9 +8,9 @@ pub fn driven(device: &PciDevice) -> Option<&'static str> {
     identify(device.id).map(|identity| identity.name)
 }
 
-/// Whether applications of Sumac's could want it: it moves packets or blocks, or somebody gave it to vfio-pci.
+/// Whether applications of Sumac's could want it: it moves packets or blocks, or somebody gave it to processes.
 pub fn is_of_interest(device: &PciDevice) -> bool {
-    is_network(device) || device.class >> 8 == 0x0108 || device.is_with_vfio()
+    is_network(device) || device.class >> 8 == 0x0108 || device.is_handed_over()
 }
 
 /// Whether it is a network controller.

@@ -10,7 +10,7 @@ use crate::{Trouble, cards, output};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Columns: the address that every command here takes; vendor and device; the driver that has the \n\
-        device (vfio-pci hands it to a process); the IOMMU group, which goes to a process whole; the NUMA node \n\
+        device (vfio-pci and uio_pci_generic hand it to a process); the IOMMU group, which goes to a process whole; the NUMA node \n\
         it is near to; the PCI Express link as it runs; its network interfaces while the kernel drives it."
 )]
 pub struct Options {
@@ -27,14 +27,13 @@ pub struct Options {
 /// # Errors
 /// [`Trouble`] where there is no bus.
 pub fn list(options: &Options, tree: &Tree) -> Result<(), Trouble> {
-    let mut devices = pci::devices(tree).map_err(|error| error.to_string())?;
+    let mut devices = pci::devices(tree).map_err(|error| Trouble::Machine(error.to_string()))?;
     devices.retain(|device| options.all || cards::is_of_interest(device));
     if options.json {
         return output::json(&devices.iter().map(Entry::new).collect::<Vec<_>>());
     }
     if devices.is_empty() {
-        output::print("no network or NVMe controller; --all lists every device\n");
-        return Ok(());
+        return output::print("no network or NVMe controller; --all lists every device\n");
     }
     let heading = [
         "address",
@@ -47,8 +46,7 @@ pub fn list(options: &Options, tree: &Tree) -> Result<(), Trouble> {
         "interface",
     ];
     let rows: Vec<_> = devices.iter().map(row).collect();
-    output::print(&output::table(heading, &rows));
-    Ok(())
+    output::print(&output::table(heading, &rows))
 }
 
 fn row(device: &PciDevice) -> [String; 8] {

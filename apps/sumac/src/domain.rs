@@ -11,6 +11,8 @@ use sumac_runtime::load::memory::Access;
 use sumac_runtime::load::note::LAYOUT;
 use sumac_runtime::load::{self, Expected, Inspected, Key, TrustedKeys};
 
+use crate::{Trouble, output};
+
 /// More than any domain file: what is longer is not read.
 const LONGEST: u64 = 256 << 20;
 
@@ -18,7 +20,7 @@ const LONGEST: u64 = 256 << 20;
 ///
 /// # Errors
 /// What is wrong with the first file that is not right, in one line.
-pub fn verify(files: &[PathBuf], trust: &[Key]) -> Result<(), String> {
+pub fn verify(files: &[PathBuf], trust: &[Key]) -> Result<(), Trouble> {
     let trust = if trust.is_empty() {
         trusted_keys().map_err(|error| error.to_string())?
     } else {
@@ -36,13 +38,13 @@ pub fn verify(files: &[PathBuf], trust: &[Key]) -> Result<(), String> {
             description: told.description,
         };
         let checked = in_file(path, load::check(&file, &trust, &expected))?;
-        println!(
-            "{}: sound, signed by {}, offers {} {:016x}",
+        output::print(&format!(
+            "{}: sound, signed by {}, offers {} {:016x}\n",
             path.display(),
             checked.signer,
             checked.note.root_name,
             checked.note.root_fingerprint
-        );
+        ))?;
     }
     Ok(())
 }
@@ -51,18 +53,15 @@ pub fn verify(files: &[PathBuf], trust: &[Key]) -> Result<(), String> {
 ///
 /// # Errors
 /// What is wrong with the file, in one line.
-pub fn inspect(path: &Path, json: bool) -> Result<(), String> {
+pub fn inspect(path: &Path, json: bool) -> Result<(), Trouble> {
     let file = read(path)?;
     let told = in_file(path, load::inspect(&file))?;
     let trusted = trusted_keys().is_ok_and(|trust| trust.contains(told.signer));
     let report = Report::new(path, file.len(), &told, trusted);
-    if json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        println!("{text}");
-    } else {
-        print!("{report}");
+    match json {
+        true => output::json(&report),
+        false => output::print(&report.to_string()),
     }
-    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

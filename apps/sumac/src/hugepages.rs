@@ -99,8 +99,7 @@ pub fn run(options: &Options, tree: &Tree, caller: &Caller) -> Result<(), Troubl
     output::print(&output::table(
         ["node", "size", "reserved", "free", "in use", "surplus"],
         &rows,
-    ));
-    Ok(())
+    ))
 }
 
 fn wanted(options: &Options, pages: &Reserved) -> u64 {

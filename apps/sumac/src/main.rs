@@ -17,7 +17,9 @@ use std::process::ExitCode;
 
 use caller::Caller;
 use clap::Parser;
+use clap::error::ErrorKind;
 use cli::{Command, DomainCommand, Options, ServeCommand};
+use sumac_linux::logging;
 use sumac_linux::pci::Tree;
 
 /// Why something was not done, in one line.
@@ -36,6 +38,7 @@ impl From<String> for Trouble {
 }
 
 fn main() -> ExitCode {
+    logging::to_stderr("sumac");
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => return refuse(&error),
@@ -55,12 +58,8 @@ fn run(command: Command) -> Result<ExitCode, Trouble> {
         Command::Bind(options) => bind::bind(&options, &tree, &caller),
         Command::Unbind(options) => bind::unbind(&options, &tree),
         Command::Hugepages(options) => hugepages::run(&options, &tree, &caller),
-        Command::Domain(DomainCommand::Verify { files, trust }) => {
-            domain::verify(&files, &trust).map_err(Trouble::Input)
-        }
-        Command::Domain(DomainCommand::Inspect { file, json }) => {
-            domain::inspect(&file, json).map_err(Trouble::Input)
-        }
+        Command::Domain(DomainCommand::Verify { files, trust }) => domain::verify(&files, &trust),
+        Command::Domain(DomainCommand::Inspect { file, json }) => domain::inspect(&file, json),
         Command::Serve(ServeCommand::Ixgbe(options)) => return serve(&options),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -79,19 +78,40 @@ fn fail(trouble: &Trouble) -> ExitCode {
         Trouble::Input(what) => (what, 2),
         Trouble::Machine(what) => (what, 1),
     };
-    eprintln!("sumac: {what}");
+    output::tell(&format!("sumac: {what}"));
     ExitCode::from(code)
 }
 
-/// Help and version as they are; a mistake in one line.
+/// Help and version as they are, also where a command is missing; a mistake in one line.
 fn refuse(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
+    let no_command = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if no_command || !error.use_stderr() {
         // Nobody left to read the help is no failure.
         let _ = error.print();
-        return ExitCode::SUCCESS;
+        return match no_command {
+            true => ExitCode::from(2),
+            false => ExitCode::SUCCESS,
+        };
     }
-    let text = error.render().to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line);
-    fail(&Trouble::Input(format!("{line}; see sumac --help")))
+    fail(&Trouble::Input(mistake(&error.render().to_string())))
+}
+
+/// What clap says of a mistake, in one line: what is wrong, the arguments it is about, whose help says more.
+fn mistake(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    // Arguments are listed below a line that ends with a colon.
+    let listed = lines.take_while(|line| first.ends_with(':') && line.starts_with("  "));
+    let listed: Vec<_> = listed.map(str::trim).collect();
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let is_command = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let words = usage.unwrap_or("sumac").split(' ').take_while(is_command);
+    let command: Vec<_> = words.collect();
+    let blank = if listed.is_empty() { "" } else { " " };
+    format!(
+        "{first}{blank}{}; see {} --help",
+        listed.join(" "),
+        command.join(" ")
+    )
 }

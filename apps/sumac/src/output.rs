@@ -1,4 +1,4 @@
-//! What goes to standard output: whole texts and aligned tables, without colour.
+//! What goes to standard output: whole texts and aligned tables, without colour; and lines to standard error.
 
 use std::io::{self, Write};
 
@@ -6,19 +6,33 @@ use serde::Serialize;
 
 use crate::Trouble;
 
-/// Prints a text. Nobody left to read it is no failure.
-pub fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+/// Prints a text. Nobody left to read it is no failure; a full disk is.
+///
+/// # Errors
+/// [`Trouble::Machine`].
+pub fn print(text: &str) -> Result<(), Trouble> {
+    let mut out = io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Trouble::Machine(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A line to standard error, whether somebody reads it or not.
+pub fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Prints a value as JSON.
 ///
 /// # Errors
-/// What serde says; no value of this program makes it say anything.
+/// As [`print`]; or what serde says, which no value of this program makes it do.
 pub fn json(value: &impl Serialize) -> Result<(), Trouble> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    print(&(text + "\n"));
-    Ok(())
+    print(&(text + "\n"))
 }
 
 /// Rows with a heading, in columns two blanks apart. The last column is not padded.

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sumac_devices::ixgbe::{Counter, DeviceThread};
+use sumac_devices::ixgbe::{Counter, DeviceThread, Totals};
 use sumac_devices::vfio_user::{ListenError, Listener, ServeError, Served82599, SessionReport};
 use sumac_linux::signals::Stop;
 use sumac_linux::spec::{DeviceSpec, SpecError};
 use sumac_linux::{OpenError, open};
+
+use crate::output;
 
 /// Between two looks at the counters.
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,13 +33,18 @@ pub struct ServeOptions {
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
     /// What is plugged into the port, and what it is, as in a device spec `sim:SPEC`: `tap=tap0`, `gen,rate=1mpps`,
-    /// `peer=a` (twice: two ports joined), `id=10f7,mac=02:00:00:00:00:01,null`. Once for all ports, or
+    /// `peer=a` (twice: two ports joined), `id=10f7,mac=02:00:00:00:00:01,null`,
+    /// `gen,gone=5s,back=8s` (registers that read as all ones for a while). Once for all ports, or
     /// once for each.
     #[arg(long, value_name = "SPEC", default_value = "null")]
     wire: Vec<String>,
     /// How many ports.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     ports: u8,
+    /// Do not offer MSI-X, only MSI and the pin: for cards to be unplugged with `device_del`, in which QEMU (up to
+    /// 11.1) aborts if they have it.
+    #[arg(long)]
+    without_msix: bool,
     /// Exit with 1 if the driver broke a rule of the datasheet.
     #[arg(long)]
     strict: bool,
@@ -93,15 +100,23 @@ pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
     for (number, (identity, wire)) in open::sockets(&specs)?.into_iter().enumerate() {
         let path = socket_path(&options.socket, number, options.ports);
         ports.push(Port {
-            device: Served82599::new(identity, wire)?,
+            device: if options.without_msix {
+                Served82599::without_msix(identity, wire)?
+            } else {
+                Served82599::new(identity, wire)?
+            },
             listener: Listener::bind(&path)?,
         });
     }
     let stop = Stop::install()?;
     let devices: Vec<_> = ports.iter().map(|port| port.device.clone()).collect();
     let thread = DeviceThread::spawn(&devices, options.core)?;
+    let pulling = open::pull(&specs, &devices)?;
     for port in &ports {
-        println!("serving an 82599 at {}", port.listener.path().display());
+        say(&format!(
+            "serving an 82599 at {}",
+            port.listener.path().display()
+        ));
     }
     let served = std::thread::scope(|scope| {
         let run = |port: &Port| {
@@ -124,6 +139,7 @@ pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
                 .unwrap_or_else(|_| Err(io::Error::other("it has panicked")))
         })
     });
+    drop(pulling);
     let polled = thread.is_alive();
     drop(thread);
     Ok(sum_up(&ports, options.strict) && polled && said(served))
@@ -170,14 +186,19 @@ fn watch(ports: &[Port], thread: &DeviceThread, stop: Stop, quiet: bool) {
             for (number, port) in ports.iter().enumerate() {
                 line_of(&mut line, number, port);
             }
-            eprint!("\r{line}\x1b[K");
             // A terminal that is gone is no failure.
-            let _ = io::stderr().flush();
+            let _ = write!(io::stderr(), "\r{line}\x1b[K");
         }
     }
     if live {
-        eprintln!();
+        output::tell("");
     }
+}
+
+/// A line on standard output. Serving goes on whether it can be written or not; `false` if a full disk took it.
+fn say(line: &str) -> bool {
+    let printed = output::print(&format!("{line}\n"));
+    printed.map_err(|trouble| crate::fail(&trouble)).is_ok()
 }
 
 fn line_of(line: &mut String, number: usize, port: &Port) {
@@ -211,12 +232,14 @@ fn say_end(port: &Port, report: SessionReport, end: io::Result<()>) {
         Ok(()) => String::new(),
         Err(error) => format!(", {error}"),
     };
-    println!("{path}: client left after {messages} messages, {refused} refused{how}");
+    say(&format!(
+        "{path}: client left after {messages} messages, {refused} refused{how}"
+    ));
     if unsealed > 0 {
-        println!(
+        say(&format!(
             "{path}: the client's memory could become shorter under the device and was refused; with QEMU, \
              take memory-backend-memfd, which seals it"
-        );
+        ));
     }
 }
 
@@ -226,25 +249,38 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
     for (number, port) in ports.iter().enumerate() {
         port.device.finish();
         let (wire, violations) = (port.device.wire_report(), port.device.violations());
-        println!(
+        good &= say(&format!(
             "port {number}: {} clients; {} frames to the driver, {} from it",
             port.listener.clients(),
             wire.to_device_frames,
             wire.from_device_frames,
-        );
-        println!("port {number}: {violations}");
+        ));
+        good &= say(&format!("port {number}: {violations}"));
+        let counted = counters(&port.device.totals());
+        good &= say(&format!("port {number}: counters{counted}"));
         good &= violations.total() == 0 || !strict;
         if let Some(failure) = wire.failure {
-            eprintln!("port {number}: {failure}");
+            output::tell(&format!("port {number}: {failure}"));
             good = false;
         }
     }
     good
 }
 
+/// What the card has counted, by the datasheet's names; what is zero is left out.
+fn counters(totals: &Totals) -> String {
+    let named = Counter::ALL
+        .iter()
+        .map(|&counter| (counter.name(), totals.get(counter)));
+    named
+        .filter(|&(_, count)| count != 0)
+        .map(|(name, count)| format!(" {name}={count}"))
+        .collect()
+}
+
 fn said(result: io::Result<()>) -> bool {
     if let Err(error) = &result {
-        eprintln!("sumac: serving ended: {error}");
+        output::tell(&format!("sumac: serving ended: {error}"));
     }
     result.is_ok()
 }

@@ -1,13 +1,16 @@
 //! `sumac serve` as a user runs it.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use sumac_devices::vfio_user::Socket;
 use sumac_devices::vfio_user::message::{
-    Capabilities, Command as Ask, Header, RegionAccess, Version,
+    Capabilities, Command as Ask, Header, RegionAccess, SetIrqs, Version, flag, irq,
 };
 
 fn sumac(arguments: &[&str]) -> Command {
@@ -86,6 +89,76 @@ fn ports_have_a_socket_each_that_goes_with_the_server() {
     assert!(sockets.iter().all(|socket| !socket.exists()));
 }
 
+/// What becomes of a server that is told to end.
+fn ends(child: &mut Child) -> Option<i32> {
+    let id = child.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(told.unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    panic!("it does not end");
+}
+
+/// Writes to the eventfd that a client has given and filled would wait for good, once it has cleared its O_NONBLOCK.
+#[test]
+fn a_client_that_fills_its_eventfd_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _lines) = serve(&folder.path().join("nic"), 2, &["--wire", "gen"]);
+    let [bad, good] = ["nic.0", "nic.1"].map(|name| greet(&folder.path().join(name)));
+    let event = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+    let mut body = Vec::new();
+    SetIrqs {
+        argsz: SetIrqs::SIZE as u32,
+        flags: irq::DATA_EVENTFD | irq::TRIGGER,
+        index: irq::MSIX,
+        start: 3,
+        count: 1,
+    }
+    .put(&mut body);
+    let assign = Header::request(1, Ask::SetIrqs, body.len());
+    bad.send(&assign, &body, &[event.as_fd()]).unwrap();
+    let answer = bad.receive(&mut Vec::new()).unwrap().unwrap().header;
+    assert_eq!(answer.refused(), None);
+    rustix::fs::fcntl_setfl(&event, rustix::fs::OFlags::empty()).unwrap();
+    rustix::io::write(&event, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    // GPIE.Multiple_MSIX, EIMS(1) and EICS(1) for vector 3.
+    for (register, value) in [(0x898, 1 << 4), (0xAA0, 1 << 3), (0xA90, 1 << 3)] {
+        let body = register_write(register, value);
+        let header = Header {
+            flags: flag::NO_REPLY,
+            ..Header::request(2, Ask::RegionWrite, body.len())
+        };
+        bad.send(&header, &body, &[]).unwrap();
+    }
+    bad.set_timeout(Duration::from_secs(60)).unwrap();
+    for client in [&bad, &good] {
+        let body = register_write(0x898, 0);
+        assert_eq!(ask(client, Ask::RegionWrite, &body).refused(), None);
+    }
+    assert_eq!(ends(&mut child), Some(0));
+    let mut count = [0; 8];
+    rustix::io::read(&event, &mut count).unwrap();
+    assert_eq!(u64::from_ne_bytes(count), u64::MAX, "it was told");
+}
+
+fn register_write(register: u64, value: u32) -> Vec<u8> {
+    let mut body = Vec::new();
+    RegionAccess {
+        offset: register,
+        region: 0,
+        count: 4,
+    }
+    .put(&mut body);
+    body.extend_from_slice(&value.to_le_bytes());
+    body
+}
+
 #[test]
 fn a_broken_rule_is_told_and_counts_when_asked_to() {
     let folder = tempfile::tempdir().unwrap();
@@ -94,14 +167,7 @@ fn a_broken_rule_is_told_and_counts_when_asked_to() {
         let (child, lines) = serve(&path, 1, more);
         let client = greet(&path);
         // RXCTRL, of which only the lowest bits mean something.
-        let mut body = Vec::new();
-        RegionAccess {
-            offset: 0x3000,
-            region: 0,
-            count: 4,
-        }
-        .put(&mut body);
-        body.extend_from_slice(&0x100_u32.to_le_bytes());
+        let body = register_write(0x3000, 0x100);
         assert_eq!(ask(&client, Ask::RegionWrite, &body).refused(), None);
         let (ended, text) = terminate(child, lines);
         assert_eq!(ended, Some(code), "{text}");
@@ -117,6 +183,8 @@ fn what_cannot_be_served_is_one_line_and_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nic");
     let nic = path.display().to_string();
+    let notes = folder.path().join("notes.txt").display().to_string();
+    std::fs::write(&notes, "mine").unwrap();
     let missing = folder.path().join("no/nic").display().to_string();
     let (child, lines) = serve(&path, 1, &[]);
     for (arguments, said) in [
@@ -124,6 +192,7 @@ fn what_cannot_be_served_is_one_line_and_exit_code_2() {
             &["--socket", &nic][..],
             "another process serves a device there",
         ),
+        (&["--socket", &notes], "something that is no socket"),
         (
             &["--socket", &missing],
             "give a --socket in a directory you may write to",
@@ -145,5 +214,6 @@ fn what_cannot_be_served_is_one_line_and_exit_code_2() {
             "{arguments:?}: {text}"
         );
     }
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "mine");
     assert_eq!(terminate(child, lines).0, Some(0));
 }

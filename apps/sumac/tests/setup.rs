@@ -1,7 +1,7 @@
 //! `sumac devices`, `doctor`, `bind`, `unbind` and `hugepages` on the machine that runs the tests, which they
 //! leave as it is: what changes a machine is tried in guests.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -34,8 +34,13 @@ fn wrong_arguments_are_refused_in_one_line() {
             assert_refused(&[command, bad], "is no PCI address");
         }
     }
+    for option in ["--user=0", "--group"] {
+        let arguments = ["bind", "--unsafe-noiommu", option, "ffff:ff:1f.7"];
+        assert_refused(&arguments, "cannot be used with");
+    }
     for command in ["bind", "unbind"] {
-        assert_refused(&[command], "see sumac --help");
+        let missing = format!("not provided: <BDF>...; see sumac {command} --help");
+        assert_refused(&[command], &missing);
         assert_refused(&[command, "ffff:ff:1f.7"], "no such PCI device");
     }
     assert_refused(
@@ -53,13 +58,75 @@ fn wrong_arguments_are_refused_in_one_line() {
         "cannot be used with",
     );
     assert_refused(&["hugepages", "99999999999"], "more than nine tenths");
-    assert_refused(&["devices", "0000:03:00.0"], "see sumac --help");
+    assert_refused(&["devices", "0000:03:00.0"], "see sumac devices --help");
+    assert_refused(&["bnd"], "'bnd'; see sumac --help");
+    assert_refused(
+        &["serve", "82599"],
+        "--socket <PATH>; see sumac serve 82599 --help",
+    );
+}
+
+/// Without a command there is the help, and exit status 2.
+#[test]
+fn a_command_that_is_missing_is_asked_for() {
+    for (arguments, usage) in [
+        (&[][..], "Usage: sumac <COMMAND>"),
+        (&["serve"], "sumac serve <COMMAND>"),
+    ] {
+        let output = sumac(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(usage), "{told}");
+    }
+}
+
+/// A reader that is gone is no failure; a full disk is, and said so.
+#[test]
+fn what_cannot_be_printed_is_told() {
+    let printed = [
+        (&["devices", "--all", "--json"][..], 0),
+        (&["devices", "--all"], 0),
+        (&["hugepages"], 0),
+        (&["doctor", "ffff:ff:1f.7"], 1),
+        (&["bind", "--help"], 0),
+    ];
+    let has_bus = std::path::Path::new("/sys/bus/pci/devices").is_dir();
+    for (arguments, code) in printed {
+        if !has_bus && arguments[0] == "devices" {
+            continue;
+        }
+        let run = |stdout: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sumac"));
+            command
+                .args(arguments)
+                .stdout(stdout)
+                .stderr(Stdio::piped());
+            command.output().expect("sumac runs")
+        };
+        let usual = sumac(arguments).status.code();
+        assert_eq!(usual, Some(code), "{arguments:?}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let unread = run(writer.into());
+        let told = String::from_utf8_lossy(&unread.stderr);
+        assert_eq!(unread.status.code(), Some(code), "{arguments:?}: {told}");
+        assert_eq!(told, "", "{arguments:?}");
+        if arguments.contains(&"--help") {
+            continue;
+        }
+        let full = std::fs::File::create("/dev/full").expect("Linux has one");
+        let full = run(full.into());
+        let told = String::from_utf8_lossy(&full.stderr);
+        assert_eq!(full.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(told.starts_with("sumac: standard output: "), "{told}");
+    }
 }
 
 #[test]
 fn help_teaches() {
     for (command, text) in [
         ("bind", "sudo sumac bind --user $USER"),
+        ("bind", "can read and overwrite anything"),
         ("unbind", "PCI address"),
         ("doctor", "Mend from the top"),
         ("hugepages", "--for-pool 4096"),

@@ -78,10 +78,16 @@ impl Ports for BothWays {
 struct Registers(Arc<BarMemory>);
 
 impl DeviceControl for Registers {
-    fn stop(&self) {
+    fn stop(&self) -> bool {
         self.0.write32(CTRL, CTRL_RESET);
         let asked = Instant::now();
-        while self.0.read32(CTRL) & CTRL_RESET != 0 && asked.elapsed() < TIMEOUT {
+        loop {
+            if self.0.read32(CTRL) & CTRL_RESET == 0 {
+                return true;
+            }
+            if asked.elapsed() >= TIMEOUT {
+                return false;
+            }
             std::thread::yield_now();
         }
     }

@@ -27,8 +27,8 @@ const POWER_STATE: usize = POWER + 4;
 /// Subsystem of an X520-2.
 const SUBSYSTEM_X520: u16 = 0x0003;
 
-/// A function's configuration space at power-on.
-pub fn config_space(identity: &Identity) -> ConfigSpace {
+/// A function's configuration space at power-on; without MSI-X if it has no vectors.
+pub fn config_space(identity: &Identity, vectors: u16) -> ConfigSpace {
     let mut space = ConfigSpace::new(Ids {
         vendor: VENDOR,
         device: identity.device_id,
@@ -58,11 +58,13 @@ pub fn config_space(identity: &Identity) -> ConfigSpace {
     writable[2..12].copy_from_slice(&[0xFC, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
     writable[14] = 1;
     space.capability(MSI, 0x05, &msi, &writable);
-    let mut msix = [0; 10];
-    msix[..2].copy_from_slice(&(MSIX_VECTORS - 1).to_le_bytes());
-    msix[2..6].copy_from_slice(&4_u32.to_le_bytes());
-    msix[6..].copy_from_slice(&(MSIX_PENDING | 4).to_le_bytes());
-    space.capability(MSIX, 0x11, &msix, &[0, 0xC0]);
+    if let Some(last) = vectors.checked_sub(1) {
+        let mut msix = [0; 10];
+        msix[..2].copy_from_slice(&last.to_le_bytes());
+        msix[2..6].copy_from_slice(&4_u32.to_le_bytes());
+        msix[6..].copy_from_slice(&(MSIX_PENDING | 4).to_le_bytes());
+        space.capability(MSIX, 0x11, &msix, &[0, 0xC0]);
+    }
     let (express, writable) = express();
     space.capability(EXPRESS, 0x10, &express, &writable);
     // Advanced error reporting: nothing ever goes wrong.
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn its_capabilities_are_the_82599s() {
-        let space = config_space(&Identity::default());
+        let space = config_space(&Identity::default(), MSIX_VECTORS);
         assert_eq!(
             walk(&space),
             [(0x40, 1), (0x50, 5), (0x70, 0x11), (0xA0, 0x10)]
@@ -161,8 +163,14 @@ mod tests {
     }
 
     #[test]
+    fn a_function_without_vectors_does_not_offer_them() {
+        let space = config_space(&Identity::default(), 0);
+        assert_eq!(walk(&space), [(0x40, 1), (0x50, 5), (0xA0, 0x10)]);
+    }
+
+    #[test]
     fn the_bus_is_used_only_when_allowed_and_awake() {
-        let mut space = config_space(&Identity::default());
+        let mut space = config_space(&Identity::default(), MSIX_VECTORS);
         assert!(!write(&mut space, 0x0C, &[8]).bus_master);
         assert!(write(&mut space, COMMAND, &[6, 0]).bus_master);
         assert!(!write(&mut space, COMMAND, &[6, 4]).pin);
@@ -173,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_function_level_reset_is_asked_for_and_reads_as_zero() {
-        let mut space = config_space(&Identity::default());
+        let mut space = config_space(&Identity::default(), MSIX_VECTORS);
         write(&mut space, COMMAND, &[6, 0]);
         let control = space.get16(DEVICE_CONTROL);
         let changes = write(

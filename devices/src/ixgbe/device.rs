@@ -115,6 +115,7 @@ pub struct Core {
     timers_due_ns: u64,
     /// What is sent in loopback and not yet received.
     pub(super) inside: Loopback,
+    returns: u64,
 }
 
 /// What the hot loops need to know of the registers.
@@ -181,6 +182,7 @@ impl Core {
             interrupts: Interrupts::new(),
             timers_due_ns: 0,
             inside: Loopback::default(),
+            returns: 0,
         };
         core.reset();
         core
@@ -346,8 +348,14 @@ impl Core {
         let pulled_out = self.faults.has(FaultKind::SurpriseRemoval);
         self.faults.clear();
         if pulled_out {
+            self.returns += 1;
             self.reset();
         }
+    }
+
+    /// How often it came back after it was pulled out.
+    pub fn returns(&self) -> u64 {
+        self.returns
     }
 
     /// Stores where the device has got to in the head registers. Done on request, and not with

@@ -167,6 +167,11 @@ impl Sim82599 {
         self.shared.port().core.heal();
     }
 
+    /// How often it came back after it was pulled out.
+    pub fn returns(&self) -> u64 {
+        self.shared.port.lock_first().core.returns()
+    }
+
     /// Ends the device's DMA, and resets it: it stands still when this returns, since polls hold the
     /// same lock.
     fn halt(&self) {
@@ -192,8 +197,9 @@ impl Polled for Sim82599 {
 }
 
 impl DeviceControl for Sim82599 {
-    fn stop(&self) {
+    fn stop(&self) -> bool {
         self.halt();
+        true
     }
 
     fn start(&self) {

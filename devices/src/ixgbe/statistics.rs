@@ -9,7 +9,7 @@ pub const QUEUE_COUNTERS: usize = 16;
 pub const FCS: u64 = 4;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident: $low:literal $(, $high:literal)?;)*) => {
+    ($($(#[$doc:meta])* $variant:ident $name:literal: $low:literal $(, $high:literal)?;)*) => {
         /// A counter with registers of its own.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Counter {
@@ -19,6 +19,13 @@ macro_rules! counters {
         impl Counter {
             /// Every counter.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name in the datasheet, of both words where it has two registers.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
 
             fn at(offset: u32) -> Option<(Self, Part)> {
                 match offset {
@@ -43,69 +50,69 @@ enum Part {
 
 counters! {
     /// CRCERRS: frames with a wrong frame check sequence.
-    CrcErrors: 0x4000;
+    CrcErrors "CRCERRS": 0x4000;
     /// ILLERRC: frames with illegal bytes.
-    IllegalBytes: 0x4004;
+    IllegalBytes "ILLERRC": 0x4004;
     /// RLEC: frames whose 802.3 length field is wrong.
-    LengthErrors: 0x4040;
+    LengthErrors "RLEC": 0x4040;
     /// MPC(0): frames lost for want of a descriptor.
-    Missed: 0x3FA0;
+    Missed "MPC": 0x3FA0;
     /// PRC64: frames of 64 bytes received; the next five by size.
-    Received64: 0x405C;
+    Received64 "PRC64": 0x405C;
     /// PRC127.
-    Received127: 0x4060;
+    Received127 "PRC127": 0x4060;
     /// PRC255.
-    Received255: 0x4064;
+    Received255 "PRC255": 0x4064;
     /// PRC511.
-    Received511: 0x4068;
+    Received511 "PRC511": 0x4068;
     /// PRC1023.
-    Received1023: 0x406C;
+    Received1023 "PRC1023": 0x406C;
     /// PRC1522: 1,024 bytes to the maximum.
-    Received1522: 0x4070;
+    Received1522 "PRC1522": 0x4070;
     /// GPRC: good frames received.
-    GoodReceived: 0x4074;
+    GoodReceived "GPRC": 0x4074;
     /// BPRC: good broadcast frames received.
-    BroadcastReceived: 0x4078;
+    BroadcastReceived "BPRC": 0x4078;
     /// MPRC: good multicast frames received.
-    MulticastReceived: 0x407C;
+    MulticastReceived "MPRC": 0x407C;
     /// GPTC: good frames transmitted.
-    GoodTransmitted: 0x4080;
+    GoodTransmitted "GPTC": 0x4080;
     /// GORCL, GORCH: bytes of good frames received.
-    GoodBytesReceived: 0x4088, 0x408C;
+    GoodBytesReceived "GORC": 0x4088, 0x408C;
     /// GOTCL, GOTCH: bytes of good frames transmitted.
-    GoodBytesTransmitted: 0x4090, 0x4094;
+    GoodBytesTransmitted "GOTC": 0x4090, 0x4094;
     /// RUC: frames below 64 bytes.
-    Undersize: 0x40A4;
+    Undersize "RUC": 0x40A4;
     /// ROC: frames beyond the maximum.
-    Oversize: 0x40AC;
+    Oversize "ROC": 0x40AC;
     /// TORL, TORH: bytes of all frames received.
-    TotalBytesReceived: 0x40C0, 0x40C4;
+    TotalBytesReceived "TOR": 0x40C0, 0x40C4;
     /// TPR: all frames received.
-    TotalReceived: 0x40D0;
+    TotalReceived "TPR": 0x40D0;
     /// TPT: all frames transmitted.
-    TotalTransmitted: 0x40D4;
+    TotalTransmitted "TPT": 0x40D4;
     /// PTC64: frames of 64 bytes transmitted; the next five by size.
-    Transmitted64: 0x40D8;
+    Transmitted64 "PTC64": 0x40D8;
     /// PTC127.
-    Transmitted127: 0x40DC;
+    Transmitted127 "PTC127": 0x40DC;
     /// PTC255.
-    Transmitted255: 0x40E0;
+    Transmitted255 "PTC255": 0x40E0;
     /// PTC511.
-    Transmitted511: 0x40E4;
+    Transmitted511 "PTC511": 0x40E4;
     /// PTC1023.
-    Transmitted1023: 0x40E8;
+    Transmitted1023 "PTC1023": 0x40E8;
     /// PTC1522.
-    Transmitted1522: 0x40EC;
+    Transmitted1522 "PTC1522": 0x40EC;
     /// MPTC: multicast frames transmitted.
-    MulticastTransmitted: 0x40F0;
+    MulticastTransmitted "MPTC": 0x40F0;
     /// BPTC: broadcast frames transmitted.
-    BroadcastTransmitted: 0x40F4;
+    BroadcastTransmitted "BPTC": 0x40F4;
     /// XEC: frames with a wrong IP or TCP/UDP checksum.
-    ChecksumErrors: 0x4120;
+    ChecksumErrors "XEC": 0x4120;
     /// RXDGPC: frames delivered by the receive DMA.
-    DmaReceived: 0x2F50;
+    DmaReceived "RXDGPC": 0x2F50;
     /// TXDGPC: frames fetched by the transmit DMA.
-    DmaTransmitted: 0x87A0;
+    DmaTransmitted "TXDGPC": 0x87A0;
 }
 
 const COUNTERS: usize = Counter::ALL.len();

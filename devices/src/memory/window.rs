@@ -21,6 +21,9 @@ pub const PAGE: u64 = 4096;
 /// The unit regions are placed at; also the size of a huge page.
 pub const CHUNK: u64 = 2 << 20;
 
+/// The file system of huge pages, as `fstatfs` tells it (linux/magic.h).
+const HUGETLBFS_MAGIC: u32 = 0x9584_58F6;
+
 /// Why memory could not be placed in the window.
 #[derive(Debug, thiserror::Error)]
 pub enum WindowError {
@@ -53,6 +56,20 @@ pub enum WindowError {
         iova: u64,
         /// Its length.
         len: u64,
+    },
+    /// A file of huge pages of which the region is no whole ones, or whose pages are too large.
+    #[error(
+        "DMA region of {len} bytes at {iova:#x}, {offset:#x} into its file, is not in whole pages of the file's {page} bytes, which are 2 MiB at most"
+    )]
+    HugePages {
+        /// Bus address of the region.
+        iova: u64,
+        /// Its length.
+        len: u64,
+        /// Where it starts in the file.
+        offset: u64,
+        /// Size of the file's pages.
+        page: u64,
     },
     /// The system would not map the file.
     #[error("cannot map {len} bytes of DMA memory at {iova:#x}: {source}")]
@@ -170,6 +187,15 @@ impl GuestMemory {
         file: &File,
         offset: u64,
     ) -> Result<(), WindowError> {
+        let page = page_size(file).map_err(|source| WindowError::Map { iova, len, source })?;
+        if !in_whole_pages(page, iova, len, offset) {
+            return Err(WindowError::HugePages {
+                iova,
+                len,
+                offset,
+                page,
+            });
+        }
         let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
         if (iova / PAGE..(iova + len) / PAGE).any(|page| self.readable.has(page)) {
@@ -280,7 +306,8 @@ impl GuestMemory {
         let trial = file.map(|_| Trial::new(len as usize, protection, fd, offset));
         let _trial = trial.transpose().map_err(map)?;
         // SAFETY: the range lies inside the window's own reservation (`placement`), and no device
-        // is at work on it: `quiesce` is held for writing.
+        // is at work on it: `quiesce` is held for writing. The system rounds a length up to the file's
+        // pages, of which this is whole ones (`in_whole_pages`).
         let result = unsafe {
             libc::mmap(
                 self.host_address(iova).as_ptr().cast(),
@@ -314,6 +341,27 @@ impl GuestMemory {
             false => &self.readable,
         }
     }
+}
+
+/// In what pages `file` is mapped.
+fn page_size(file: &File) -> std::io::Result<u64> {
+    let system = rustix::fs::fstatfs(file)?;
+    // Its type is an integer of a different size on each architecture.
+    if system.f_type as u32 == HUGETLBFS_MAGIC {
+        Ok(system.f_bsize as u64)
+    } else {
+        Ok(PAGE)
+    }
+}
+
+/// Whether a region is made of whole pages of `page` bytes, in its file and in the window, whose base is a multiple of
+/// [`CHUNK`] and of nothing larger.
+fn in_whole_pages(page: u64, iova: u64, len: u64, offset: u64) -> bool {
+    page != 0
+        && page <= CHUNK
+        && [iova, len, offset]
+            .iter()
+            .all(|part| part.is_multiple_of(page))
 }
 
 impl Drop for GuestMemory {
@@ -350,5 +398,92 @@ impl Drop for Trial {
     fn drop(&mut self) {
         // SAFETY: this value's own mapping, to which no reference was ever made.
         unsafe { libc::munmap(self.0, self.1) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    fn memory(flags: MemfdFlags, bytes: u64) -> File {
+        let file = memfd_create("client", flags | MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, bytes).unwrap();
+        file.into()
+    }
+
+    #[test]
+    fn regions_are_whole_pages_of_their_file() {
+        for (page, iova, len, offset, whole) in [
+            (PAGE, PAGE, 3 * PAGE, 5 * PAGE, true),
+            (PAGE, PAGE, PAGE, 1, false),
+            (CHUNK, 0, CHUNK, 0, true),
+            (CHUNK, 3 * CHUNK, 2 * CHUNK, CHUNK, true),
+            (CHUNK, 0xC0000, CHUNK, 0, false),
+            (CHUNK, CHUNK, CHUNK - PAGE, 0, false),
+            (CHUNK, CHUNK, CHUNK, PAGE, false),
+            (1 << 30, 1 << 30, 1 << 30, 0, false),
+            (0, CHUNK, CHUNK, 0, false),
+        ] {
+            let found = in_whole_pages(page, iova, len, offset);
+            assert_eq!(found, whole, "{page:#x}: {iova:#x}, {len:#x}, {offset:#x}");
+        }
+    }
+
+    /// What the system would round up covers nothing beside it.
+    #[test]
+    fn a_part_of_a_huge_page_is_not_mapped() {
+        let window = GuestMemory::new(16 * CHUNK).unwrap();
+        let neighbour = memory(MemfdFlags::empty(), CHUNK);
+        window.map(5 * CHUNK, CHUNK, &neighbour, 0).unwrap();
+        let at = 5 * CHUNK + PAGE;
+        window.access().slice(at, 4).unwrap().write(b"mine");
+        let huge = memory(MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, 4 * CHUNK);
+        for (iova, len, offset) in [
+            (4 * CHUNK, CHUNK + PAGE, 0),
+            (4 * CHUNK, PAGE, 0),
+            (4 * CHUNK + PAGE, CHUNK - PAGE, 0),
+            (4 * CHUNK, CHUNK, PAGE),
+        ] {
+            let refused = window.map(iova, len, &huge, offset);
+            assert!(
+                matches!(refused, Err(WindowError::HugePages { page: CHUNK, .. })),
+                "{iova:#x}, {len:#x}, {offset:#x}: {refused:?}"
+            );
+        }
+        let mut found = [0; 4];
+        window.access().source(at, 4).unwrap().read(&mut found);
+        assert_eq!(&found, b"mine");
+        // Of whole pages it is taken, if the machine has any.
+        match window.map_to_read(2 * CHUNK, 2 * CHUNK, &huge, CHUNK) {
+            Ok(()) => {
+                window
+                    .access()
+                    .source(3 * CHUNK, 4)
+                    .unwrap()
+                    .read(&mut found);
+                assert_eq!(found, [0; 4]);
+                window.unmap(2 * CHUNK, 2 * CHUNK).unwrap();
+            }
+            Err(WindowError::Map { source, .. }) => {
+                assert_eq!(source.raw_os_error(), Some(libc::ENOMEM));
+                eprintln!("not all tested: no two huge pages are free");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn pages_larger_than_the_windows_alignment_are_refused() {
+        // Only where the processor has them.
+        let flags = MemfdFlags::HUGETLB | MemfdFlags::HUGE_1GB | MemfdFlags::CLOEXEC;
+        let Ok(file) = memfd_create("client", flags) else {
+            return eprintln!("not tested: no pages of 1 GiB");
+        };
+        ftruncate(&file, 1 << 30).unwrap();
+        let window = GuestMemory::new(2 << 30).unwrap();
+        let refused = window.map(0, 1 << 30, &file.into(), 0);
+        assert!(matches!(refused, Err(WindowError::HugePages { .. })));
     }
 }

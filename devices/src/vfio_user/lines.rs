@@ -1,17 +1,16 @@
 //! A function's interrupts on their way to the other process: eventfds, masks, and what is pending.
 //!
 //! Invariant: an interrupt that is masked, or has nowhere to go yet, is kept and told as soon as it can be.
-//! Telling never blocks, whatever descriptor the other side has sent.
+//! Telling never blocks, whatever the other side does to a descriptor it has sent ([`Teller`]).
 
-use std::fs::File;
-use std::io::Write;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
 use super::message::{SetIrqs, irq};
+use super::teller::Teller;
 
 /// What `/proc` calls an eventfd.
 const EVENTFD: &str = "anon_inode:[eventfd]";
@@ -19,26 +18,24 @@ const EVENTFD: &str = "anon_inode:[eventfd]";
 /// One interrupt.
 #[derive(Default)]
 struct Line {
-    eventfd: Option<File>,
+    eventfd: Option<OwnedFd>,
     masked: bool,
     pending: bool,
 }
 
 impl Line {
     /// It happens. `false`: it has to wait.
-    fn tell(&mut self) {
+    fn tell(&mut self, teller: &Teller) {
         self.pending = true;
-        self.retry();
+        self.retry(teller);
     }
 
-    fn retry(&mut self) {
+    fn retry(&mut self, teller: &Teller) {
         if !self.pending || self.masked {
             return;
         }
-        if let Some(eventfd) = &mut self.eventfd {
-            // An eventfd that is full has told already.
-            let _ = eventfd.write(&1_u64.to_ne_bytes());
-            self.pending = false;
+        if let Some(eventfd) = &self.eventfd {
+            self.pending = teller.tell(eventfd.as_fd()).is_err();
         }
     }
 }
@@ -46,6 +43,7 @@ impl Line {
 /// The interrupts of a PCI function, of every kind.
 pub struct Lines {
     state: Mutex<State>,
+    teller: Teller,
 }
 
 struct State {
@@ -65,15 +63,19 @@ enum Act {
     Mask,
     Unmask,
     Trigger,
-    Assign(Option<File>),
+    Assign(Option<OwnedFd>),
 }
 
 impl Lines {
     /// The lines of a function with so many MSI-X vectors.
-    pub fn new(vectors: u16) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// What the system says if it has no asynchronous I/O, or no more of it.
+    pub fn new(vectors: u16) -> io::Result<Self> {
+        Ok(Self {
             state: Mutex::new(State::new(vectors.into())),
-        }
+            teller: Teller::new()?,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -85,12 +87,12 @@ impl Lines {
         let state = &mut *self.lock();
         if state.vectors.iter().any(|line| line.eventfd.is_some()) {
             if let Some(line) = state.vectors.get_mut(vector as usize) {
-                line.tell();
+                line.tell(&self.teller);
             }
         } else if state.msi.eventfd.is_some() {
-            state.msi.tell();
+            state.msi.tell(&self.teller);
         } else if state.pin.eventfd.is_some() {
-            state.raise_pin();
+            state.raise_pin(&self.teller);
         } else if let Some(line) = state.vectors.get_mut(vector as usize) {
             line.pending = true;
         }
@@ -98,7 +100,7 @@ impl Lines {
 
     /// Asks for the device back.
     pub fn request(&self) {
-        self.lock().request.tell();
+        self.lock().request.tell(&self.teller);
     }
 
     /// Whether the command register allows the pin.
@@ -106,7 +108,7 @@ impl Lines {
         let state = &mut *self.lock();
         state.pin_allowed = allowed;
         if asserted {
-            state.raise_pin();
+            state.raise_pin(&self.teller);
         }
     }
 
@@ -180,15 +182,15 @@ impl Lines {
                 None => {}
                 Some(Act::Mask) => line.masked = true,
                 Some(Act::Unmask) => line.masked = false,
-                Some(Act::Trigger) => line.tell(),
+                Some(Act::Trigger) => line.tell(&self.teller),
                 Some(Act::Assign(eventfd)) => line.eventfd = eventfd,
             }
-            line.retry();
+            line.retry(&self.teller);
         }
         if request.index == irq::INTX {
             state.pin.pending = false;
             if asserted {
-                state.raise_pin();
+                state.raise_pin(&self.teller);
             }
         }
         Ok(())
@@ -208,9 +210,9 @@ impl State {
     }
 
     /// The pin masks itself when it is told.
-    fn raise_pin(&mut self) {
+    fn raise_pin(&mut self, teller: &Teller) {
         if self.pin_allowed && !self.pin.masked && self.pin.eventfd.is_some() {
-            self.pin.tell();
+            self.pin.tell(teller);
             self.pin.masked = true;
         }
     }
@@ -274,20 +276,18 @@ fn acts(request: &SetIrqs, data: &[u8], fds: Vec<OwnedFd>) -> Result<Vec<Option<
     }
 }
 
-/// Makes sure that a descriptor is an eventfd, and that writing to it does not wait.
-fn eventfd(fd: OwnedFd) -> Result<File, Errno> {
+/// Makes sure that a descriptor is an eventfd.
+fn eventfd(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let is_eventfd = std::fs::read_link(path).is_ok_and(|link| link.as_os_str() == EVENTFD);
-    if !is_eventfd {
-        return Err(Errno::INVAL);
-    }
-    let flags = fcntl_getfl(&fd)?;
-    fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-    Ok(fd.into())
+    is_eventfd.then_some(fd).ok_or(Errno::INVAL)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
     use rustix::event::{EventfdFlags, eventfd as new_eventfd};
 
     use super::*;
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_vector_goes_to_its_own_eventfd() {
-        let lines = Lines::new(4);
+        let lines = Lines::new(4).unwrap();
         let ((a, mut seen_a), (b, mut seen_b)) = (event(), event());
         lines
             .set(&request(irq::MSIX, ASSIGN, 1, 2), &[], vec![a, b], false)
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_is_masked_is_told_when_it_is_unmasked() {
-        let lines = Lines::new(2);
+        let lines = Lines::new(2).unwrap();
         let (fd, mut seen) = event();
         lines
             .set(&request(irq::MSIX, ASSIGN, 0, 1), &[], vec![fd], false)
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn an_interrupt_before_its_eventfd_is_not_lost() {
-        let lines = Lines::new(2);
+        let lines = Lines::new(2).unwrap();
         lines.raise(1);
         let (fd, mut seen) = event();
         lines
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_pin_masks_itself_and_follows_its_level() {
-        let lines = Lines::new(2);
+        let lines = Lines::new(2).unwrap();
         let (fd, mut seen) = event();
         lines
             .set(&request(irq::INTX, ASSIGN, 0, 1), &[], vec![fd], false)
@@ -394,9 +394,32 @@ mod tests {
         assert_eq!(told(&mut seen), 1);
     }
 
+    /// Nonblocking is what both sides' descriptor is, and the other side can change that.
+    #[test]
+    fn a_full_counter_holds_nobody_up() {
+        let fd = new_eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let theirs = fd.try_clone().unwrap();
+        let lines = Lines::new(1).unwrap();
+        lines
+            .set(&request(irq::MSIX, ASSIGN, 0, 1), &[], vec![fd], false)
+            .unwrap();
+        rustix::fs::fcntl_setfl(&theirs, rustix::fs::OFlags::empty()).unwrap();
+        let full = u64::MAX - 1;
+        rustix::io::write(&theirs, &full.to_ne_bytes()).unwrap();
+        let (done, ends) = std::sync::mpsc::channel();
+        // Not joined: if it waits, it does for good.
+        std::thread::spawn(move || {
+            (0..3).for_each(|_| lines.raise(0));
+            _ = done.send(lines.is_pending(0));
+        });
+        assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Ok(false));
+        let mut seen = File::from(theirs);
+        assert!(told(&mut seen) >= full);
+    }
+
     #[test]
     fn contradictions_are_refused() {
-        let lines = Lines::new(4);
+        let lines = Lines::new(4).unwrap();
         let fds = |count| (0..count).map(|_| event().0).collect::<Vec<_>>();
         let file = || vec![OwnedFd::from(File::open("/dev/null").unwrap())];
         for (request, data, fds) in [

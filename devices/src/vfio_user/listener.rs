@@ -4,6 +4,7 @@
 //! is gone from the file system when the [`Listener`] is.
 
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,9 @@ pub enum ListenError {
     /// Somebody listens there.
     #[error("{}: another process serves a device there; give another --socket", .0.display())]
     InUse(PathBuf),
+    /// Something lies there that is no socket.
+    #[error("{}: there is something that is no socket; give another --socket", .0.display())]
+    Occupied(PathBuf),
     /// The system refuses.
     #[error("{}: {source}; give a --socket in a directory you may write to", path.display())]
     Bind {
@@ -58,6 +62,8 @@ impl Listener {
         let socket = match UnixListener::bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => match UnixStream::connect(path) {
                 Ok(_) => return Err(ListenError::InUse(path.to_owned())),
+                // A file of another kind refuses connections as well.
+                Err(_) if !is_socket(path) => return Err(ListenError::Occupied(path.to_owned())),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     std::fs::remove_file(path).map_err(failed)?;
                     UnixListener::bind(path)
@@ -176,7 +182,43 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Somebody may have removed it already.
-        let _ = std::fs::remove_file(&self.path);
+        // Somebody may have removed it already, or put something else there.
+        if is_socket(&self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether a socket is at `path` itself: where a symbolic link leads does not count.
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_socket_stays_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let [notes, socket, link] =
+            ["notes.txt", "socket", "link"].map(|name| folder.path().join(name));
+        std::fs::write(&notes, "mine").unwrap();
+        drop(UnixListener::bind(&socket).unwrap());
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        for path in [&notes, &link, &folder.path().to_owned()] {
+            let refused = Listener::bind(path).map(drop);
+            assert!(
+                matches!(refused, Err(ListenError::Occupied(_))),
+                "{}: {refused:?}",
+                path.display()
+            );
+        }
+        // Nor does one that has taken a listener's place go with it.
+        let listener = Listener::bind(&socket).unwrap();
+        std::fs::rename(&notes, &socket).unwrap();
+        drop(listener);
+        assert_eq!(std::fs::read_to_string(&socket).unwrap(), "mine");
+        assert!(link.is_symlink());
     }
 }

@@ -12,6 +12,9 @@ pub mod message;
 mod served;
 pub mod session;
 pub mod socket;
+// UNSAFETY: asynchronous I/O, by which eventfds are told, is system calls that no library has safely.
+#[expect(unsafe_code)]
+mod teller;
 #[cfg(test)]
 mod tests;
 

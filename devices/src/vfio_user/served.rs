@@ -16,7 +16,7 @@ use super::message::{Area, region};
 use crate::ixgbe::config_space::{self, MSIX_BAR_BYTES, MSIX_PENDING, MSIX_VECTORS};
 use crate::ixgbe::port::{LockedPort, Port};
 use crate::ixgbe::registers::{BAR_BYTES, Place, QueueRegister, decode};
-use crate::ixgbe::{Access32, Cells, Core, Identity, Polled, Totals, VENDOR, Violations};
+use crate::ixgbe::{Access32, Cells, Core, Fault, Identity, Polled, Totals, VENDOR, Violations};
 use crate::memory::{GuestMemory, WindowError};
 use crate::pci::{CONFIG_BYTES, ConfigSpace, STATUS, STATUS_INTX};
 use crate::shared_bar::{BarMemory, SharedBarError};
@@ -49,6 +49,11 @@ pub enum ServeError {
     /// No addresses for a client's memory.
     #[error(transparent)]
     Window(#[from] WindowError),
+    /// No way to tell interrupts.
+    #[error(
+        "no asynchronous I/O, which interrupts are told by: {0}; it takes a kernel with CONFIG_AIO, a sandbox that allows io_setup, and room below fs.aio-max-nr"
+    )]
+    Telling(std::io::Error),
 }
 
 /// A software 82599 to be served. Clones are the same device.
@@ -71,8 +76,21 @@ impl Served82599 {
     /// # Errors
     /// [`ServeError`] when the system gives no memory or addresses.
     pub fn new(identity: Identity, wire: AnyWire) -> Result<Self, ServeError> {
+        Self::with_vectors(identity, wire, MSIX_VECTORS)
+    }
+
+    /// As [`new`](Self::new), but MSI-X is not offered: QEMU, up to 11.1, aborts when a vfio-user device that has it
+    /// is unplugged (`device_del`).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn without_msix(identity: Identity, wire: AnyWire) -> Result<Self, ServeError> {
+        Self::with_vectors(identity, wire, 0)
+    }
+
+    fn with_vectors(identity: Identity, wire: AnyWire, vectors: u16) -> Result<Self, ServeError> {
         let cells = Arc::new(BarMemory::new()?);
-        let lines = Arc::new(Lines::new(MSIX_VECTORS));
+        let lines = Arc::new(Lines::new(vectors).map_err(ServeError::Telling)?);
         let shared = Arc::clone(&cells) as Cells;
         let mut core = Core::new(shared, Access32::Trapped, identity, Vec::new(), false);
         core.set_bus_master(false);
@@ -83,7 +101,7 @@ impl Served82599 {
             memory: GuestMemory::new(WINDOW)?,
             port: LockedPort::new(core, wire),
             lines,
-            config: Mutex::new(config_space::config_space(&identity)),
+            config: Mutex::new(config_space::config_space(&identity, vectors)),
             table: Mutex::new(vec![0; MSIX_PENDING as usize]),
         })))
     }
@@ -101,6 +119,22 @@ impl Served82599 {
     /// What has passed the wire.
     pub fn wire_report(&self) -> WireReport {
         self.0.port.lock_first().wire.report()
+    }
+
+    /// Whether its driver has it receive: the last step of starting it.
+    pub fn is_receiving(&self) -> bool {
+        self.0.port.lock_first().core.is_receiving()
+    }
+
+    /// Lets something go wrong from now on. One that is pulled out reads as all ones but for configuration space, which
+    /// the bus answers.
+    pub fn inject(&self, fault: Fault) {
+        self.0.port.lock_first().core.inject(fault);
+    }
+
+    /// Makes the device healthy again.
+    pub fn heal(&self) {
+        self.0.port.lock_first().core.heal();
     }
 
     /// Flushes the wire: after the last frame.

@@ -20,7 +20,7 @@ use super::message::{
     device, dma, region,
 };
 use super::socket::{Received, Socket};
-use crate::memory::PAGE;
+use crate::memory::{PAGE, WindowError};
 
 /// What happened in a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,7 +249,10 @@ impl<'a> Session<'a> {
             0 => memory.map_to_read(at, bytes, &file, offset),
             _ => memory.map(at, bytes, &file, offset),
         };
-        mapped.map_err(|_| Errno::NOMEM)?;
+        mapped.map_err(|error| match error {
+            WindowError::HugePages { .. } => Errno::INVAL,
+            _ => Errno::NOMEM,
+        })?;
         self.maps.insert(map.address, map.size);
         Ok(())
     }

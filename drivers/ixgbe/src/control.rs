@@ -20,7 +20,7 @@ use crate::ids::{Identity, Media, identify};
 use crate::link::{self, LinkState};
 use crate::phy::{Mdio, Phy};
 use crate::queue_registers::{RxQueueRegisters, TxQueueRegisters, queue_registers};
-use crate::registers::{Eicr, Registers};
+use crate::registers::{Dmatxctl, Eicr, Registers};
 use crate::reset;
 use crate::sfp::{self, Module};
 use crate::stats::Statistics;
@@ -206,6 +206,18 @@ impl Control {
             queue.start_receive(clock)?;
         }
         reset::resume_receive(&self.registers, clock)
+    }
+
+    /// Makes sure that the device still is as [`start`](Self::start) left it: any reset clears what that set
+    /// last of the transmit side.
+    ///
+    /// # Errors
+    /// [`Fault::Reset`].
+    pub fn check_started(&self) -> Result<(), Error> {
+        match self.registers.get::<Dmatxctl>().enable() {
+            true => Ok(()),
+            false => Err(self.error(Fault::Reset)),
+        }
     }
 
     /// Lets no more frames in (section 4.6.7.1.2); those that came stay in their rings to be taken.

@@ -46,6 +46,11 @@ pub enum Fault {
         "registers read as all ones: the device was removed or its memory space is off; reseat or rebind it and open it again"
     )]
     DeviceGone,
+    /// DMATXCTL.TE, which a started port has set, reads as clear: a reset cleared it (section 8.2.3.9.2).
+    #[error(
+        "the device was reset by somebody else, or was away for a moment: what was in its rings is lost; open it again"
+    )]
+    Reset,
     /// A wait on hardware ran out of time.
     #[error("{wait} did not happen within {} ms; {}", .waited_ns / 1_000_000, .wait.remedy())]
     TimedOut {

@@ -136,16 +136,17 @@ impl Port {
         }
     }
 
-    /// Looks after the device: whether it is there, and whether frames posted leave while the
-    /// link is up.
+    /// Looks after the device: whether it is there, and was all the time; and whether frames posted
+    /// leave while the link is up.
     ///
     /// # Errors
-    /// [`Fault::DeviceGone`], [`Fault::HeadBeyondRing`] or [`Fault::TransmitHang`].
+    /// [`Fault::DeviceGone`], [`Fault::Reset`], [`Fault::HeadBeyondRing`] or [`Fault::TransmitHang`].
     pub fn check(&mut self) -> Result<(), Error> {
         let link = self.control.link()?;
         if !self.control.is_running() {
             return Ok(());
         }
+        self.control.check_started()?;
         let now_ns = self.control.clock().now_ns();
         for lane in &mut self.lanes {
             lane.check(now_ns, link)
@@ -381,6 +382,9 @@ impl From<Error> for NetError {
     fn from(error: Error) -> Self {
         match error.fault {
             Fault::DeviceGone => Self::Gone {
+                device: error.device,
+            },
+            Fault::Reset => Self::Reset {
                 device: error.device,
             },
             fault => Self::Device {

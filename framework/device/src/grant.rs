@@ -215,12 +215,14 @@ impl Drop for GrantedTable {
 
 /// What a host does to a device whose driver is gone.
 pub trait DeviceControl: Send + Sync {
-    /// Ends its DMA (bus master off) and resets it; comes back when it stands still.
-    fn stop(&self);
+    /// Ends its DMA (bus master off) and resets it. Whether it stands still, or is gone for good: if not, nothing that
+    /// it could reach may be used again.
+    #[must_use]
+    fn stop(&self) -> bool;
 
     /// Lets it do DMA again, for the next driver.
     fn start(&self);
 
-    /// Whether it answers, whatever became of its driver.
+    /// Whether it answers, and was never away since it was opened; whatever became of its driver.
     fn is_there(&self) -> bool;
 }

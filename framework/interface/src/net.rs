@@ -19,6 +19,12 @@ pub enum NetError {
         /// The device.
         device: String,
     },
+    /// The device is there, but not as its driver left it: it knows nothing of its queues.
+    #[error("{device}: somebody else reset or replaced the device; start again")]
+    Reset {
+        /// The device.
+        device: String,
+    },
     /// The device does not do what its specification says, or not in time.
     #[error("{device}: {what}")]
     Device {
@@ -38,6 +44,16 @@ pub enum QueueError {
     /// The driver is in a domain of its own, which did not answer; a batch that it had is gone.
     #[error("the driver's domain: {0}")]
     Domain(#[from] RpcError),
+}
+
+/// What whoever lent a queue to another domain tells that of its failure.
+impl From<QueueError> for RpcError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::ForeignPool(_) => Self::Refused,
+            QueueError::Domain(error) => error,
+        }
+    }
 }
 
 /// How many frames went each way in an exchange.
@@ -199,10 +215,10 @@ pub trait Net: Send {
     /// [`NetError::Gone`] or [`NetError::Device`].
     fn link_change(&mut self) -> Result<Option<Link>, NetError>;
 
-    /// Looks after the device: fails when it is gone. Call it now and then.
+    /// Looks after the device: fails when it is gone, or was and is back. Call it now and then.
     ///
     /// # Errors
-    /// [`NetError::Gone`] or [`NetError::Device`].
+    /// [`NetError`].
     fn check(&mut self) -> Result<(), NetError>;
 
     /// The device's own counters since the port was opened, by their usual names; of a device that

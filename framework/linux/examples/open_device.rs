@@ -29,6 +29,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         .map(|word| word.parse())
         .collect::<Result<Vec<DeviceSpec>, _>>()?;
     let opened = sumac_linux::open::open(&specs, None)?;
+    if let Some(access) = opened.access() {
+        println!("taken by: {access}");
+    }
     for range in opened.bus_addresses() {
         println!("bus addresses: {range:#x?}");
     }
@@ -69,7 +72,9 @@ fn show(opened: &OpenPorts) -> Result<(), Box<dyn std::error::Error>> {
                 bells.len()
             );
         }
-        port.control.stop();
+        if !port.control.stop() {
+            return Err("it does not stop".into());
+        }
         port.control.start();
         println!("  stopped and started");
     }

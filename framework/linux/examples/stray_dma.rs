@@ -131,7 +131,9 @@ impl<'a> Card<'a> {
     /// The card after a reset, as good as new.
     fn again(self) -> Result<Self, Failed> {
         let port = self.port;
-        port.control.stop();
+        if !port.control.stop() {
+            return Err("it does not stop".into());
+        }
         drop(self);
         port.control.start();
         Self::start(port)

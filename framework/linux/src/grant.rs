@@ -2,13 +2,15 @@
 //! driver took, to take it back when the driver is gone.
 
 use std::collections::BTreeMap;
+use std::mem::forget;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sumac_device::ring::{BufferId, NO_BUFFER};
 use sumac_device::{
-    DeviceBacking, DeviceControl, DeviceGrant, DmaMemory, HostDevice, PciId, RawDma, RegisterIo,
+    DeviceBacking, DeviceControl, DeviceGrant, DmaError, DmaMemory, HostDevice, PciId, RawDma,
+    RegisterIo,
 };
 use sumac_rref::{DomainId, PacketPool};
 use sumac_runtime::{Domain, Grant};
@@ -123,18 +125,27 @@ impl GrantedDevice {
     }
 
     /// Ends the device's DMA, at once. The first thing to do when its driver died: only then may anything
-    /// that the device could reach be freed.
-    pub fn stop(&self) {
+    /// that the device could reach be freed, and only if it does stand still.
+    #[must_use]
+    pub fn stop(&self) -> bool {
         let start = self.backing.clock.now_ns();
-        self.control.stop();
+        let stopped = self.control.stop();
         let stopping = self.backing.clock.now_ns().saturating_sub(start);
         self.own_ns.fetch_add(stopping, Ordering::Relaxed);
+        stopped
+    }
+
+    /// Gives up for good what the driver had, and the device, which did not stop: it may yet use all of that.
+    fn withhold(&self) {
+        let mut taken = self.taken();
+        forget(std::mem::take(&mut taken.tables));
+        forget(std::mem::take(&mut taken.memory));
     }
 
     /// Takes everything back that the driver had: its packet buffers, rings and DMA memory.
     ///
     /// # Safety
-    /// The device was stopped, and no thread has a frame of the domain that had it.
+    /// The device stands still ([`stop`](Self::stop)), and no thread has a frame of the domain that had it.
     pub unsafe fn end(&self, domain: DomainId, pool: &PacketPool) -> Ended {
         let mut taken = self.taken();
         let tables = std::mem::take(&mut taken.tables);
@@ -163,8 +174,10 @@ struct Lent {
 
 impl Grant for Lent {
     fn revoke(&mut self) {
-        self.device.stop();
-        // SAFETY: grants are revoked when no thread is in the domain any more; the device was stopped.
+        if !self.device.stop() {
+            return self.device.withhold();
+        }
+        // SAFETY: grants are revoked when no thread is in the domain any more; the device stands still.
         unsafe { self.device.end(self.domain, self.pool) };
     }
 }
@@ -197,7 +210,9 @@ unsafe impl HostDevice for GrantedDevice {
     }
 
     fn allocate(&self, len: usize, align: usize) -> Option<RawDma> {
-        let memory = self.backing.dma.allocate(len, align).ok()?;
+        let memory = self.backing.dma.allocate(len, align);
+        let said = |error: &DmaError| log::error!("{}: {error}", self.backing.name);
+        let memory = memory.inspect_err(said).ok()?;
         let raw = RawDma {
             base: memory.base(),
             len: memory.len(),

@@ -27,6 +27,7 @@ mod function;
 pub mod grant;
 pub mod image;
 pub mod interrupts;
+pub mod logging;
 pub mod noiommu;
 pub mod open;
 pub mod pci;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sumac_device::DeviceControl;
 use sumac_interface::domain::{CreateNet, NetDevice, NetLane, PortSettings};
 use sumac_interface::{Cause, Object, RpcError};
 use sumac_linux::domains::{self, Shared, Started, bury, mapped_pages, start};
@@ -75,12 +76,15 @@ impl Host {
         }
     }
 
+    /// A driver's domain, without a device.
+    fn start(&self) -> Started<dyn CreateNet> {
+        let trust = TrustedKeys::from_iter([inspect(&self.file).unwrap().signer]);
+        start("ixgbe", &self.file, &trust, Quota::default(), &self.shared).unwrap()
+    }
+
     /// A driver's domain for one device, its port started.
     fn drive(&self, device: &Arc<GrantedDevice>) -> Driver {
-        let trust = TrustedKeys::from_iter([inspect(&self.file).unwrap().signer]);
-        let Started { domain, mut root } =
-            start::<dyn CreateNet>("ixgbe", &self.file, &trust, Quota::default(), &self.shared)
-                .unwrap();
+        let Started { domain, mut root } = self.start();
         let grant = device.lend(domain, self.pool).expect("nobody else has it");
         let created = root.create(grant, PoolGrant::new(self.pool), SETTINGS);
         let mut port = created.expect("it lives").expect("the device is well");
@@ -215,6 +219,43 @@ fn a_driver_killed_at_any_instant_leaves_every_buffer_somewhere() {
     assert_clean(&host.opened);
 }
 
+/// A device that goes on whatever it is told.
+struct Stubborn;
+
+impl DeviceControl for Stubborn {
+    fn stop(&self) -> bool {
+        false
+    }
+
+    fn start(&self) {}
+
+    fn is_there(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn what_a_device_may_still_write_to_is_not_used_again() {
+    let host = Host::new(&["sim"]);
+    let port = &host.opened.ports[0];
+    let mut backing = port.backing.clone();
+    backing.dma = host.graves.clone();
+    let device = Arc::new(GrantedDevice::new(backing, Arc::new(Stubborn)));
+    let driver = host.drive(&device);
+    let posted = host.pool.account().device;
+    assert!(posted > 0);
+    driver.domain.kill(Cause::Killed);
+    bury(driver.domain, &host.shared).expect("nobody is in it");
+    assert_eq!(host.graves.check(), 0, "its rings are not freed");
+    assert_eq!(host.pool.account().free, BUFFERS - posted);
+    let next = host.start();
+    assert!(device.lend(next.domain, host.pool).is_none());
+    next.domain.kill(Cause::Killed);
+    bury(next.domain, &host.shared).expect("nobody is in it");
+    assert!(port.control.stop());
+    assert_clean(&host.opened);
+}
+
 #[test]
 fn a_device_of_another_kind_is_refused_and_given_back() {
     let host = Host::new(&["sim"]);
@@ -222,11 +263,7 @@ fn a_device_of_another_kind_is_refused_and_given_back() {
     let mut backing = port.backing.clone();
     backing.id.device = 0x0953;
     let device = Arc::new(GrantedDevice::new(backing, port.control.clone()));
-    let trust = TrustedKeys::from_iter([inspect(&host.file).unwrap().signer]);
-    let start = || {
-        start::<dyn CreateNet>("ixgbe", &host.file, &trust, Quota::default(), &host.shared).unwrap()
-    };
-    let (mut one, two) = (start(), start());
+    let (mut one, two) = (host.start(), host.start());
     let grant = device.lend(one.domain, host.pool).expect("nobody has it");
     assert!(
         device.lend(two.domain, host.pool).is_none(),

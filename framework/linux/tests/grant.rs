@@ -74,7 +74,7 @@ fn live_and_die(host: &Host, rounds: u32) -> usize {
 }
 
 fn bury(host: &Host, id: DomainId) -> (u32, usize) {
-    host.devices.iter().for_each(GrantedDevice::stop);
+    assert!(host.devices.iter().all(GrantedDevice::stop));
     // SAFETY: what the domain had was forgotten: it runs nowhere.
     unsafe { host.pool.heap().reclaim(id) };
     let (mut buffers, mut memories) = (0, 0);
@@ -122,7 +122,7 @@ fn a_device_is_granted_to_one_domain_at_a_time() {
     assert!(first.is_some());
     // SAFETY: as above.
     assert!(unsafe { device.grant() }.is_none());
-    device.stop();
+    assert!(device.stop());
     // SAFETY: nothing ever ran as this domain.
     let ended = unsafe { device.end(DomainId::new(9), host.pool) };
     assert_eq!((ended.buffers, ended.memories), (0, 0));

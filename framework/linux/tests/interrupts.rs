@@ -123,7 +123,8 @@ impl Cards {
         let policy = Policy::default();
         let supervisor =
             Supervisor::start(self.service(card), self.shared(), policy.limit).unwrap();
-        let port = SupervisedPort::new(Arc::clone(&supervisor), self.pool, policy).unwrap();
+        let port = SupervisedPort::new(Arc::clone(&supervisor), self.pool, policy, Arc::default())
+            .unwrap();
         (port, supervisor)
     }
 

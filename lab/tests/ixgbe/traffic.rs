@@ -40,22 +40,49 @@ fn files_arrive_whole_and_counters_agree() {
         transfer
         say jumbo done
         sleep 2.5
-        say sent $(stat tx_pkts_nic) got $(stat rx_pkts_nic)
-        say lost $(stat rx_missed_errors) bad $(stat rx_csum_offload_errors) hung $(stat tx_timeout_count)"
+        for name in {} rx_csum_offload_errors tx_timeout_count; do say $name: $(stat $name); done",
+        COUNTED.map(|(name, _)| name).join(" ")
     );
     let outcome = run(&lab, &script, |machine| {
         machine.limit(Duration::from_secs(300));
     });
     let ended = &outcome.ended;
     assert!(ended.text.contains("test: small done") && ended.text.contains("test: jumbo done"));
-    let card = outcome.carried[0];
-    let agreed = format!("sent {} got {}", card.from_driver, card.to_driver);
-    assert_eq!(
-        ended.value("test: sent"),
-        agreed.strip_prefix("sent ").map(str::trim)
-    );
-    assert_eq!(ended.value("test: lost"), Some("0 bad 0 hung 0"));
+    let said = |name: &str| -> Option<u64> {
+        let said = ended.value(&format!("test: {name}:"));
+        said.and_then(|said| said.parse().ok())
+    };
+    let card = &outcome.carried[0];
+    for (name, register) in COUNTED {
+        assert_eq!(
+            said(name),
+            Some(card.counter(register)),
+            "{name} and {register}"
+        );
+    }
+    assert_eq!(said("tx_pkts_nic"), Some(card.from_driver));
+    assert_eq!(said("rx_pkts_nic"), Some(card.to_driver));
+    for name in [
+        "rx_missed_errors",
+        "rx_csum_offload_errors",
+        "tx_timeout_count",
+    ] {
+        assert_eq!(said(name), Some(0), "{name}");
+    }
 }
+
+/// What the driver reads of the card (`ethtool -S`), and the register that it reads it from.
+const COUNTED: [(&str, &str); 9] = [
+    ("tx_pkts_nic", "GPTC"),
+    ("rx_pkts_nic", "GPRC"),
+    ("tx_bytes_nic", "GOTC"),
+    ("rx_bytes_nic", "GORC"),
+    ("broadcast", "BPRC"),
+    ("multicast", "MPRC"),
+    ("rx_missed_errors", "MPC"),
+    ("rx_crc_errors", "CRCERRS"),
+    ("rx_length_errors", "RLEC"),
+];
 
 #[test]
 fn filters_tags_and_queues_do_what_they_are_told() {
@@ -77,11 +104,21 @@ fn filters_tags_and_queues_do_what_they_are_told() {
         there /bin/ip link set tagged up
         until_true ping -c 1 -W 1 10.1.0.2
         ping -c 3 10.1.0.2
+        there /bin/ip link add link eth1 name stranger type vlan id 200
+        there /bin/ip addr add 10.2.0.2/24 dev stranger
+        there /bin/ip link set stranger up
+        there /bin/ip neigh replace 10.2.0.1 lladdr $(cat /sys/class/net/eth0/address) dev stranger
+        sleep 2.5
+        before=$(stat rx_packets)
+        there ping -c 3 -W 1 10.2.0.1 || true
+        sleep 2.5
+        say strange $(( $(stat rx_packets) - before ))
         # Multicast: only groups somebody joined, until all are wanted.
         before=$(stat multicast)
         there ping -c 3 -W 1 -I eth1 224.1.2.3 || true
         sleep 2.5
         say unwanted $(( $(stat multicast) - before ))
+        before=$(stat multicast)
         /bin/ip link set eth0 allmulticast on
         there ping -c 3 -W 1 -I eth1 224.1.2.3 || true
         sleep 2.5
@@ -101,6 +138,8 @@ fn filters_tags_and_queues_do_what_they_are_told() {
     let outcome = run(&lab, script, |_| {});
     let ended = &outcome.ended;
     assert_eq!(ended.value("test: queues"), Some("4"));
+    assert_eq!(ended.value("test: unwanted"), Some("0"));
+    assert_eq!(ended.value("test: strange"), Some("0"));
     assert_eq!(ended.value("test: others"), Some("0"));
     assert_eq!(ended.value("test: all"), Some("done"));
 }
@@ -114,12 +153,17 @@ fn a_reset_amid_traffic_is_survived() {
         "{TRANSFER}
         apart
         transfer & busy=$!
+        amid=0
         for turn in $(seq 5); do
           sleep 1
           # New rings, and with them a reset.
           ethtool -G eth0 rx $((512 + 64 * turn)) tx 512
+          if kill -0 $busy; then amid=$turn; fi
         done
         wait $busy
+        # One reset at least came before the last byte.
+        say resets amid the transfer: $amid
+        test $amid -ge 1
         ping -c 3 10.0.0.2
         say again"
     );

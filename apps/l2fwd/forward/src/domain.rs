@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 
 use sumac_interface::domain::{Failure, Moment, NetLane, RemoteQueue};
-use sumac_interface::net::{NetQueue, QueueError};
+use sumac_interface::net::NetQueue;
 use sumac_interface::{Object, RpcError, RpcResult, interface};
 use sumac_rref::{PacketPool, PoolGrant};
 
@@ -30,6 +30,12 @@ pub trait Forward: Send {
 
     /// What is not done yet.
     fn under_way(&mut self) -> RpcResult<UnderWay>;
+
+    /// Arms all queue pairs. Whether to sleep is the host's to know, which lent them; it does not sleep in here.
+    fn arm(&mut self) -> RpcResult<Result<(), RpcError>>;
+
+    /// The port of queue pair number `to` has another address: frames that leave by it are changed so from now on.
+    fn readdress(&mut self, to: u32, rewrite: Option<Rewrite>) -> RpcResult<()>;
 
     /// Frames that came by a queue pair and are not yet transmitted.
     fn held(&self, queue: u32) -> RpcResult<u64>;
@@ -89,14 +95,20 @@ impl<Q: NetQueue, W: FnMut(RemoteQueue) -> Q + Send> Forward for ForwardOf<Q, W>
     }
 
     fn run(&mut self, rounds: u32) -> RpcResult<Result<u64, RpcError>> {
-        Ok(self.forwarder.run(rounds).map_err(|error| match error {
-            QueueError::ForeignPool(_) => RpcError::Refused,
-            QueueError::Domain(error) => error,
-        }))
+        Ok(self.forwarder.run(rounds).map_err(RpcError::from))
     }
 
     fn under_way(&mut self) -> RpcResult<UnderWay> {
         Ok(self.forwarder.under_way())
+    }
+
+    fn arm(&mut self) -> RpcResult<Result<(), RpcError>> {
+        Ok(self.forwarder.arm().map_err(RpcError::from))
+    }
+
+    fn readdress(&mut self, to: u32, rewrite: Option<Rewrite>) -> RpcResult<()> {
+        self.forwarder.readdress(to as usize, rewrite);
+        Ok(())
     }
 
     fn held(&self, queue: u32) -> RpcResult<u64> {

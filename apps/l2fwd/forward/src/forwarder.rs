@@ -159,6 +159,22 @@ impl<Q: NetQueue> Forwarder<Q> {
         all
     }
 
+    /// Arms all queues. What each says is its own to remember: whoever gave the queues sleeps.
+    ///
+    /// # Errors
+    /// That of the first queue that failed.
+    pub fn arm(&mut self) -> Result<(), QueueError> {
+        let mut queues = self.lanes.iter_mut().map(|lane| &mut lane.queue);
+        queues.try_for_each(|queue| queue.arm().map(drop))
+    }
+
+    /// Changes how frames are changed that leave by the port of lane `to`: its address is another.
+    pub fn readdress(&mut self, to: usize, rewrite: Option<Rewrite>) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.to == to) {
+            lane.rewrite = rewrite;
+        }
+    }
+
     /// Frames of a lane received and not yet transmitted.
     pub fn held(&self, lane: usize) -> u64 {
         (self.lanes.get(lane)).map_or(0, |lane| lane.batch.len() as u64)

@@ -12,7 +12,6 @@ mod worker;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use l2fwd_forward::Rewrite;
 use sumac_interface::domain::{Failure, Moment};
 use sumac_interface::net::NetQueue;
 use sumac_interface::{Cause, Object, Policy, RpcError, RpcResult, Shadow};
@@ -33,8 +32,6 @@ pub struct LanePlan<Q> {
     pub from: usize,
     /// The worker's lane of the port they leave by.
     pub to: usize,
-    /// How frames are changed on the way.
-    pub rewrite: Option<Rewrite>,
     /// Where its queue pair is while the application does not have it.
     pub home: Arc<Home<Q>>,
 }

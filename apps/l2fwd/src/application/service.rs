@@ -98,7 +98,7 @@ impl<Q: NetQueue + 'static> ApplicationService<Q> {
                     RootObject::Fragile(root) => root.create(pool, self.batch)?,
                 };
                 for (lane, queue) in lanes.iter().zip(queues) {
-                    forwarder.add(LaneOf::object(queue), lane.to as u32, lane.rewrite)?;
+                    forwarder.add(LaneOf::object(queue), lane.to as u32, lane.home.rewrite())?;
                 }
                 Ok(forwarder)
             };
@@ -122,9 +122,11 @@ impl<Q: NetQueue + 'static> ApplicationService<Q> {
             in_hand[partner(lane.from, ports)] += lane.home.figures().stats().rx_packets;
         }
         for lane in lanes() {
-            let stats = lane.home.figures().stats();
-            let gone = &mut in_hand[lane.from];
-            *gone = gone.saturating_sub(stats.tx_packets + stats.tx_errors);
+            let figures = lane.home.figures();
+            let stats = figures.stats();
+            let left = stats.tx_packets + stats.tx_errors + figures.gone();
+            let in_hand = &mut in_hand[lane.from];
+            *in_hand = in_hand.saturating_sub(left);
         }
         for ((lost, in_hand), losses) in self.lost.iter().zip(in_hand).zip(&self.losses) {
             let elsewhere = losses.as_ref().map_or(0, |losses| losses.transmitting());

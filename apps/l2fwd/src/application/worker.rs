@@ -1,15 +1,23 @@
 //! A worker whose application is in a domain of its own.
 
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use l2fwd_forward::Rewrite;
 use l2fwd_forward::domain::Forward;
-use sumac_interface::net::QueueError;
-use sumac_interface::{Object, RpcError};
+use sumac_interface::net::NetQueue;
+use sumac_interface::{Object, RpcError, RpcResult};
+use sumac_linux::Bell;
 
 use super::{Hosted, Share};
-use crate::forward::{DRAIN_TIMEOUT, LaneFigures, Outcome, ROUNDS_BETWEEN_REPORTS, Shared};
-use crate::report::Sleeps;
+use crate::forward::{
+    Change, DRAIN_TIMEOUT, LaneFigures, Outcome, ROUNDS_BETWEEN_REPORTS, Rest, Shared, Sleeper,
+};
+use crate::loan::Home;
+
+/// Rounds between two looks at whether to sleep: a call that finds nothing is to be short.
+const ROUNDS_AWAKE: u32 = 32;
 
 /// A forwarder in a domain, or the shadow before it.
 pub struct Isolated {
@@ -18,25 +26,9 @@ pub struct Isolated {
     pub served: Box<dyn Fn() + Send>,
 }
 
-/// What ended a call of the application.
-enum Failed {
-    /// A queue pair failed.
-    Queue(QueueError),
-    /// The application's domain did not answer; what it had in hand is gone.
-    Domain(RpcError),
-}
-
-impl Isolated {
-    /// So many rounds over all lanes; says how many frames moved.
-    fn run(&mut self, rounds: u32) -> Result<u64, Failed> {
-        let moved = self.forwarder.run(rounds).map_err(Failed::Domain)?;
-        (self.served)();
-        moved.map_err(|error| Failed::Queue(QueueError::Domain(error)))
-    }
-}
-
 /// One core's share of the forwarding, as a [`Worker`](crate::forward::Worker) is that has the application linked
-/// in: it has the application run for a while, looks what the main thread wants, and so on.
+/// in: it has the application run for a while, looks what the main thread wants, and so on. It is the worker that
+/// sleeps, and that gives queue pairs up and brings others: none of it waits for the application's consent.
 pub struct HostedWorker<Q> {
     pub(super) application: Isolated,
     pub(super) hosted: Arc<dyn Hosted>,
@@ -44,7 +36,7 @@ pub struct HostedWorker<Q> {
     pub(super) shared: Arc<Shared>,
 }
 
-impl<Q> HostedWorker<Q> {
+impl<Q: NetQueue> HostedWorker<Q> {
     /// Where the worker's live figures are, by the port each lane receives from.
     pub fn figures(&self) -> Vec<(usize, Arc<LaneFigures>)> {
         let lanes = self.share.lanes.iter();
@@ -53,63 +45,122 @@ impl<Q> HostedWorker<Q> {
             .collect()
     }
 
-    /// Forwards until told to stop, or until a queue pair or the application fails.
-    pub fn run(mut self) -> Outcome<Q> {
-        let failed = self.forward_until_told().err();
+    /// Forwards until told to stop, or until the application fails. It does what `changes` say, and sleeps on
+    /// `bell` while no frames come.
+    pub fn run(mut self, changes: &Receiver<Change<Q>>, bell: Option<Arc<Bell>>) -> Outcome<Q> {
+        let mut rest = Rest::on(bell);
+        let failed = self.forward_until_told(changes, &mut rest).err();
         let failed = failed.or_else(|| self.drain().err());
         let held = |lane| self.application.forwarder.held(lane as u32).unwrap_or(0);
         let undelivered = (0..self.share.lanes.len()).map(held).collect();
         // Its queue pairs come home now; those of one that is dead, when all it had is freed.
         drop(self.application);
-        let (mut error, mut application) = (None, None);
-        match failed {
-            None => {}
-            Some(Failed::Queue(queue)) => {
-                let failed = self.share.lanes.iter().find(|lane| lane.home.has_failed());
-                error = Some((failed.map_or(0, |lane| lane.from), queue));
-            }
-            Some(Failed::Domain(dead)) => {
-                application = Some(dead);
-                if let Err(what) = self.hosted.end() {
-                    eprintln!("l2fwd: {what}");
-                }
-            }
+        if failed.is_some() {
+            end(&*self.hosted);
         }
+        let lanes = &self.share.lanes;
+        let failure = |lane: &super::LanePlan<Q>| Some((lane.from, lane.home.failure()?));
         Outcome {
-            queues: self
-                .share
-                .lanes
-                .iter()
-                .map(|lane| lane.home.take())
-                .collect(),
+            queues: lanes.iter().map(|lane| lane.home.take()).collect(),
             undelivered,
-            sleeps: Sleeps::default(),
-            error,
-            application,
+            sleeps: rest.sleeps,
+            error: lanes.iter().find_map(failure),
+            application: failed,
         }
     }
 
-    fn rounds(&mut self, rounds: u32) -> Result<u64, Failed> {
-        let moved = self.application.run(rounds);
+    /// So many rounds over all lanes; says how many frames moved.
+    fn rounds(&mut self, rounds: u32) -> RpcResult<u64> {
+        let moved = self.application.forwarder.run(rounds);
         self.share.meter.end();
+        let moved = moved?;
+        (self.application.served)();
         moved
     }
 
-    fn forward_until_told(&mut self) -> Result<(), Failed> {
+    fn forward_until_told(
+        &mut self,
+        changes: &Receiver<Change<Q>>,
+        rest: &mut Rest,
+    ) -> RpcResult<()> {
+        let rounds = match rest.may_sleep() {
+            true => ROUNDS_AWAKE,
+            false => ROUNDS_BETWEEN_REPORTS,
+        };
         while !self.shared.draining() {
-            self.rounds(ROUNDS_BETWEEN_REPORTS)?;
+            let moved = self.rounds(rounds)?;
+            while let Ok(change) = changes.try_recv() {
+                self.make(change)?;
+            }
+            if moved == 0 {
+                rest.sleep(self, &Arc::clone(&self.shared))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the main thread asks.
+    fn make(&mut self, change: Change<Q>) -> RpcResult<()> {
+        match change {
+            Change::Take { port, to } => {
+                let made = self.close(port);
+                let queues = self.homes(port).filter_map(|home| home.withdraw());
+                // Whoever asks waits for them.
+                let _ = to.send(queues.collect());
+                made
+            }
+            Change::Bring {
+                port,
+                queues,
+                rewrite,
+            } => {
+                let mut queues = queues.into_iter();
+                self.homes(port).for_each(|home| home.open(queues.next()));
+                self.readdress(port, rewrite)
+            }
+        }
+    }
+
+    /// The homes of a port's queue pairs.
+    fn homes(&self, port: usize) -> impl Iterator<Item = &Home<Q>> {
+        let lanes = self.share.lanes.iter();
+        lanes.filter_map(move |lane| (lane.from == port).then_some(&*lane.home))
+    }
+
+    /// Has a port's queue pairs come home.
+    fn close(&mut self, port: usize) -> RpcResult<()> {
+        self.homes(port).for_each(Home::close);
+        // The application calls all it has been lent, by which each comes home.
+        let called = self.application.forwarder.under_way();
+        if self.homes(port).any(Home::is_away) {
+            // It did not, and keeps it until its end.
+            end(&*self.hosted);
+            return Err(called.err().unwrap_or(RpcError::Refused));
+        }
+        called.map(drop)
+    }
+
+    /// A port came back, whose address may be another: tells the application, and those that follow it.
+    fn readdress(&mut self, port: usize, rewrite: Option<Rewrite>) -> RpcResult<()> {
+        let lanes = &self.share.lanes;
+        let of_port = |(_, lane): &(usize, &super::LanePlan<Q>)| lane.from == port;
+        for (index, _) in lanes.iter().enumerate().filter(of_port) {
+            for lane in lanes.iter().filter(|lane| lane.to == index) {
+                lane.home.set_rewrite(rewrite);
+            }
+            let forwarder = &mut self.application.forwarder;
+            forwarder.readdress(index as u32, rewrite)?;
         }
         Ok(())
     }
 
     /// Has the application receive until nothing comes any more, and waits until all was sent, within limits.
-    fn drain(&mut self) -> Result<(), Failed> {
+    fn drain(&mut self) -> RpcResult<()> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         let mut quiet = 0;
         while quiet < 3 && Instant::now() < deadline {
             let moved = self.rounds(1)?;
-            let under_way = self.application.forwarder.under_way();
-            let under_way = under_way.map_err(Failed::Domain)?;
+            let under_way = self.application.forwarder.under_way()?;
             let may_receive = !self.shared.exhausted();
             let pending = under_way.held > 0 || may_receive && under_way.waiting > 0;
             match moved > 0 || pending || under_way.outstanding > 0 {
@@ -120,5 +171,33 @@ impl<Q> HostedWorker<Q> {
             std::thread::yield_now();
         }
         Ok(())
+    }
+}
+
+/// Ends the application, by which all it was lent comes home.
+fn end(hosted: &dyn Hosted) {
+    if let Err(what) = hosted.end() {
+        eprintln!("l2fwd: {what}");
+    }
+}
+
+impl<Q: NetQueue> Sleeper for HostedWorker<Q> {
+    type Error = RpcError;
+
+    fn all_is_sent(&mut self) -> RpcResult<bool> {
+        let under_way = self.application.forwarder.under_way()?;
+        Ok(under_way.held == 0 && under_way.outstanding == 0)
+    }
+
+    /// The application arms its queue pairs, and their homes remember what they said.
+    fn arm(&mut self) -> RpcResult<bool> {
+        let homes = || self.share.lanes.iter().map(|lane| &lane.home);
+        homes().for_each(|home| home.wake());
+        self.application.forwarder.arm()??;
+        Ok(homes().all(|home| home.sleeps()))
+    }
+
+    fn is_waiting(&mut self) -> RpcResult<bool> {
+        Ok(self.application.forwarder.under_way()?.waiting > 0)
     }
 }

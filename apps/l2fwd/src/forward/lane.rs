@@ -90,7 +90,7 @@ pub struct LaneFigures {
     tx_full: AtomicU64,
     waiting: AtomicU64,
     busy_ticks: AtomicU64,
-    pub(super) failed: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl LaneFigures {
@@ -108,6 +108,10 @@ impl LaneFigures {
         store(&self.tx_full, stats.tx_full);
         store(&self.waiting, u64::from(waiting));
         store(&self.busy_ticks, busy_ticks);
+    }
+
+    pub(crate) fn publish_failed(&self, failed: bool) {
+        self.failed.store(failed, Ordering::Relaxed);
     }
 
     /// What the lane's queue pair counted, when it last published.

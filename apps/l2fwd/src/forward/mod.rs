@@ -7,9 +7,10 @@
 
 mod lane;
 mod orders;
+mod sleep;
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -26,22 +27,14 @@ use crate::report::Sleeps;
 pub use lane::{Lane, LaneFigures};
 pub use orders::{Change, Order, Shared};
 
+pub(crate) use sleep::{Rest, Sleeper};
+
 use lane::Books;
 
 /// How long a stop waits for frames under way before it gives up on them.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Rounds between two looks at what the main thread wants and what it is shown.
 pub(crate) const ROUNDS_BETWEEN_REPORTS: u32 = 256;
-
-/// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
-const NAP: Duration = Duration::from_secs(1);
-/// So much later than its frame an interrupt has been lost.
-const LATE: Duration = Duration::from_millis(100);
-/// Times a worker does not sleep because of frames it could not send, or that were not sent: a link that is down
-/// keeps them.
-const UNSENT_LOOKS: u32 = 64;
-/// How long it sleeps then: nothing rings when frames leave.
-const UNSENT_NAP: Duration = Duration::from_millis(10);
 
 /// What a worker leaves behind when it ends.
 pub struct Outcome<Q> {
@@ -66,11 +59,7 @@ pub struct Worker<Q> {
     batch: usize,
     shared: Arc<Shared>,
     dump: Option<Arc<Dump>>,
-    /// What the vectors of its queues ring; none polls all the time.
-    bell: Option<Arc<Bell>>,
-    sleeps: Sleeps,
-    /// Times in a row it would have slept but for frames not sent.
-    unsent: u32,
+    rest: Rest,
 }
 
 impl<Q: NetQueue> Worker<Q> {
@@ -97,9 +86,7 @@ impl<Q: NetQueue> Worker<Q> {
             batch,
             shared,
             dump,
-            bell,
-            sleeps: Sleeps::default(),
-            unsent: 0,
+            rest: Rest::on(bell),
         }
     }
 
@@ -140,7 +127,7 @@ impl<Q: NetQueue> Worker<Q> {
         Outcome {
             queues,
             undelivered,
-            sleeps: self.sleeps,
+            sleeps: self.rest.sleeps,
             error,
             application: None,
         }
@@ -215,59 +202,10 @@ impl<Q: NetQueue> Worker<Q> {
         }
     }
 
-    /// Sleeps until a frame comes, if there is a bell and nothing to be done.
     fn sleep(&mut self) {
-        let Some(bell) = self.bell.clone() else {
-            return;
-        };
-        if self.shared.exhausted() {
-            return;
-        }
-        let nap = match self.all_is_sent() {
-            true => NAP,
-            false if self.unsent < UNSENT_LOOKS => {
-                self.unsent += 1;
-                return;
-            }
-            false => UNSENT_NAP,
-        };
-        self.publish();
-        if !self.arm() || self.shared.draining() {
-            return;
-        }
-        self.sleeps.slept += 1;
-        if bell.wait(nap) {
-            self.sleeps.woken += 1;
-        } else if self.lanes.iter().any(|lane| lane.waiting(1) > 0) && !bell.wait(LATE) {
-            self.sleeps.overslept += 1;
-        }
-    }
-
-    /// Whether no frame waits to be sent, here or with a device.
-    fn all_is_sent(&mut self) -> bool {
-        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.outstanding() == 0;
-        let all = self.lanes.iter_mut().all(sent);
-        if all {
-            self.unsent = 0;
-        }
-        all
-    }
-
-    /// Arms all queues; whether none has anything to receive and each will wake.
-    fn arm(&mut self) -> bool {
-        let mut asleep = true;
-        for (lane, books) in self.lanes.iter_mut().zip(&mut self.books) {
-            // What is gone wakes nobody, and need not.
-            let armed = lane.queue.as_mut().map(NetQueue::arm);
-            match armed.unwrap_or(Ok(Armed::Sleep)) {
-                Ok(armed) => asleep &= armed == Armed::Sleep,
-                Err(why) => {
-                    lane.fail(books, why);
-                    asleep = false;
-                }
-            }
-        }
-        asleep
+        let mut rest = std::mem::take(&mut self.rest);
+        let Ok(()) = rest.sleep(self, &Arc::clone(&self.shared));
+        self.rest = rest;
     }
 
     /// One round over all ports; returns how many frames moved. A queue pair that fails is put aside.
@@ -332,9 +270,11 @@ impl<Q: NetQueue> Worker<Q> {
                 Some(exchange(queue, send, batch, rewrite, allowed, dump))
             })
         };
-        let exchanged = turn.unwrap_or(Ok(Exchanged::default()))?;
-        self.shared.give_back(allowed - exchanged.received);
-        Ok(exchanged)
+        let turned = turn.unwrap_or(Ok(Exchanged::default()));
+        let received = turned.as_ref().map_or(0, |exchanged| exchanged.received);
+        // A driver in a domain may say that it received more than it was asked for.
+        self.shared.give_back(allowed.saturating_sub(received));
+        turned
     }
 
     /// Drops what is to leave by a port that is gone: from here it is as good as sent.
@@ -390,7 +330,37 @@ impl<Q: NetQueue> Worker<Q> {
                 stats += queue.stats();
             }
             figures.publish(stats, lane.waiting(64), books.gone, books.busy_ticks);
-            figures.failed.store(failed.is_some(), Ordering::Relaxed);
+            figures.publish_failed(failed.is_some());
         }
+    }
+}
+
+impl<Q: NetQueue> Sleeper for Worker<Q> {
+    type Error = Infallible;
+
+    fn all_is_sent(&mut self) -> Result<bool, Infallible> {
+        self.publish();
+        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.outstanding() == 0;
+        Ok(self.lanes.iter_mut().all(sent))
+    }
+
+    fn arm(&mut self) -> Result<bool, Infallible> {
+        let mut asleep = true;
+        for (lane, books) in self.lanes.iter_mut().zip(&mut self.books) {
+            // What is gone wakes nobody, and need not.
+            let armed = lane.queue.as_mut().map(NetQueue::arm);
+            match armed.unwrap_or(Ok(Armed::Sleep)) {
+                Ok(armed) => asleep &= armed == Armed::Sleep,
+                Err(why) => {
+                    lane.fail(books, why);
+                    asleep = false;
+                }
+            }
+        }
+        Ok(asleep)
+    }
+
+    fn is_waiting(&mut self) -> Result<bool, Infallible> {
+        Ok(self.lanes.iter().any(|lane| lane.waiting(1) > 0))
     }
 }

@@ -4,6 +4,7 @@
 //! host can have it. Workers give up its queue pairs and go on with the others; frames that were to leave
 //! by it are dropped, and counted.
 
+use std::mem::forget;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ const RING: u32 = 4096;
 /// Why a port's device is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum Gone {
-    /// It does not answer.
+    /// It does not answer, or did not for a while and has forgotten what it was told.
     #[error(transparent)]
     Vanished(NetError),
     /// Its host wanted it back, and has it.
@@ -80,7 +81,7 @@ impl<N: Net> Ports<'_, N> {
     /// Gives up a port whose device is gone, or about to go.
     ///
     /// # Errors
-    /// A worker does not give its queue pairs up, or the application is in a domain: then that the device is gone.
+    /// A worker does not give its queue pairs up.
     pub fn take_out(
         &mut self,
         index: usize,
@@ -88,23 +89,31 @@ impl<N: Net> Ports<'_, N> {
         workers: &[RunningWorker<N::Queue>],
         supervision: &Supervision<'_>,
     ) -> Result<(), RunError> {
-        if supervision.has_application() {
-            // An application in a domain keeps its ports.
-            return Err(device(why));
-        }
         let mut queues = take_queues(index, workers)?;
         let Some(open) = self.list.get_mut(index) else {
             return Ok(());
         };
+        // One that only its driver cannot reach may still reach memory, until its host ends that.
+        let quiet = match (&why, &open.control) {
+            (Gone::Vanished(_), Some(control)) => control.stop(),
+            _ => true,
+        };
         if let Some(mut port) = open.port.take() {
             open.absence.past += Hardware::of(&mut port);
-            // One that is gone cannot be stopped, and need not be.
-            let _ = port.stop();
+            if quiet {
+                // One that is gone cannot be stopped, and need not be.
+                let _ = port.stop();
+            }
             for queue in &mut queues {
                 open.absence.unread += u64::from(queue.waiting(RING));
                 open.absence.unsent += u64::from(queue.reclaim());
             }
-            port.return_queues(queues);
+            if quiet {
+                port.return_queues(queues);
+            } else {
+                // What it may yet write to is nobody's any more.
+                forget((port, queues));
+            }
         }
         open.let_go();
         open.absence.begin(why);
@@ -112,6 +121,20 @@ impl<N: Net> Ports<'_, N> {
         supervision.end_driver(index);
         self.opened.let_go(index);
         Ok(())
+    }
+
+    /// Gives up every port whose device is gone: what is in its rings would be waited for in vain.
+    pub fn take_out_lost(
+        &mut self,
+        workers: &[RunningWorker<N::Queue>],
+        supervision: &Supervision<'_>,
+    ) {
+        for index in 0..self.list.len() {
+            if let Ok(Some(why)) = self.list[index].lost() {
+                // A worker that has ended has its queue pairs in its outcome.
+                let _ = self.take_out(index, why, workers, supervision);
+            }
+        }
     }
 
     /// Opens a port again whose device is back. If it is not, or does not come up, says why not.
@@ -143,6 +166,10 @@ impl<N: Net> Ports<'_, N> {
             supervision.end_driver(index);
             self.opened.let_go(index);
             return false;
+        }
+        if let Some(port) = &mut open.port {
+            // What its link's vector said before the bells were connected, nobody heard.
+            let _ = self.links.look(index, port);
         }
         open.absence.why = None;
         open.absence.not_back = None;

@@ -3,6 +3,7 @@
 use std::thread::JoinHandle;
 
 use sumac_interface::net::{Net, NetError};
+use sumac_linux::vfio::Access;
 
 use crate::forward::{Order, Shared};
 use crate::report::{PortReport, Report, WireReport};
@@ -19,10 +20,13 @@ const STRAY: &str = "dma-fault";
 
 /// Stops receiving, lets workers send what they have, and takes their queues home.
 pub fn stop_all<N: Net>(
-    ports: &mut [OpenPort<N>],
+    ports: &mut Ports<'_, N>,
     workers: &mut [RunningWorker<N::Queue>],
     shared: &Shared,
+    supervision: &Supervision<'_>,
 ) -> Result<(), RunError> {
+    ports.take_out_lost(workers, supervision);
+    let ports = &mut ports.list;
     let mut result = Ok(());
     for open in ports.iter_mut() {
         result = result.and(stop(open, N::stop_receiving));
@@ -184,6 +188,7 @@ pub fn close<N: Net>(
             .collect();
     }
     report.stray_dma = stray_dma;
+    report.vfio = ports.opened.access().map(Access::name);
     supervision.sum_up(report);
     result
 }

@@ -35,9 +35,7 @@ use crate::report::{PoolReport, Report};
 
 use finish::{close, stop_all, sum_up};
 pub use ports::partner;
-use ports::{
-    Make, OpenPort, Ports, RunningWorker, plan_workers, port_config, start_hosted, start_workers,
-};
+use ports::{Make, Ports, RunningWorker, plan_workers, port_config, start_hosted, start_workers};
 use supervision::Supervision;
 use watch::watch;
 
@@ -83,16 +81,6 @@ pub fn run(options: &Options, began: Instant) -> Result<Report, RunError> {
     if options.crash_every.is_some() && !options.drivers_crash() && !options.application_crashes() {
         return Err(input(
             "--crash-every: nobody starts again what crashed; add --isolation shadow or --application shadow",
-        ));
-    }
-    if options.interrupt && options.application != ApplicationIn::Linked {
-        return Err(input(
-            "--interrupt: an application in a domain does not sleep yet; leave --application out",
-        ));
-    }
-    if options.wait_for_device && options.application != ApplicationIn::Linked {
-        return Err(input(
-            "--wait-for-device: an application in a domain keeps its ports; leave --application out",
         ));
     }
     let stop = Stop::install().map_err(device)?;
@@ -184,7 +172,7 @@ impl Run<'_> {
             Some(file) => {
                 let (shared, dump) = (frames.clone(), dump.clone());
                 let terms = Terms { shared, dump };
-                self.start_hosted(file, pool, &mut ports.list, terms, &mut supervision)
+                self.start_hosted(file, pool, &mut ports, terms, &mut supervision)
             }
         };
         let mut workers = workers?;
@@ -196,7 +184,7 @@ impl Run<'_> {
         let seconds = start.elapsed().as_secs_f64();
         supervision.end();
 
-        let stopped = stop_all(&mut ports.list, &mut workers, &frames);
+        let stopped = stop_all(&mut ports, &mut workers, &frames, &supervision);
         let stopped = stopped.and(supervision.end_application().map_err(device));
         let (mut report, busy_ticks) = sum_up(&ports.list, &workers, &ports.links, seconds);
         let ended = close(&mut ports, workers, &supervision, &mut report);
@@ -232,11 +220,13 @@ impl Run<'_> {
         &self,
         program: &ApplicationProgram,
         pool: &'static PacketPool,
-        ports: &mut [OpenPort<N>],
+        ports: &mut Ports<'_, N>,
         terms: Terms,
         supervision: &mut Supervision<'_>,
     ) -> Result<Vec<RunningWorker<N::Queue>>, RunError> {
         let options = self.options;
+        let bells = &ports.bells;
+        let ports = &mut *ports.list;
         let service = ApplicationService {
             program: program.clone(),
             shared: self.host.shared(pool),
@@ -250,7 +240,7 @@ impl Run<'_> {
         let workers = application::workers(service, &terms.shared, again);
         let (workers, hosted) = workers.map_err(input)?;
         supervision.look_after(hosted);
-        start_hosted(&self.cores, workers)
+        start_hosted(&self.cores, workers, bells)
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use l2fwd_forward::Rewrite;
 use sumac_device::DeviceControl;
-use sumac_interface::net::{Net, NetQueue};
+use sumac_interface::net::{Net, NetError, NetQueue};
 use sumac_ixgbe::PortConfig;
 use sumac_ixgbe::interrupts::link_vector;
 use sumac_linux::cores;
@@ -21,7 +22,7 @@ use crate::dump::Dump;
 use crate::forward::{Change, Lane, LaneFigures, Outcome, Shared, Worker};
 use crate::loan::{Home, Meter, Terms};
 
-use super::absence::Absence;
+use super::absence::{Absence, Gone};
 use super::links::Links;
 use super::{Cores, RunError, device, input};
 
@@ -106,11 +107,43 @@ impl<N> OpenPort<N> {
         self.wanted_back = None;
     }
 
-    /// Whether the device answers.
+    /// That the device's host wants it back, once it does.
+    pub fn taken_back(&self) -> Option<Gone> {
+        let bell = self.wanted_back.as_ref()?;
+        bell.wait(Duration::ZERO).then(|| Gone::TakenBack {
+            device: self.name.clone(),
+        })
+    }
+
+    /// Whether the device answers, and was there all the time.
     pub fn is_there(&self) -> bool {
         self.control
             .as_ref()
             .is_some_and(|control| control.is_there())
+    }
+}
+
+impl<N: Net> OpenPort<N> {
+    /// Why the port's device is not any more as its driver left it, if so; nothing of one that is gone already.
+    ///
+    /// # Errors
+    /// What else is wrong with it.
+    pub fn lost(&mut self) -> Result<Option<Gone>, NetError> {
+        let Some(port) = &mut self.port else {
+            return Ok(None);
+        };
+        let (checked, device) = (port.check(), port.name().to_owned());
+        let there = self.is_there();
+        match checked {
+            Ok(()) if there => Ok(None),
+            Ok(()) => Ok(Some(Gone::Vanished(NetError::Reset { device }))),
+            Err(error @ (NetError::Gone { .. } | NetError::Reset { .. })) => {
+                Ok(Some(Gone::Vanished(error)))
+            }
+            // A driver in a domain may have died of it.
+            Err(_) if !there => Ok(Some(Gone::Vanished(NetError::Gone { device }))),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -248,32 +281,39 @@ pub fn plan_workers<N: Net>(
         for (from, queues) in queues.iter_mut().enumerate() {
             let Some(queue) = queues.next() else { continue };
             let to = partner(from, count);
+            let rewrite = rewrite(options, to, ports[to].mac);
+            let (meter, lane) = (meter.clone(), lanes.len());
             lanes.push(LanePlan {
                 from,
                 to: first + to,
-                rewrite: rewrite(options, to, ports[to].mac),
-                home: Home::new(queue, meter.clone(), lanes.len(), terms.clone()),
+                home: Home::new(queue, rewrite, meter, lane, terms.clone()),
             });
         }
     }
     shares
 }
 
-/// Starts the workers of an application in a domain of its own. They keep their ports: nobody hears what they are
-/// asked.
+/// Starts the workers of an application in a domain of its own.
 pub fn start_hosted<Q: NetQueue + 'static>(
     cores: &Cores,
     workers: Vec<HostedWorker<Q>>,
+    bells: &Bells,
 ) -> Result<Vec<RunningWorker<Q>>, RunError> {
     let start = |(index, worker): (usize, HostedWorker<Q>)| {
         let (lanes, core) = (worker.figures(), cores.workers[index]);
-        let thread = cores::spawn(&format!("l2fwd-{index}"), core, move || worker.run());
+        let (changes, asked) = mpsc::channel();
+        let bell = bells.workers[index].clone();
+        let run = {
+            let bell = bell.clone();
+            move || worker.run(&asked, bell)
+        };
+        let thread = cores::spawn(&format!("l2fwd-{index}"), core, run);
         Ok(RunningWorker {
             thread: Some(thread.map_err(device)?),
-            changes: mpsc::channel().0,
+            changes,
             lanes,
             outcome: None,
-            bell: None,
+            bell,
         })
     };
     workers.into_iter().enumerate().map(start).collect()

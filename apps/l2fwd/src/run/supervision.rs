@@ -43,11 +43,6 @@ impl<'a> Supervision<'a> {
         }
     }
 
-    /// Whether the application is in a domain of its own.
-    pub fn has_application(&self) -> bool {
-        self.application.is_some()
-    }
-
     /// Of this application, too.
     pub fn look_after(&mut self, application: Arc<dyn Hosted>) {
         self.application = Some(application);

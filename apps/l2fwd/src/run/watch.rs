@@ -5,13 +5,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sumac_devices::ixgbe::Totals;
-use sumac_interface::net::{Net, NetError, QueueStats};
+use sumac_interface::net::{Net, QueueStats};
 
 use crate::cli::Options;
 use crate::forward::Shared;
 use crate::table::{Line, LinkState, Table};
 
-use super::absence::Gone;
 use super::links::Links;
 use super::ports::{OpenPort, Ports, RunningWorker};
 use super::supervision::Supervision;
@@ -47,10 +46,12 @@ pub fn watch<N: Net>(
     let start = Instant::now();
     let (mut drawn, mut checked) = (start, start);
     let mut first = None;
+    // What sleeps is not to be kept awake by being watched.
+    let pause = if options.interrupt { CHECK } else { WATCH };
     loop {
         let left = options
             .duration
-            .map_or(WATCH, |all| all.saturating_sub(start.elapsed()));
+            .map_or(pause, |all| all.saturating_sub(start.elapsed()));
         let over = options.duration.is_some_and(|all| start.elapsed() >= all);
         if first.is_none() && has_begun(workers) {
             first = Some(run.began.elapsed());
@@ -59,7 +60,7 @@ pub fn watch<N: Net>(
             std::thread::sleep(FIRST);
             run.stop.requested()
         } else {
-            run.stop.wait(left.min(WATCH))
+            run.stop.wait(left.min(pause))
         };
         if stopped || over || shared.exhausted() || inputs_over(&ports.list) {
             return Ok(first);
@@ -118,7 +119,7 @@ fn look_after<N: Net>(
 ) -> Result<Devices, RunError> {
     for index in 0..ports.list.len() {
         let open = &mut ports.list[index];
-        let Some(port) = &mut open.port else {
+        if open.port.is_none() {
             if due
                 && options.wait_for_device
                 && ports.bring_back(index, options, workers, supervision)
@@ -126,27 +127,17 @@ fn look_after<N: Net>(
                 eprintln!("l2fwd: {}: back", ports.list[index].name);
             }
             continue;
-        };
+        }
         let failed = has_failed(index, workers);
-        let wanted_back = open.wanted_back.as_ref();
-        let why = if wanted_back.is_some_and(|bell| bell.wait(Duration::ZERO)) {
-            Gone::TakenBack {
-                device: port.name().to_owned(),
-            }
-        } else if due || failed {
-            let gone = NetError::Gone {
-                device: port.name().to_owned(),
-            };
-            match port.check() {
-                Ok(()) if !failed => continue,
-                Err(error) if error == gone => Gone::Vanished(gone),
-                // A driver in a domain may have died of it.
-                _ if !open.is_there() => Gone::Vanished(gone),
-                Err(error) if !failed => return Err(device(error)),
-                _ => return Ok(Devices::End), // Its worker's outcome says why.
-            }
-        } else {
-            continue;
+        let why = match open.taken_back() {
+            Some(why) => why,
+            None if due || failed => match open.lost() {
+                Ok(Some(why)) => why,
+                _ if failed => return Ok(Devices::End), // Its worker's outcome says why.
+                Ok(None) => continue,
+                Err(error) => return Err(device(error)),
+            },
+            None => continue,
         };
         if options.wait_for_device {
             eprintln!("l2fwd: {}: gone, waiting for its return", open.name);

@@ -215,12 +215,4 @@ fn test_what_an_application_in_a_domain_wants_is_named() {
     assert_failed(&finished, 2, &["l2fwd.domain", "--application linked"]);
     let crashing = ["--application", "domain", "--crash-every", "1s"];
     assert_failed(&run(crashing), 2, &["--application shadow"]);
-    let sleeping = [
-        "--interrupt",
-        "--isolation",
-        "driver",
-        "--application",
-        "domain",
-    ];
-    assert_failed(&run(sleeping), 2, &["leave --application out"]);
 }

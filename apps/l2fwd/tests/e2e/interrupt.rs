@@ -2,6 +2,9 @@
 
 use crate::program::{Report, run};
 
+/// Where the application runs.
+const APPLICATIONS: [&str; 3] = ["linked", "domain", "shadow"];
+
 /// How workers slept: times they slept, were woken, and overslept.
 fn sleeps(report: &Report) -> [u64; 3] {
     ["slept", "woken", "overslept"].map(|what| report.count(&format!("/sleeps/{what}")))
@@ -9,12 +12,16 @@ fn sleeps(report: &Report) -> [u64; 3] {
 
 #[test]
 fn test_workers_sleep_between_frames_and_miss_none() {
-    for isolation in ["driver", "domain", "shadow"] {
+    let isolations = ["driver", "domain", "shadow"];
+    let all = isolations.map(|isolation| APPLICATIONS.map(|application| (isolation, application)));
+    for (isolation, application) in all.into_iter().flatten() {
         let report = run([
             "--json",
             "--interrupt",
             "--isolation",
             isolation,
+            "--application",
+            application,
             "sim:rate=100pps,frames=200",
             "sim:null",
         ])
@@ -47,26 +54,34 @@ fn test_a_polling_run_sees_links_and_does_not_sleep() {
 /// be slept for.
 #[test]
 fn test_sleepers_go_on_over_drivers_that_die() {
-    let report = run([
-        "--json",
-        "--interrupt",
-        "--isolation",
-        "shadow",
-        "--crash-every",
-        "100ms",
-        "--duration",
-        "3s",
-        "sim:rate=2000pps",
-        "sim:rate=2000pps",
-    ])
-    .report();
-    report.assert_books_balance();
-    report.assert_losses_are_explained(512, 1);
-    assert!(report.count("/restarts") > 2, "{:#}", report.0);
-    assert_eq!(sleeps(&report)[2], 0, "{:#}", report.0);
-    for port in 0..2 {
-        let count = |what: &str| report.count(&format!("/ports/{port}/{what}"));
-        assert!(count("rx_packets") > 0, "{:#}", report.0);
-        assert!(count("link_changes") > 0, "{:#}", report.0);
+    for application in APPLICATIONS {
+        let report = run([
+            "--json",
+            "--interrupt",
+            "--isolation",
+            "shadow",
+            "--application",
+            application,
+            "--crash-every",
+            "50ms",
+            "--duration",
+            "3s",
+            "sim:rate=2000pps",
+            "sim:rate=2000pps",
+        ])
+        .report();
+        report.assert_books_balance();
+        report.assert_losses_are_explained(512, 1);
+        assert!(report.count("/restarts") > 2, "{:#}", report.0);
+        if application == "shadow" {
+            let restarts = report.count("/application/restarts");
+            assert!(restarts > 2, "{:#}", report.0);
+        }
+        assert_eq!(sleeps(&report)[2], 0, "{:#}", report.0);
+        for port in 0..2 {
+            let count = |what: &str| report.count(&format!("/ports/{port}/{what}"));
+            assert!(count("rx_packets") > 0, "{:#}", report.0);
+            assert!(count("link_changes") > 0, "{:#}", report.0);
+        }
     }
 }

@@ -7,11 +7,31 @@ use crate::program::{Finished, Report, Running, run};
 
 /// Descriptors of each ring, unless a test says otherwise.
 const DESCRIPTORS: u64 = 512;
-/// Every way to run a driver, and one in which it crashes as well.
-const WAYS: [&[&str]; 3] = [
+/// Every way to run a driver and an application, and some in which they crash as well.
+const WAYS: [&[&str]; 6] = [
     &["--isolation", "driver"],
     &["--isolation", "domain", "--queues", "2", "--interrupt"],
     &["--isolation", "shadow", "--crash-every", "50ms"],
+    &["--isolation", "driver", "--application", "domain"],
+    &[
+        "--isolation",
+        "domain",
+        "--application",
+        "shadow",
+        "--queues",
+        "2",
+        "--interrupt",
+        "--crash-every",
+        "50ms",
+    ],
+    &[
+        "--isolation",
+        "shadow",
+        "--application",
+        "shadow",
+        "--crash-every",
+        "50ms",
+    ],
 ];
 
 /// A generator whose frames are all sent after two seconds, and so often.
@@ -25,6 +45,9 @@ fn finished(way: &[&str], more: &[&str]) -> Finished {
 fn assert_exact(report: &Report) {
     report.assert_books_balance();
     report.assert_losses_are_explained(DESCRIPTORS, 2);
+    if !report.0["application"].is_null() {
+        report.assert_losses_are_in_hand(32, 2);
+    }
     assert_eq!(report.count("/pool/free"), report.count("/pool/total"));
 }
 
@@ -77,6 +100,35 @@ fn test_a_device_that_comes_back_goes_on() {
         assert_eq!(report.count("/ports/3/wire/sent"), FRAMES, "{way:?}");
         assert!(report.count("/ports/3/rx_packets") > 0, "{way:?}");
         assert!(report.count("/ports/3/tx_dropped_removed") > 0, "{way:?}");
+    }
+}
+
+/// However short a device was away, it has forgotten all that its driver told it: nothing would pass any more.
+#[test]
+fn test_a_device_that_was_away_for_a_moment_goes_on() {
+    let back = format!("{TWO_SECONDS},gone=300ms,back=320ms");
+    for way in WAYS {
+        let ports = ["sim", "sim", "--wait-for-device", "sim", &back];
+        let report = finished(way, &ports).report();
+        assert_exact(&report);
+        assert_eq!(report.count("/ports/3/returns"), 1, "{way:?}");
+        assert_eq!(report.count("/ports/3/wire/sent"), FRAMES, "{way:?}");
+        // More than came before it went.
+        let received = report.count("/ports/3/rx_packets");
+        assert!(received > FRAMES / 5, "{way:?}: {:#}", report.0);
+    }
+}
+
+#[test]
+fn test_a_device_that_was_away_for_a_moment_is_told_of() {
+    for way in WAYS {
+        let finished = finished(way, &["sim", "sim:gone=300ms,back=301ms"]);
+        let error = finished.stderr.trim_end();
+        assert_eq!(finished.status.code(), Some(1), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains("sim1: "), "{error}");
+        let told = ["reset or replaced", "gone"];
+        assert!(told.iter().any(|words| error.contains(words)), "{error}");
     }
 }
 

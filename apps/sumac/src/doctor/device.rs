@@ -1,9 +1,10 @@
 //! One device: whether it is there, who has it, who may use it, and how it is connected.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sumac_ixgbe::Module;
+use sumac_linux::pci::binding::IOMMUFD;
 use sumac_linux::pci::in_use::{self, Need};
 use sumac_linux::pci::{Interface, IommuGroup, PciDevice, Transceiver};
 use sumac_linux::spec::PciAddress;
@@ -43,37 +44,62 @@ fn card(device: &PciDevice) -> Finding {
     }
 }
 
-/// vfio-pci has to have it. With no group it could not: that is the IOMMU's matter.
+/// vfio-pci has to have it, or where no IOMMU is, uio_pci_generic may. With no group vfio-pci could not: that is
+/// the IOMMU's matter.
 fn driver(patient: &Patient<'_>, device: &PciDevice) -> Finding {
     const CHECK: &str = "driver";
     if device.is_with_vfio() {
         return Finding::ok(CHECK, "vfio-pci");
+    }
+    let user = match patient.caller.is_root() {
+        true => String::new(),
+        false => format!("--user {} ", patient.caller.uid),
+    };
+    let bind = |options: &str| {
+        let arguments = format!("bind {options}{user}{}", device.address);
+        patient.caller.sumac_as_root(&arguments)
+    };
+    if device.is_with_uio() {
+        return without_iommu(device).mended_by(bind(""));
     }
     let has = device.driver.as_deref();
     let what = has.map_or_else(
         || "none has it".to_owned(),
         |driver| format!("{driver} has it"),
     );
-    let user = match patient.caller.is_root() {
-        true => String::new(),
-        false => format!("--user {} ", patient.caller.uid),
-    };
     let needs = in_use::needs(patient.tree, device);
     let Some(need) = needs.first() else {
-        let command = patient
-            .caller
-            .sumac_as_root(&format!("bind {user}{}", device.address));
-        return Finding::fault(CHECK, format!("{what}, not vfio-pci")).mended_by(command);
+        return Finding::fault(CHECK, format!("{what}, not vfio-pci")).mended_by(bind(""));
     };
     let loss = match need {
         Need::DefaultRoute { .. } => "the machine's way out",
         Need::Disk { .. } => "its disk",
     };
     let what = format!("{what}, not vfio-pci; {need}, so binding it takes {loss} away");
-    let command = patient
-        .caller
-        .sumac_as_root(&format!("bind --force {user}{}", device.address));
-    Finding::fault(CHECK, what).mended_by(command)
+    // Nobody is to lose that by mending one finding after the other.
+    match patient.named {
+        true => Finding::fault(CHECK, what).mended_by(bind("--force ")),
+        false => Finding::warning(CHECK, what).mended_by(patient.caller.sumac(&format!(
+            "doctor {} # tells how all the same",
+            device.address
+        ))),
+    }
+}
+
+/// One that is with uio_pci_generic.
+fn without_iommu(device: &PciDevice) -> Finding {
+    const CHECK: &str = "driver";
+    match device.group {
+        Some(_) => {
+            let what = "uio_pci_generic has it, which is for where no IOMMU is; there is one: give it to vfio-pci";
+            Finding::fault(CHECK, what)
+        }
+        None => {
+            let what = "uio_pci_generic has it: only `l2fwd --unsafe-noiommu` takes it, as root, and then it can reach \
+                all memory; once there is an IOMMU give it to vfio-pci";
+            Finding::warning(CHECK, what)
+        }
+    }
 }
 
 /// Everything in its group goes to the same process, or stays away from drivers that do DMA.
@@ -120,18 +146,45 @@ fn group(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
     })
 }
 
-/// Who may open its files.
+/// Who may open its files: its own with `/dev/iommu`, or its group's.
 fn files(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
     const CHECK: &str = "permission";
+    let may_use = |file: &Path| patient.caller.may_use(&patient.tree.path(file));
     let files: Vec<PathBuf> = device.vfio_files(patient.tree);
-    // The group's file comes first; the device's own is another way to the same.
+    let own = device.own_file(patient.tree);
+    let may_use_own = own.as_deref().is_some_and(may_use);
+    if let Some(own) = &own
+        && may_use_own
+        && may_use(Path::new(IOMMUFD))
+    {
+        let what = format!("/{} and /{IOMMUFD} may be used", own.display());
+        return Some(Finding::ok(CHECK, what));
+    }
+    // The group's file comes first.
     let Some(file) = files.first() else {
-        let what = "no file of its group in /dev/vfio: hand it into this container";
-        let is_expected = device.is_with_vfio() && device.group.is_some();
-        return is_expected.then(|| Finding::fault(CHECK, what));
+        let group = device.group.filter(|_| device.is_with_vfio())?;
+        let what = "no file of its group in /dev/vfio: hand it into this container, or make it";
+        let finding = Finding::fault(CHECK, what);
+        let numbers = patient.tree.text(format!("sys/class/vfio/{group}/dev"));
+        return Some(match numbers {
+            None => finding,
+            Some(numbers) => {
+                let numbers = numbers.replace(':', " ");
+                finding.mended_by(patient.caller.make_vfio_file(
+                    &group.to_string(),
+                    "600",
+                    &numbers,
+                ))
+            }
+        });
+    };
+    // Where there are no groups, what is missing may be the other half.
+    let file = match own.as_ref() == Some(file) && may_use_own {
+        true => Path::new(IOMMUFD),
+        false => file,
     };
     let name = format!("/{}", file.display());
-    if patient.caller.may_use(&patient.tree.path(file)) {
+    if may_use(file) {
         return Some(Finding::ok(CHECK, format!("{name} may be used")));
     }
     let command = patient.caller.sumac_as_root(&format!(
@@ -244,11 +297,14 @@ fn link(device: &PciDevice) -> Option<Finding> {
 
 /// Links that go to sleep wake up slowly.
 fn power_saving(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
-    let state = device.aspm.first()?;
+    device.aspm.first()?;
     let what = format!(
         "its link goes to sleep ({}), and takes microseconds to wake",
         device.aspm.join(", ")
     );
-    let file = format!("/{}/link/{state}_aspm", device.folder().display());
-    Some(Finding::warning("aspm", what).mended_by(patient.caller.write("0", &file)))
+    let file = |state: &String| format!("/{}/link/{state}_aspm", device.folder().display());
+    let commands = device.aspm.iter();
+    let commands: Vec<_> =
+        (commands.map(|state| patient.caller.write("0", &file(state)))).collect();
+    Some(Finding::warning("aspm", what).mended_by(commands.join(" && ")))
 }

@@ -53,20 +53,24 @@ fn off(patient: &Patient<'_>) -> Finding {
         let what = "the machine has one (AMD-Vi), but the kernel does not use it";
         return Finding::fault(CHECK, what).mended_by(boot_with(patient, "amd_iommu=force_enable"));
     }
-    let virtual_machine = tree.text("proc/cpuinfo").is_some_and(|text| {
-        let mut flags = text.lines().filter(|line| line.starts_with("flags"));
-        flags
-            .next()
-            .is_some_and(|line| line.split_whitespace().any(|flag| flag == "hypervisor"))
-    });
-    if virtual_machine {
+    if is_virtual(tree) {
         let what =
             "this virtual machine has none: give it one from outside (shown: QEMU's options)";
         return Finding::fault(CHECK, what).mended_by(QEMU);
     }
     let what = "the firmware shows none: switch on VT-d or AMD-Vi (IOMMU) in its set-up";
-    Finding::fault(CHECK, what).mended_by(caller.as_root("systemctl reboot --firmware-setup"))
+    Finding::fault(CHECK, what).mended_by(caller.as_root(FIRMWARE))
 }
+
+/// Whether this is a virtual machine.
+fn is_virtual(tree: &Tree) -> bool {
+    let processors = tree.text("proc/cpuinfo").unwrap_or_default();
+    let flags = processors.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|line| line.split_whitespace().any(|flag| flag == "hypervisor"))
+}
+
+/// Starts anew, into the firmware's set-up.
+const FIRMWARE: &str = "systemctl reboot --firmware-setup";
 
 /// Words of the kernel command line that switch an IOMMU off.
 const OFF: [&str; 3] = ["intel_iommu=off", "amd_iommu=off", "iommu=off"];
@@ -121,7 +125,11 @@ fn remapping(patient: &Patient<'_>) -> Option<Finding> {
     let command = match patient.tree.text(FILE).as_deref() {
         Some("Y") => {
             let what = "not remapped, and vfio does without: a device can raise any interrupt";
-            return Some(Finding::warning("interrupts", what));
+            let command = match is_virtual(patient.tree) {
+                true => QEMU.to_owned(),
+                false => patient.caller.as_root(FIRMWARE),
+            };
+            return Some(Finding::warning("interrupts", what).mended_by(command));
         }
         Some(_) => patient.caller.write("Y", &format!("/{FILE}")),
         None => patient

@@ -33,7 +33,8 @@ use finding::{Finding, State};
         Exit status: 0 if nothing is in the way (there may be warnings), 1 if something is, 2 if an argument is wrong."
 )]
 pub struct Options {
-    /// The devices, by their PCI addresses; without any, all that Sumac drives or vfio-pci has.
+    /// The devices, by their PCI addresses; without any, all that Sumac drives, and those that are bound to vfio-pci or
+    /// uio_pci_generic.
     #[arg(value_name = "BDF", value_parser = crate::bind::address)]
     devices: Vec<PciAddress>,
     /// For a packet pool of this many buffers: how much memory has to be lockable, and in huge pages.
@@ -45,10 +46,13 @@ pub struct Options {
 }
 
 /// What all checks look at.
+#[derive(Clone, Copy)]
 struct Patient<'a> {
     tree: &'a Tree,
     caller: &'a Caller,
     pool: u32,
+    /// Whether whoever asks has named the devices; else all that could be used are looked at.
+    named: bool,
     /// Asks for the module in the cage of an interface.
     cage: fn(&str) -> io::Result<Transceiver>,
 }
@@ -62,13 +66,14 @@ pub fn run(options: &Options, tree: &Tree, caller: &Caller) -> Result<ExitCode, 
         tree,
         caller,
         pool: options.pool,
+        named: !options.devices.is_empty(),
         cage: Transceiver::of_interface,
     };
     let report = Report::new(examine(&patient, &options.devices));
     if options.json {
         output::json(&report)?;
     } else {
-        output::print(&report.text());
+        output::print(&report.text())?;
     }
     Ok(match report.faults {
         0 => ExitCode::SUCCESS,
@@ -84,7 +89,7 @@ fn examine(patient: &Patient<'_>, devices: &[PciAddress]) -> Vec<Finding> {
         false => devices.to_vec(),
     };
     if chosen.is_empty() {
-        let what = "no card here that Sumac drives, and vfio-pci has no device";
+        let what = "no card here that Sumac drives, and no device bound for processes";
         findings.push(
             Finding::warning("devices", what).mended_by(patient.caller.sumac("devices --all")),
         );
@@ -102,7 +107,7 @@ fn examine(patient: &Patient<'_>, devices: &[PciAddress]) -> Vec<Finding> {
 
 /// The devices worth a look when none is named.
 fn of_interest(tree: &Tree) -> Vec<PciAddress> {
-    let wanted = |device: &PciDevice| cards::driven(device).is_some() || device.is_with_vfio();
+    let wanted = |device: &PciDevice| cards::driven(device).is_some() || device.is_handed_over();
     let devices = pci::devices(tree).unwrap_or_default().into_iter();
     devices
         .filter(wanted)

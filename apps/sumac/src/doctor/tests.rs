@@ -74,6 +74,10 @@ fn lockable(machine: &Machine, limit: &str) {
 }
 
 fn look(machine: &Machine) -> Vec<Finding> {
+    look_at(machine, true)
+}
+
+fn look_at(machine: &Machine, named: bool) -> Vec<Finding> {
     let tree = Tree::at(machine.root());
     let caller = Caller::read(&tree).called("sumac");
     examine(
@@ -81,6 +85,7 @@ fn look(machine: &Machine) -> Vec<Finding> {
             tree: &tree,
             caller: &caller,
             pool: 4096,
+            named,
             cage: |_| Err(io::ErrorKind::Unsupported.into()),
         },
         &[],
@@ -138,6 +143,62 @@ ok       permission  /dev/vfio/12 may be used
 all is well
 ";
     assert_eq!(report.text(), expected);
+}
+
+/// The kernel has iommufd, and a file for the card alone.
+fn with_own_file() -> Machine {
+    let machine = well();
+    machine.folder(&format!("{FOLDER}/vfio-dev/vfio0"));
+    machine.file("dev/vfio/devices/vfio0", "");
+    machine.file("dev/iommu", "");
+    machine
+}
+
+#[test]
+fn a_device_that_is_taken_by_its_own_file() {
+    let machine = with_own_file();
+    let permission = |machine: &Machine| {
+        let found = look(machine).into_iter();
+        let mut found = found.filter(|finding| finding.check == "permission");
+        found.next().expect("a finding").what
+    };
+    assert_well(&machine);
+    let by_own_file = "/dev/vfio/devices/vfio0 and /dev/iommu may be used";
+    assert_eq!(permission(&machine), by_own_file);
+    // A user to whom groups are closed.
+    ordinary(&machine);
+    for file in ["devices/vfio0", "../iommu"] {
+        mode(&machine, file, 0o666);
+    }
+    assert_well(&machine);
+    assert_eq!(permission(&machine), by_own_file);
+    // A kernel that has none.
+    for file in [
+        "dev/vfio/vfio",
+        "dev/vfio/12",
+        "sys/module/vfio_iommu_type1",
+    ] {
+        machine.remove(file);
+    }
+    assert_well(&machine);
+    mode(&machine, "../iommu", 0o660);
+    let command = "sudo sumac bind --user 54321 0000:03:00.0";
+    let what = "/dev/iommu is not for this user";
+    let findings = look(&machine).into_iter();
+    let fault = findings.filter(|finding| finding.check == "permission");
+    let fault: Vec<_> = fault.map(|fault| (fault.what, fault.command)).collect();
+    assert_eq!(fault, [(what.to_owned(), Some(command.to_owned()))]);
+}
+
+/// Whoever may not use it has groups.
+#[test]
+fn an_iommufd_of_roots_leaves_groups() {
+    let machine = with_own_file();
+    ordinary(&machine);
+    for (file, bits) in [("../iommu", 0o660), ("vfio", 0o666), ("12", 0o666)] {
+        mode(&machine, file, bits);
+    }
+    assert_well(&machine);
 }
 
 /// The machine has an IOMMU that the kernel does not use: the card is in no group, and with its own driver.
@@ -235,7 +296,7 @@ fn interrupts_that_are_not_remapped() {
         "interrupts",
         State::Warning,
         "any interrupt",
-        None,
+        Some("systemctl reboot --firmware-setup"),
     );
     machine.file("proc/interrupts", " CPU0\n 1: 9 GICv3 27 Level timer");
     assert_well(&machine);
@@ -305,9 +366,12 @@ fn files_that_are_not_there() {
         "no file of its group",
         None,
     );
+    machine.file("sys/class/vfio/12/dev", "244:7");
+    let command = "mkdir -p /dev/vfio && mknod -m 600 /dev/vfio/12 c 244 7";
+    assert_fault(&machine, "permission", "no file of its group", command);
     machine.file("dev/vfio/12", "");
     machine.remove("dev/vfio/vfio");
-    let command = "mknod -m 666 /dev/vfio/vfio c 10 196";
+    let command = "mkdir -p /dev/vfio && mknod -m 666 /dev/vfio/vfio c 10 196";
     assert_fault(&machine, "vfio", "no /dev/vfio/vfio here", command);
     machine.remove("sys/module/vfio_pci");
     let command = "modprobe -a vfio-pci vfio_iommu_type1";
@@ -410,6 +474,7 @@ fn a_device_that_is_not_there() {
             tree: &tree,
             caller: &caller,
             pool: 4096,
+            named: true,
             cage: |_| Err(io::ErrorKind::Unsupported.into()),
         },
         &[absent],
@@ -474,6 +539,43 @@ fn the_kernels_driver_has_the_device() {
     );
 }
 
+/// On a machine with an IOMMU it goes to vfio-pci; on one without it is told what is given up.
+#[test]
+fn a_device_meant_for_no_iommu() {
+    let machine = well();
+    machine.driver(CARD, "uio_pci_generic");
+    let command = "sumac bind 0000:03:00.0";
+    assert_fault(&machine, "driver", "there is one", command);
+    ordinary(&machine);
+    mode(&machine, "vfio", 0o666);
+    let command = "sudo sumac bind --user 54321 0000:03:00.0";
+    assert_fault(&machine, "driver", "there is one", command);
+
+    let machine = without_iommu();
+    machine.driver(CARD, "uio_pci_generic");
+    machine.fact(CARD, "uio/uio0/name", "uio_pci_generic");
+    machine.file("dev/uio0", "");
+    let bad = || -> Vec<_> {
+        let mut findings = look(&machine);
+        findings.retain(|finding| finding.state != State::Ok);
+        findings
+    };
+    let found = bad();
+    let checks: Vec<_> = (found.iter().map(|one| (one.check, one.state))).collect();
+    assert_eq!(
+        checks,
+        [("iommu", State::Fault), ("driver", State::Warning)]
+    );
+    assert!(found[1].what.contains("--unsafe-noiommu"), "{found:?}");
+    assert_eq!(found[1].command.as_deref(), Some("sumac bind 0000:03:00.0"));
+    machine.process(4711, "l2fwd", "dev/uio0");
+    let held = bad().pop().expect("a finding");
+    assert_eq!(
+        (held.check, held.command.as_deref()),
+        ("in use", Some("kill 4711"))
+    );
+}
+
 #[test]
 fn the_way_out_of_the_machine() {
     let machine = well();
@@ -490,6 +592,13 @@ fn the_way_out_of_the_machine() {
         "takes the machine's way out away",
         "sumac bind --force 0000:03:00.0",
     );
+    // Nobody asked about this card.
+    let found = look_at(&machine, false);
+    let found = found.iter().find(|finding| finding.check == "driver");
+    let found = found.expect("the same finding");
+    assert_eq!(found.state, State::Warning);
+    let command = found.command.as_deref();
+    assert!(command.is_some_and(|command| command.starts_with("sumac doctor 0000:03:00.0")));
 }
 
 #[test]
@@ -569,6 +678,7 @@ fn in_cage(machine: &Machine, cage: fn(&str) -> io::Result<Transceiver>) -> Find
         tree: &tree,
         caller: &caller,
         pool: 4096,
+        named: true,
         cage,
     };
     let mut findings = examine(&patient, &[]).into_iter();
@@ -639,6 +749,9 @@ fn a_link_that_sleeps() {
     machine.fact(CARD, "link/l1_aspm", "1");
     let command = "echo 0 > /sys/bus/pci/devices/0000:03:00.0/link/l1_aspm";
     assert_warning(&machine, "aspm", "goes to sleep (l1)", command);
+    machine.fact(CARD, "link/l0s_aspm", "1");
+    let both = format!("{} && {command}", command.replace("l1", "l0s"));
+    assert_warning(&machine, "aspm", "goes to sleep (l0s, l1)", &both);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use sumac_packet::MacAddress;
 use sumac_rref::PacketBatch;
 
 use super::{Counters, DeviceFault, NetDevice, NetLane, Text};
-use crate::net::{Armed, Link, Net, NetError, NetQueue, QueueError, QueueStats};
-use crate::{Object, RpcError, RpcResult};
+use crate::net::{Armed, Link, Net, NetError, NetQueue, QueueStats};
+use crate::{Object, RpcResult};
 
 /// A queue pair as a [`NetLane`].
 pub struct LaneOf<Q>(Q);
@@ -20,25 +20,16 @@ impl<Q: NetQueue + 'static> LaneOf<Q> {
     }
 }
 
-fn refused(error: QueueError) -> RpcError {
-    match error {
-        QueueError::ForeignPool(_) => RpcError::Refused,
-        QueueError::Domain(error) => error,
-    }
-}
-
 impl<Q: NetQueue> NetLane for LaneOf<Q> {
     #[inline]
     fn receive(&mut self, mut batch: PacketBatch, limit: u32) -> RpcResult<PacketBatch> {
-        self.0
-            .receive(&mut batch, limit as usize)
-            .map_err(refused)?;
+        self.0.receive(&mut batch, limit as usize)?;
         Ok(batch)
     }
 
     #[inline]
     fn transmit(&mut self, mut batch: PacketBatch) -> RpcResult<PacketBatch> {
-        self.0.transmit(&mut batch).map_err(refused)?;
+        self.0.transmit(&mut batch)?;
         Ok(batch)
     }
 
@@ -49,9 +40,7 @@ impl<Q: NetQueue> NetLane for LaneOf<Q> {
         mut receive: PacketBatch,
         limit: u32,
     ) -> RpcResult<(PacketBatch, PacketBatch)> {
-        self.0
-            .exchange(&mut send, &mut receive, limit as usize)
-            .map_err(refused)?;
+        self.0.exchange(&mut send, &mut receive, limit as usize)?;
         Ok((send, receive))
     }
 
@@ -76,7 +65,7 @@ impl<Q: NetQueue> NetLane for LaneOf<Q> {
     }
 
     fn arm(&mut self) -> RpcResult<Armed> {
-        self.0.arm().map_err(refused)
+        Ok(self.0.arm()?)
     }
 
     fn waiting(&self, limit: u32) -> RpcResult<u32> {

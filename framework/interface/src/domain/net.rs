@@ -21,6 +21,9 @@ pub enum DeviceFault {
     /// The device is not there any more.
     #[error("{0}")]
     Gone(Text<160>),
+    /// The device is there, but not as its driver left it.
+    #[error("{0}")]
+    Reset(Text<160>),
     /// The device does not do what its specification says, or not in time.
     #[error("{0}")]
     Device(Text<160>),
@@ -34,6 +37,7 @@ impl From<&NetError> for DeviceFault {
         let text = Text::of(format_args!("{error}"));
         match error {
             NetError::Gone { .. } => Self::Gone(text),
+            NetError::Reset { .. } => Self::Reset(text),
             NetError::Device { .. } => Self::Device(text),
         }
     }

@@ -35,11 +35,11 @@ impl RemotePort {
     }
 
     fn settle<T>(&self, result: RpcResult<Result<T, DeviceFault>>) -> Result<T, NetError> {
+        let device = || self.name.clone();
         match result {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(DeviceFault::Gone(_))) => Err(NetError::Gone {
-                device: self.name.clone(),
-            }),
+            Ok(Err(DeviceFault::Gone(_))) => Err(NetError::Gone { device: device() }),
+            Ok(Err(DeviceFault::Reset(_))) => Err(NetError::Reset { device: device() }),
             Ok(Err(fault)) => Err(self.broken(&fault.to_string())),
             Err(error) => Err(self.broken(&format!("its driver's domain: {error}"))),
         }

@@ -44,6 +44,11 @@ pub(crate) unsafe trait Reach: Send + Sync {
 
     /// Takes it away again; why that failed.
     fn unmap(&self, iova: u64, bytes: u64) -> Result<(), String>;
+
+    /// Whether another process gets the regions' files.
+    fn lends_files(&self) -> bool {
+        false
+    }
 }
 
 // SAFETY: the window has a mapping of its own of the region's file.
@@ -80,6 +85,8 @@ struct Shared {
     usable: Vec<Range<u64>>,
     /// Whether bus addresses are physical ones: nothing translates.
     physical: bool,
+    /// Whether other processes get the memory.
+    lent: bool,
     ordinary_pages: AtomicBool,
     mapping_ns: AtomicU64,
 }
@@ -106,9 +113,11 @@ impl LinuxDma {
         usable: Vec<Range<u64>>,
         physical: bool,
     ) -> Self {
+        let lent = reaches.iter().any(|reach| reach.lends_files());
         Self {
             shared: Arc::new(Shared {
                 places: Mutex::new(places),
+                lent,
                 reaches: Mutex::new(reaches),
                 usable,
                 physical,
@@ -194,7 +203,7 @@ impl DmaSpace for LinuxDma {
         let mapping = if Places::<Region>::shares(len) {
             self.allocate_pages(&mut places, len, align)?
         } else {
-            let (iova, region) = self.shared.map(&places, len)?;
+            let (iova, region) = self.shared.map(&mut places, len)?;
             let mapping = self.lend(&region, 0, iova, len, region.len() as u64);
             places.take(iova, region.len() as u64, region);
             mapping
@@ -237,7 +246,8 @@ impl LinuxDma {
             huge: region.huge_pages(),
         };
         // SAFETY: the pages are of a region that `places` keeps, aligned to 2 MiB at both addresses, and were
-        // taken from it; a region is unmapped, or kept for good, before `take_back` returns its pages.
+        // taken from it; a region whose last pages come back is unmapped, or kept for good, before it is freed. A
+        // device that still runs when they come back reaches them as it does all of the space, which holds no object.
         unsafe { Lent::new(&self.shared, extent) }
     }
 }
@@ -252,7 +262,7 @@ impl Shared {
     }
 
     /// A region of fresh memory for `len` bytes that all devices reach, and where.
-    fn map(&self, places: &Places<Region>, len: usize) -> Result<(u64, Region), DmaError> {
+    fn map(&self, places: &mut Places<Region>, len: usize) -> Result<(u64, Region), DmaError> {
         let no_memory = |reason| DmaError::OutOfMemory { bytes: len, reason };
         let bytes = len.checked_next_multiple_of(CHUNK as usize);
         let bytes = bytes.ok_or_else(|| no_memory("that is more than there can be".into()))?;
@@ -261,9 +271,9 @@ impl Shared {
         let reaches = self.reaches();
         for (index, reach) in reaches.iter().enumerate() {
             if let Err(reason) = reach.map(&region, iova) {
-                let undone = self.unmap(&reaches[..index], iova, bytes as u64);
-                if !undone {
-                    region.leak();
+                if !self.unmap(&reaches[..index], iova, bytes as u64) {
+                    // Neither the memory nor its address is to be had by anybody else.
+                    places.take(iova, bytes as u64, region);
                 }
                 return Err(no_memory(reason));
             }
@@ -283,8 +293,11 @@ impl Shared {
         }
         let iova = (places.find(bytes as u64))
             .ok_or("the devices' bus addresses are used up; use fewer or smaller buffers")?;
-        let region =
-            Region::new(bytes).map_err(|error| format!("{error}; use fewer or smaller buffers"))?;
+        let region = match self.lent {
+            true => Region::ordinary(bytes),
+            false => Region::new(bytes),
+        };
+        let region = region.map_err(|error| format!("{error}; use fewer or smaller buffers"))?;
         Ok((iova, region))
     }
 

@@ -1,7 +1,9 @@
 //! A region of memory that other processes and devices can be given: a sealed memory file, mapped here.
 //!
 //! Invariant: the mapping lives as long as the [`Region`]; its file can be neither shortened nor
-//! lengthened, by nobody, so no access to the mapping can fault.
+//! lengthened, by nobody, so no access to the mapping can fault. Whoever has a file of 2 MiB pages could punch holes
+//! into it, which nothing forbids and which fault when no page is free: other processes get files of ordinary pages,
+//! whose holes fill with zeros.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -37,7 +39,15 @@ impl Region {
     /// # Errors
     /// What Linux says when there is no memory.
     pub fn new(len: usize) -> io::Result<Self> {
-        Self::huge(len).or_else(|_| Self::of_pages(len, MFdFlags::empty()))
+        Self::huge(len).or_else(|_| Self::ordinary(len))
+    }
+
+    /// A region of `len` bytes in ordinary pages, whose file may be given to other processes.
+    ///
+    /// # Errors
+    /// What Linux says when there is no memory.
+    pub fn ordinary(len: usize) -> io::Result<Self> {
+        Self::of_pages(len, MFdFlags::empty())
     }
 
     /// A region of `len` bytes in reserved 2 MiB pages.
@@ -136,11 +146,6 @@ impl Region {
         assert!(offset < self.len, "an offset beyond the region");
         // SAFETY: inside the mapping, by the assertion.
         unsafe { self.base.add(offset) }
-    }
-
-    /// Keeps the memory for good: something may still reach it.
-    pub fn leak(self) {
-        std::mem::forget(self);
     }
 }
 

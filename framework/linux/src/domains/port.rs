@@ -29,8 +29,10 @@ pub enum DriverError {
     /// The domain was refused, or failed as it started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Another domain has the device.
-    #[error("{0}: another domain has the device")]
+    /// Another domain has the device, or had, and it did not stop.
+    #[error(
+        "{0}: another domain has the device, or had it when it could not be stopped; end the program, so that Linux resets it"
+    )]
     Taken(String),
     /// It died while it took its device over.
     #[error("{device}: the driver's domain: {source}")]
@@ -205,7 +207,7 @@ impl Losses {
 }
 
 impl SupervisedPort {
-    /// The port of a supervised driver.
+    /// The port of a supervised driver, which adds to `losses` what was in calls that died.
     ///
     /// # Errors
     /// [`RpcError`] when the driver does not answer, even when it was started again.
@@ -213,6 +215,7 @@ impl SupervisedPort {
         supervisor: Arc<Supervisor<PortService>>,
         pool: &'static PacketPool,
         policy: Policy,
+        losses: Arc<Losses>,
     ) -> RpcResult<Self> {
         let take = |life: &mut PortLife| life.take_device().ok_or(RpcError::Refused);
         let seen = supervisor.life();
@@ -225,13 +228,8 @@ impl SupervisedPort {
             policy,
             lanes: Vec::new(),
             life: 0,
-            losses: Arc::default(),
+            losses,
         })
-    }
-
-    /// What was in calls that died.
-    pub fn losses(&self) -> Arc<Losses> {
-        Arc::clone(&self.losses)
     }
 
     fn queue(&self, index: usize, lane: Object<dyn NetLane>) -> SupervisedQueue {
@@ -384,12 +382,14 @@ impl SupervisedQueue {
         self.passed.tx_bytes += before.bytes.saturating_sub(now.frame_bytes());
     }
 
-    /// What lay in a batch to receive into went with the driver: it is as if it had not been received.
+    /// What lay in a batch to receive into went with the driver: it is as if it had not been received; unless another
+    /// queue pair of the port had received it, before the device was away.
     #[cold]
     fn uncount_received(&mut self, before: InHand, now: &PacketBatch) {
-        let now = InHand::of(now);
-        self.passed.rx_packets -= before.frames.saturating_sub(now.frames);
-        self.passed.rx_bytes -= before.bytes.saturating_sub(now.bytes);
+        let (now, passed) = (InHand::of(now), &mut self.passed);
+        let lost = |before: u64, now: u64| before.saturating_sub(now);
+        passed.rx_packets = lost(passed.rx_packets, lost(before.frames, now.frames));
+        passed.rx_bytes = lost(passed.rx_bytes, lost(before.bytes, now.bytes));
     }
 
     /// What was to be transmitted went with the driver.

@@ -144,17 +144,14 @@ impl Config for FileConfig {
 }
 
 impl DeviceControl for UioDevice {
-    fn stop(&self) {
-        if let Err(error) = self.halt() {
-            log::error!(
-                "{}: cannot be stopped, and may go on writing to memory that was its: {error}",
-                self.address
-            );
-        }
+    fn stop(&self) -> bool {
+        function::stopped(&self.address, self.halt(), || {
+            function::answers(&self.config)
+        })
     }
 
     fn is_there(&self) -> bool {
-        function::ids(&self.config).is_ok()
+        function::is_there(&self.config, &self.bar)
     }
 
     fn start(&self) {

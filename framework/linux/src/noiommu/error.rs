@@ -14,7 +14,7 @@ pub enum NoIommuError {
     Device(#[from] PciError),
     /// Another driver has it, or none.
     #[error(
-        "{device}: {} and not to uio_pci_generic; run `modprobe uio_pci_generic; cd /sys/bus/pci/devices/{device}; echo uio_pci_generic > driver_override; echo {device} > driver/unbind; echo {device} > /sys/bus/pci/drivers_probe`",
+        "{device}: {} and not to uio_pci_generic; run `sumac bind --unsafe-noiommu {device}`",
         bound(.driver)
     )]
     NotBound {

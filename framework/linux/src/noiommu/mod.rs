@@ -19,12 +19,9 @@ use crate::spec::PciAddress;
 pub(crate) use device::UioDevice;
 pub use error::NoIommuError;
 
-/// The driver that hands a device to a process without an IOMMU.
-const UIO_PCI: &str = "uio_pci_generic";
-
 /// Whether a device is meant to be used without an IOMMU.
 pub(crate) fn is_meant(device: &PciDevice) -> bool {
-    device.driver.as_deref() == Some(UIO_PCI)
+    device.is_with_uio()
 }
 
 /// Opens devices that no IOMMU translates for, all or none.

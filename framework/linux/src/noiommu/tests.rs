@@ -8,6 +8,7 @@ use sumac_testbed::machine::Machine;
 
 use super::*;
 use crate::dma::LinuxDma;
+use crate::pci::UIO_PCI;
 
 const CARD: &str = "0000:03:00.0";
 /// Bytes of BAR 0.
@@ -72,7 +73,7 @@ fn a_device_is_reset_and_may_use_the_bus_until_it_is_stopped() {
     assert_eq!(backing.bar.read(Register(0x1ffc)), 7);
     assert_eq!(backing.bar.read(Register(0x2000)), u32::MAX);
     assert_eq!(read(&machine, "resource0")[0x1ffc..], [7, 0, 0, 0]);
-    devices[0].stop();
+    assert!(devices[0].stop());
     assert_eq!(read(&machine, "config")[4..6], [2, 0]);
     devices[0].start();
     assert_eq!(read(&machine, "config")[4..6], [6, 0]);
@@ -104,10 +105,10 @@ fn a_device_with_an_iommu_is_told_to_use_it() {
 fn a_device_with_another_driver_is_not_taken_from_it() {
     let machine = card();
     machine.driver(CARD, "ixgbe");
-    let error = refused(&machine, &["bound to ixgbe", "modprobe uio_pci_generic"]);
+    let error = refused(&machine, &["bound to ixgbe", "sumac bind --unsafe-noiommu"]);
     assert!(matches!(error, NoIommuError::NotBound { .. }), "{error:?}");
     machine.remove(&format!("sys/bus/pci/devices/{CARD}/driver"));
-    refused(&machine, &["bound to no driver", "driver_override"]);
+    refused(&machine, &["bound to no driver", "sumac bind"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::interrupts::Interrupts;
 use crate::noiommu::{self, NoIommuError, UioDevice};
 use crate::pci::Tree;
 use crate::spec::{DeviceSpec, PciAddress, SpecError, check_together};
-use crate::vfio::{self, Container, VfioDevice, VfioError};
+use crate::vfio::{self, Access, Space, VfioDevice, VfioError};
 use crate::vfio_user::{ServedDevice, VfioUserError};
 
 mod bare;
@@ -34,8 +34,8 @@ mod software;
 mod tests;
 
 pub use bare::Protection;
-use pulled::Pulling;
-use software::known_ids;
+pub use pulled::{Pulling, pull};
+use software::{Plugged, known_ids};
 
 /// Why devices cannot be opened. Each is one line that names the device and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -102,9 +102,9 @@ pub enum OpenError {
         /// Why not, and what to do.
         reason: String,
     },
-    /// A software device that other processes are to have, and that is to go away.
+    /// A software device behind a shared BAR, which is to go away.
     #[error(
-        "{spec}: only a card in the same process goes away by itself: leave gone= and back= out"
+        "{spec}: a card that a process drives through a shared BAR does not go away by itself: leave gone= and back= out"
     )]
     GoneElsewhere {
         /// The spec.
@@ -130,7 +130,7 @@ pub struct OpenPorts {
 
 /// How a device was come by.
 enum Way {
-    Pci(PciAddress, Arc<Container>),
+    Pci(PciAddress, Arc<dyn Space>),
     /// Without an IOMMU.
     Bare(PciAddress),
     /// By this socket; what reaches memory for it, until it is gone.
@@ -178,7 +178,7 @@ impl OpenPort {
                 dma: Arc::clone(dma),
                 ..software.device.backing()
             },
-            control: Arc::new(software.device.clone()),
+            control: Arc::new(Plugged::new(&software.device)),
             interrupts: Some(Arc::new(software.clone())),
             software: Some(software.clone()),
         }
@@ -247,6 +247,14 @@ impl OpenPorts {
         ways.any(|(_, way)| matches!(way, Way::Bare(_)))
     }
 
+    /// By which of the kernel's files PCI devices were taken through VFIO; none where none was.
+    pub fn access(&self) -> Option<Access> {
+        self.ways.iter().find_map(|(_, way)| match way {
+            Way::Pci(_, space) => Some(space.access()),
+            _ => None,
+        })
+    }
+
     /// What kind of memory drivers have been given so far: huge pages, locked.
     pub fn memory(&self) -> DmaFacts {
         match &self.memory {
@@ -305,10 +313,10 @@ impl OpenPorts {
                 spec: spec.to_string(),
             }),
             Way::Software(software) => Ok(OpenPort::software(spec, software, dma)),
-            Way::Pci(address, container) => {
-                let (device, first) = vfio::reopen(tree, container, *address)?;
+            Way::Pci(address, space) => {
+                let (device, first) = vfio::reopen(tree, space, *address)?;
                 if first {
-                    show(&(Arc::clone(container) as _))?;
+                    show(&(Arc::clone(space) as _))?;
                 }
                 let backing = device.backing(Arc::clone(dma));
                 Ok(OpenPort::outside(spec, backing, &device))
@@ -427,7 +435,7 @@ struct Outside {
     real: vec::IntoIter<Arc<VfioDevice>>,
     /// Without an IOMMU, and so without others beside them.
     bare: vec::IntoIter<Arc<UioDevice>>,
-    container: Option<Arc<Container>>,
+    space: Option<Arc<dyn Space>>,
     served: vec::IntoIter<Arc<ServedDevice>>,
 }
 
@@ -443,14 +451,14 @@ impl Outside {
                 DeviceSpec::Sim(_) => {}
             }
         }
-        let (real, container) = vfio::open(tree, &addresses)?;
+        let (real, space) = vfio::open(tree, &addresses)?;
         let served = (sockets.into_iter())
             .map(|socket| ServedDevice::connect(socket).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             real: real.into_iter(),
             bare: bare.into_iter(),
-            container,
+            space,
             served: served.into_iter(),
         })
     }
@@ -461,10 +469,9 @@ impl Outside {
 
     /// The ways by which memory is shown to them.
     fn reaches(&self) -> Vec<Arc<dyn Reach>> {
-        let container = self.container.iter();
-        let container = container.map(|container| Arc::clone(container) as _);
+        let space = self.space.iter().map(|space| Arc::clone(space) as _);
         let served = self.served.as_slice().iter().map(|device| device.reach());
-        container.chain(served).collect()
+        space.chain(served).collect()
     }
 
     /// Memory for all devices, those outside and those that reach `window`.
@@ -486,13 +493,13 @@ impl Outside {
     fn port(&mut self, spec: &DeviceSpec, dma: &Arc<dyn DmaSpace>) -> Option<(OpenPort, Way)> {
         let dma = Arc::clone(dma);
         match spec {
-            DeviceSpec::Pci(address) if self.container.is_none() => {
+            DeviceSpec::Pci(address) if self.space.is_none() => {
                 let device = self.bare.next()?;
                 Some((OpenPort::bare(spec, &device, &dma), Way::Bare(*address)))
             }
             DeviceSpec::Pci(address) => {
                 let device = self.real.next()?;
-                let way = Way::Pci(*address, Arc::clone(self.container.as_ref()?));
+                let way = Way::Pci(*address, Arc::clone(self.space.as_ref()?));
                 Some((OpenPort::outside(spec, device.backing(dma), &device), way))
             }
             DeviceSpec::VfioUser(socket) => {
@@ -517,13 +524,13 @@ pub fn wires(specs: &[DeviceSpec]) -> Result<Vec<AnyWire>, OpenError> {
 }
 
 /// Who each software port is and what is plugged into it, in the order of the specs, for devices that
-/// are served to other processes. In the cage of an SFP+ port is a short-range module.
+/// are served to other processes, and [`pull`]ed out when they say so. In the cage of an SFP+ port is a
+/// short-range module.
 ///
 /// # Errors
 /// [`OpenError`]; nothing stays open and no output file is left behind.
 pub fn sockets(specs: &[DeviceSpec]) -> Result<Vec<(Identity, AnyWire)>, OpenError> {
     check_together(specs)?;
-    pulled::refuse(specs)?;
     let mut sims = software::only(specs)?;
     for sim in &mut sims {
         if sim.identity.device_id == DEVICE_SFP {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use sumac_device::DeviceControl;
 use sumac_devices::ixgbe::{
     DEVICE_KR, DEVICE_KX4, DEVICE_SFP, DeviceThread, Identity, Sim82599, Sim82599Config, VECTORS,
 };
@@ -13,6 +14,37 @@ use sumac_packet::MacAddress;
 use super::{OpenError, SoftwareDevice, plug};
 use crate::interrupts::{Bell, Interrupts};
 use crate::spec::{DeviceSpec, SimSpec};
+
+/// A software device from one time it is plugged in until the next.
+pub(super) struct Plugged {
+    device: Sim82599,
+    returns: u64,
+}
+
+impl Plugged {
+    /// Lets the device do DMA, as opening any other does: its last driver's host may have ended that.
+    pub fn new(device: &Sim82599) -> Self {
+        device.start();
+        Self {
+            device: device.clone(),
+            returns: device.returns(),
+        }
+    }
+}
+
+impl DeviceControl for Plugged {
+    fn stop(&self) -> bool {
+        self.device.stop()
+    }
+
+    fn start(&self) {
+        self.device.start();
+    }
+
+    fn is_there(&self) -> bool {
+        self.device.is_there() && self.device.returns() == self.returns
+    }
+}
 
 impl Interrupts for SoftwareDevice {
     fn vectors(&self) -> io::Result<u32> {

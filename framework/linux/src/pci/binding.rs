@@ -1,4 +1,4 @@
-//! Changing the driver of a device: to vfio-pci, and back to the kernel's.
+//! Changing the driver of a device: to one that leaves it to processes, and back to the kernel's.
 //!
 //! Through `driver_override`, which names the one driver that may take a device, so that no other device of the
 //! same kind is touched. What had the device before is remembered in `/run/sumac/bound`, which is gone at the
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use super::in_use::{self, Holder, Need};
-use super::{PciDevice, PciError, Tree, VFIO_PCI};
+use super::{PciDevice, PciError, Tree, UIO_PCI, VFIO_PCI};
 use crate::spec::PciAddress;
 
 /// Where former drivers are remembered, a file a device.
@@ -20,6 +20,39 @@ const REMEMBERED: &str = "run/sumac/bound";
 const DRIVERS: &str = "sys/bus/pci/drivers";
 /// The modules behind vfio-pci: the driver, and the IOMMU's side.
 pub const MODULES: [&str; 2] = ["vfio-pci", "vfio_iommu_type1"];
+/// The other IOMMU's side, which newer kernels can have instead of the last module, or beside it.
+pub const IOMMUFD: &str = "dev/iommu";
+/// A driver that leaves devices to processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserDriver {
+    /// vfio-pci, where an IOMMU keeps the device in bounds.
+    Vfio,
+    /// uio_pci_generic, where none does: the device can reach all memory of the machine.
+    Uio,
+}
+
+impl UserDriver {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vfio => VFIO_PCI,
+            Self::Uio => UIO_PCI,
+        }
+    }
+
+    fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::Vfio => &MODULES,
+            Self::Uio => &[UIO_PCI],
+        }
+    }
+
+    /// Whether it is one of them.
+    fn is_one(driver: &str) -> bool {
+        [Self::Vfio, Self::Uio].map(Self::name).contains(&driver)
+    }
+}
+
 /// Longest that a driver may take to let go of a device or to take it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -42,6 +75,11 @@ pub enum BindError {
         "{0}: in no IOMMU group, so vfio-pci will not take it: `sumac doctor {0}` tells what is missing"
     )]
     NoGroup(PciAddress),
+    /// An IOMMU keeps it in bounds: there is no need to do without.
+    #[error(
+        "{0}: an IOMMU translates for it, so it is of no use without one: `sumac bind {0}` gives it to vfio-pci"
+    )]
+    Translated(PciAddress),
     /// A process has it open.
     #[error("{address}: in use by {holder}: end that first (`kill {}`)", holder.process)]
     Held {
@@ -50,8 +88,8 @@ pub enum BindError {
         /// Who has it.
         holder: Holder,
     },
-    /// vfio-pci does not have it.
-    #[error("{address}: not bound to vfio-pci but to {}: nothing to undo", driver.as_deref().unwrap_or("no driver"))]
+    /// The kernel has it.
+    #[error("{address}: bound neither to vfio-pci nor to uio_pci_generic but to {}: nothing to undo", driver.as_deref().unwrap_or("no driver"))]
     NotBound {
         /// The device.
         address: PciAddress,
@@ -111,10 +149,10 @@ pub enum BindError {
 impl BindError {
     /// Whether it is what was asked for that is wrong, rather than the machine.
     pub fn is_input(&self) -> bool {
-        use BindError::{Device, Held, Needed, NoGroup, NotBound};
+        use BindError::{Device, Held, Needed, NoGroup, NotBound, Translated};
         matches!(
             self,
-            Device(_) | Held { .. } | Needed { .. } | NoGroup(_) | NotBound { .. }
+            Device(_) | Held { .. } | Needed { .. } | NoGroup(_) | NotBound { .. } | Translated(_)
         )
     }
 }
@@ -126,14 +164,20 @@ fn remedy(reason: &io::Error) -> &'static str {
     }
 }
 
-/// Gives a device to vfio-pci and remembers what had it; nothing to do if vfio-pci has it. Needs by the
-/// machine count only without `force`. If vfio-pci does not take it, its former driver gets it back.
+/// Gives a device to a driver that leaves it to processes, and remembers what of the kernel's had it; nothing to do
+/// if that driver has it. Needs by the machine count only without `force`. If it is not taken, its former driver
+/// gets it back.
 ///
 /// # Errors
 /// [`BindError`].
-pub fn bind(tree: &Tree, address: PciAddress, force: bool) -> Result<PciDevice, BindError> {
+pub fn bind(
+    tree: &Tree,
+    address: PciAddress,
+    to: UserDriver,
+    force: bool,
+) -> Result<PciDevice, BindError> {
     let device = PciDevice::read(tree, address)?;
-    if device.is_with_vfio() {
+    if device.driver.as_deref() == Some(to.name()) {
         return Ok(device);
     }
     if let Some(need) = in_use::needs(tree, &device)
@@ -143,17 +187,29 @@ pub fn bind(tree: &Tree, address: PciAddress, force: bool) -> Result<PciDevice, 
     {
         return Err(BindError::Needed { address, need });
     }
-    if device.group.is_none() && !is_noiommu_allowed(tree) {
-        return Err(BindError::NoGroup(address));
+    match to {
+        UserDriver::Vfio if device.group.is_none() && !is_noiommu_allowed(tree) => {
+            return Err(BindError::NoGroup(address));
+        }
+        UserDriver::Uio if device.group.is_some() => return Err(BindError::Translated(address)),
+        _ => {}
     }
-    for module in MODULES {
-        load_module(tree, module)?;
+    refuse_held(tree, &device)?;
+    for module in to.modules() {
+        match load_module(tree, module) {
+            // Devices come into its address spaces where there are no containers.
+            Err(_) if *module == MODULES[1] && tree.path(IOMMUFD).exists() => {}
+            loaded => loaded?,
+        }
     }
-    remember(tree, &device)?;
+    // One that goes from process to process keeps what is remembered of it.
+    if !device.is_handed_over() {
+        remember(tree, &device)?;
+    }
     let steps = Steps { tree, address };
     let moved = steps
-        .set_override(VFIO_PCI)
-        .and_then(|()| steps.move_to(VFIO_PCI));
+        .set_override(to.name())
+        .and_then(|()| steps.move_to(to.name()));
     match moved {
         Ok(()) => Ok(PciDevice::read(tree, address)?),
         Err(error) => {
@@ -171,16 +227,14 @@ pub fn bind(tree: &Tree, address: PciAddress, force: bool) -> Result<PciDevice, 
 /// Gives a device back to the driver it had before; to whichever of the kernel's fits if that is not known.
 ///
 /// # Errors
-/// [`BindError`]; with [`BindError::NotBound`] for a device that vfio-pci does not have.
+/// [`BindError`]; with [`BindError::NotBound`] for a device that the kernel has.
 pub fn unbind(tree: &Tree, address: PciAddress) -> Result<PciDevice, BindError> {
     let device = PciDevice::read(tree, address)?;
-    if !device.is_with_vfio() {
+    if !device.is_handed_over() {
         let driver = device.driver;
         return Err(BindError::NotBound { address, driver });
     }
-    if let Some(holder) = in_use::holders(tree, &device).into_iter().next() {
-        return Err(BindError::Held { address, holder });
-    }
+    refuse_held(tree, &device)?;
     let memory = tree.path(REMEMBERED).join(address.to_string());
     let former = super::tree::read(&memory).ok();
     let steps = Steps { tree, address };
@@ -190,7 +244,14 @@ pub fn unbind(tree: &Tree, address: PciAddress) -> Result<PciDevice, BindError> 
     Ok(PciDevice::read(tree, address)?)
 }
 
-/// Makes a user the owner of the files through which a process takes a device. Gives them a moment to appear.
+fn refuse_held(tree: &Tree, device: &PciDevice) -> Result<(), BindError> {
+    let address = device.address;
+    let mut holders = in_use::holders(tree, device).into_iter();
+    (holders.next()).map_or(Ok(()), |holder| Err(BindError::Held { address, holder }))
+}
+
+/// Makes a user the owner of the files through which a process takes a device, and of `/dev/iommu` where the kernel has
+/// files for devices alone. Gives them a moment to appear.
 ///
 /// # Errors
 /// [`BindError::HandOver`].
@@ -201,7 +262,7 @@ pub fn hand_over(
     uid: u32,
 ) -> Result<Vec<PathBuf>, BindError> {
     let start = Instant::now();
-    let files = loop {
+    let mut files = loop {
         let files = device.vfio_files(tree);
         if !files.is_empty() || start.elapsed() > Duration::from_secs(2) {
             break files;
@@ -216,6 +277,9 @@ pub fn hand_over(
     };
     if files.is_empty() {
         return Err(fail(tree.path("dev/vfio"), io::ErrorKind::NotFound.into()));
+    }
+    if device.own_file(tree).is_some() && tree.path(IOMMUFD).exists() {
+        files.push(IOMMUFD.into());
     }
     for file in &files {
         std::os::unix::fs::chown(tree.path(file), Some(uid), None)
@@ -280,7 +344,9 @@ fn remember(tree: &Tree, device: &PciDevice) -> Result<(), BindError> {
 
 /// Back to the driver that had it; to none if it had none (an empty name), to whatever fits if nobody knows.
 fn restore(steps: &Steps<'_>, former: Option<&str>, modalias: &str) -> Result<(), BindError> {
-    steps.set_override("")?;
+    // One that left it to processes may have it by that name only.
+    let only = former.filter(|driver| UserDriver::is_one(driver));
+    steps.set_override(only.unwrap_or_default())?;
     match former {
         Some("") => steps.release(),
         Some(driver) => {

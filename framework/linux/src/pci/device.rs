@@ -1,13 +1,13 @@
 //! One PCI device: what the files of its folder in `/sys/bus/pci/devices` say.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sumac_device::PciId;
 
 use super::interface::Interface;
 use super::tree::{hex, read};
-use super::{PciError, Tree, VFIO_PCI};
+use super::{PciError, Tree, UIO_PCI, VFIO_PCI};
 use crate::spec::PciAddress;
 
 /// Where the bus shows its devices.
@@ -176,6 +176,24 @@ impl PciDevice {
         self.driver.as_deref() == Some(VFIO_PCI)
     }
 
+    /// Whether uio_pci_generic has it, which hands it over without an IOMMU.
+    pub fn is_with_uio(&self) -> bool {
+        self.driver.as_deref() == Some(UIO_PCI)
+    }
+
+    /// Whether it is with a driver that leaves it to processes.
+    pub fn is_handed_over(&self) -> bool {
+        self.is_with_vfio() || self.is_with_uio()
+    }
+
+    /// The files in `/dev` that a process has open while it has the device, those that there are now.
+    pub fn files(&self, tree: &Tree) -> Vec<PathBuf> {
+        let uio = tree.names(self.folder().join("uio")).into_iter();
+        let uio = uio.map(|name| Path::new("dev").join(name));
+        let uio = uio.filter(|file| self.is_with_uio() && tree.path(file).exists());
+        self.vfio_files(tree).into_iter().chain(uio).collect()
+    }
+
     /// The files in `/dev` through which a process takes it, those that there are now: its group's, and its own
     /// where the kernel offers one.
     pub fn vfio_files(&self, tree: &Tree) -> Vec<PathBuf> {
@@ -185,13 +203,17 @@ impl PciDevice {
                 format!("dev/vfio/noiommu-{group}"),
             ]
         });
-        let own = tree.names(self.folder().join("vfio-dev"));
-        let own = own
-            .into_iter()
-            .map(|name| format!("dev/vfio/devices/{name}"));
-        let mut files: Vec<PathBuf> = group.chain(own).map(PathBuf::from).collect();
+        let mut files: Vec<PathBuf> = group.map(PathBuf::from).collect();
+        files.extend(self.own_file(tree));
         files.retain(|file| self.is_with_vfio() && tree.path(file).exists());
         files
+    }
+
+    /// The file in `/dev` of the device alone, where vfio makes one.
+    pub fn own_file(&self, tree: &Tree) -> Option<PathBuf> {
+        let names = tree.names(self.folder().join("vfio-dev"));
+        let name = names.into_iter().next()?;
+        Some(PathBuf::from("dev/vfio/devices").join(name))
     }
 }
 
@@ -251,7 +273,7 @@ fn regions(lines: &str) -> Vec<Region> {
 }
 
 /// The states that are on; the files are there only where the kernel is in charge of them.
-fn aspm(tree: &Tree, folder: &std::path::Path) -> Vec<String> {
+fn aspm(tree: &Tree, folder: &Path) -> Vec<String> {
     let folder = folder.join("link");
     let on = |name: &String| tree.text(folder.join(name)).as_deref() == Some("1");
     let files = tree.names(&folder).into_iter().filter(on);

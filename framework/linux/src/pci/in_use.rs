@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::interface::{device_of, with_default_route};
@@ -53,13 +54,32 @@ pub fn needs(tree: &Tree, device: &PciDevice) -> Vec<Need> {
             interface: interface.name.clone(),
         })
         .collect();
+    let is_below = |disk: &str| devices_of_disk(tree, disk).contains(&device.address);
     let disks = disks_in_use(tree).into_iter();
-    needs.extend(
-        disks
-            .filter(|(disk, _)| devices_of_disk(tree, disk).contains(&device.address))
-            .map(|(disk, place)| Need::Disk { disk, place }),
-    );
+    let mut disks: Vec<Need> = disks
+        .filter(|(disk, _)| is_below(disk))
+        .map(|(disk, place)| Need::Disk { disk, place })
+        .collect();
+    if disks.is_empty() {
+        let all = tree.names("sys/class/block").into_iter();
+        let claimed = all.filter(|disk| is_below(disk) && is_claimed(tree, disk));
+        disks.extend(claimed.map(|disk| Need::Disk {
+            disk,
+            place: "claimed by the kernel".to_owned(),
+        }));
+    }
+    needs.append(&mut disks);
     needs
+}
+
+/// Whether the kernel lets nobody else have a disk: it is mounted somewhere, if not here, or part of a volume or
+/// pool.
+fn is_claimed(tree: &Tree, disk: &str) -> bool {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_EXCL | libc::O_NONBLOCK)
+        .open(tree.path(Path::new("dev").join(disk)));
+    file.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
 }
 
 /// The devices a disk is reached through: the one on the way to it, or all controllers of its NVMe subsystem.
@@ -90,12 +110,7 @@ fn devices_of_disk(tree: &Tree, disk: &str) -> Vec<PciAddress> {
 /// encrypted volume, of LVM).
 fn disks_in_use(tree: &Tree) -> BTreeSet<(String, String)> {
     let mounts = tree.text("proc/self/mountinfo").unwrap_or_default();
-    // ID, parent's ID, major:minor, root, mount point, ..
-    let mounts = mounts.lines().filter_map(|line| {
-        let mut fields = line.split_whitespace().skip(2);
-        let disk = tree.link_name(Path::new("sys/dev/block").join(fields.next()?))?;
-        Some((disk, fields.nth(1)?.to_owned()))
-    });
+    let mounts = mounts.lines().flat_map(|line| mounted(tree, line));
     let swaps = tree.text("proc/swaps").unwrap_or_default();
     let swaps = swaps.lines().filter_map(|line| {
         let disk = Path::new(line.split_whitespace().next()?).file_name()?;
@@ -110,6 +125,41 @@ fn disks_in_use(tree: &Tree) -> BTreeSet<(String, String)> {
         }
     }
     seen
+}
+
+/// The disks and partitions of a line of mountinfo, each with the mount point.
+fn mounted(tree: &Tree, line: &str) -> Vec<(String, String)> {
+    // ID, parent's ID, major:minor, root, mount point, options, .. - type, source, ..
+    let mut fields = line.split_whitespace().skip(2);
+    let (Some(number), Some(place)) = (fields.next(), fields.nth(1)) else {
+        return Vec::new();
+    };
+    let disks = match tree.link_name(Path::new("sys/dev/block").join(number)) {
+        Some(disk) => vec![disk],
+        // Of file systems that span disks the number is nobody's: they name one of theirs.
+        None => spanned(tree, fields.skip_while(|&field| field != "-").nth(2)),
+    };
+    let at_place = |disk| (disk, place.to_owned());
+    disks.into_iter().map(at_place).collect()
+}
+
+/// All disks of the file system that is mounted from `source`.
+fn spanned(tree: &Tree, source: Option<&str>) -> Vec<String> {
+    let Some(source) = source.and_then(|source| source.strip_prefix("/dev/")) else {
+        return Vec::new();
+    };
+    // A link of LVM's, or the disk itself.
+    let dev = tree.path(Path::new("dev").join(source));
+    let resolved = fs::canonicalize(&dev).unwrap_or(dev);
+    let Some(disk) = resolved.file_name().and_then(|name| name.to_str()) else {
+        return Vec::new();
+    };
+    let pools = Path::new("sys/fs/btrfs");
+    let members = tree.names(pools).into_iter();
+    let mut members = members.map(|pool| tree.names(pools.join(pool).join("devices")));
+    members
+        .find(|disks| disks.iter().any(|member| member == disk))
+        .unwrap_or_else(|| vec![disk.to_owned()])
 }
 
 /// A process that has a file open.
@@ -131,7 +181,7 @@ impl fmt::Display for Holder {
 /// to root.
 pub fn holders(tree: &Tree, device: &PciDevice) -> Vec<Holder> {
     // Links to open files name them from the root of the machine.
-    let files = device.vfio_files(tree).into_iter();
+    let files = device.files(tree).into_iter();
     let files: Vec<PathBuf> = files.map(|file| Path::new("/").join(file)).collect();
     let has_one = |process: &u32| {
         let folder = PathBuf::from(format!("proc/{process}/fd"));

@@ -33,8 +33,10 @@ use std::path::PathBuf;
 
 use crate::spec::PciAddress;
 
-/// The driver that hands a device to a process.
+/// The driver that hands a device to a process, behind an IOMMU.
 pub const VFIO_PCI: &str = "vfio-pci";
+/// The one that does so without an IOMMU, to a process that may reach all memory.
+pub const UIO_PCI: &str = "uio_pci_generic";
 
 /// Why nothing can be told of a device.
 #[derive(Debug, thiserror::Error)]

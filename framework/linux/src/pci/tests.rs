@@ -1,6 +1,6 @@
 use sumac_testbed::machine::Machine;
 
-use super::binding::{BindError, bind, unbind};
+use super::binding::{BindError, UserDriver, bind, hand_over, unbind};
 use super::in_use::{holders, needs};
 use super::*;
 
@@ -207,6 +207,18 @@ fn disks_in_use_are_found_also_below_a_volume_and_a_subsystem() {
     assert_eq!(told(), ["its disk nvme0n1p2 is in use (/srv)"]);
     machine.file("proc/self/mountinfo", &mount("0:25"));
     assert_eq!(told(), [""; 0]);
+    // btrfs has a number that is no disk's, names one of its disks, and may be on several.
+    let spanned = "22 1 0:25 /@ /srv rw shared:1 - btrfs /dev/sda rw";
+    machine.file("proc/self/mountinfo", spanned);
+    assert_eq!(told(), [""; 0]);
+    machine.folder("sys/fs/btrfs/0b5ad4d4/devices/nvme0n1p2");
+    assert_eq!(told(), [""; 0]);
+    machine.folder("sys/fs/btrfs/0b5ad4d4/devices/sda");
+    assert_eq!(told(), ["its disk nvme0n1p2 is in use (/srv)"]);
+    machine.remove("sys/fs/btrfs/0b5ad4d4/devices");
+    machine.file("proc/self/mountinfo", &spanned.replace("sda", "nvme0n1p2"));
+    assert_eq!(told(), ["its disk nvme0n1p2 is in use (/srv)"]);
+    machine.file("proc/self/mountinfo", "");
     machine.file(
         "proc/swaps",
         "Filename Type Size Used Priority\n/dev/nvme0n1p2 partition 1 0 -2",
@@ -256,11 +268,34 @@ fn whoever_has_a_device_open_is_named() {
 }
 
 #[test]
+fn all_files_that_a_device_is_taken_by_are_handed_over() {
+    let machine = card();
+    machine.driver(CARD, "vfio-pci");
+    machine.file("dev/vfio/12", "");
+    machine.file("dev/iommu", "");
+    let tree = tree(&machine);
+    let owned = || {
+        let me = nix::unistd::geteuid().as_raw();
+        let files = hand_over(&tree, &read(&machine), "me", me).expect("my own");
+        let files = files.into_iter().map(|file| file.display().to_string());
+        files.collect::<Vec<_>>()
+    };
+    assert_eq!(owned(), ["dev/vfio/12"]);
+    machine.fact(CARD, "vfio-dev/vfio3/dev", "1:2");
+    machine.file("dev/vfio/devices/vfio3", "");
+    let all = ["dev/vfio/12", "dev/vfio/devices/vfio3", "dev/iommu"];
+    assert_eq!(owned(), all);
+    machine.remove("dev/iommu");
+    assert_eq!(owned(), all[..2]);
+}
+
+#[test]
 fn binding_refuses_what_the_machine_needs() {
     let machine = card();
     let default = "enp3s0f0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0";
     machine.file("proc/net/route", &format!("{ROUTES}\n{default}"));
-    let error = bind(&tree(&machine), address(CARD), false).expect_err("it is needed");
+    let error =
+        bind(&tree(&machine), address(CARD), UserDriver::Vfio, false).expect_err("it is needed");
     assert!(
         matches!(error, BindError::Needed { .. }) && error.is_input(),
         "{error}"
@@ -273,20 +308,19 @@ fn binding_refuses_what_the_machine_needs() {
 fn binding_refuses_what_it_cannot_do() {
     let machine = card();
     let tree = tree(&machine);
-    let absent = bind(&tree, address("0000:09:00.0"), false).expect_err("no such device");
+    let absent =
+        bind(&tree, address("0000:09:00.0"), UserDriver::Vfio, false).expect_err("no such device");
     assert!(
         absent.to_string().contains("sumac devices --all"),
         "{absent}"
     );
     let unbound = unbind(&tree, address(CARD)).expect_err("not bound");
     assert!(
-        unbound
-            .to_string()
-            .contains("not bound to vfio-pci but to ixgbe"),
+        unbound.to_string().contains("uio_pci_generic but to ixgbe"),
         "{unbound}"
     );
     machine.remove(&format!("sys/devices/pci0000:00/{CARD}/iommu_group"));
-    let outside = bind(&tree, address(CARD), false).expect_err("no IOMMU");
+    let outside = bind(&tree, address(CARD), UserDriver::Vfio, false).expect_err("no IOMMU");
     assert!(matches!(outside, BindError::NoGroup(_)), "{outside}");
     machine.driver(CARD, "vfio-pci");
     machine.group(CARD, 12);
@@ -306,7 +340,8 @@ fn a_driver_that_does_not_take_a_device_is_named_and_the_former_one_told() {
     machine.file("sys/bus/pci/drivers/ixgbe/bind", "");
     machine.file("sys/bus/pci/drivers/vfio-pci/bind", "");
     // Nothing plays the kernel here, so vfio-pci never has it.
-    let error = bind(&tree(&machine), address(CARD), false).expect_err("not taken");
+    let error =
+        bind(&tree(&machine), address(CARD), UserDriver::Vfio, false).expect_err("not taken");
     assert!(
         matches!(error, BindError::NotTaken { .. }) && !error.is_input(),
         "{error}"
@@ -317,4 +352,67 @@ fn a_driver_that_does_not_take_a_device_is_named_and_the_former_one_told() {
     assert_eq!(text("sys/bus/pci/drivers/vfio-pci/bind"), CARD);
     let left = text(&format!("sys/bus/pci/devices/{CARD}/driver_override"));
     assert_ne!(left, VFIO_PCI, "the override was taken back");
+}
+
+/// A card that was the kernel's and is with uio_pci_generic, on a machine without an IOMMU.
+fn card_with_uio() -> Machine {
+    let machine = card();
+    machine.remove(&format!("sys/devices/pci0000:00/{CARD}/iommu_group"));
+    machine.driver(CARD, UIO_PCI);
+    machine.fact(CARD, "uio/uio4/name", UIO_PCI);
+    machine.file("dev/uio4", "");
+    machine.file("run/sumac/bound/0000:03:00.0", "ixgbe");
+    machine
+}
+
+#[test]
+fn doing_without_an_iommu_is_for_where_there_is_none() {
+    let machine = card();
+    let to_uio = || bind(&tree(&machine), address(CARD), UserDriver::Uio, false);
+    let error = to_uio().expect_err("it has an IOMMU");
+    assert!(
+        matches!(error, BindError::Translated(_)) && error.is_input(),
+        "{error}"
+    );
+    assert!(!machine.root().join("run").exists(), "nothing was begun");
+    let machine = card_with_uio();
+    let bound = bind(&tree(&machine), address(CARD), UserDriver::Uio, false);
+    assert!(bound.expect("it has it already").is_with_uio());
+    let no_group = bind(&tree(&machine), address(CARD), UserDriver::Vfio, false);
+    assert!(matches!(no_group, Err(BindError::NoGroup(_))));
+}
+
+#[test]
+fn who_has_a_device_without_an_iommu_open_keeps_it() {
+    let machine = card_with_uio();
+    machine.group(CARD, 12);
+    machine.process(4711, "l2fwd", "dev/uio4");
+    let tree = tree(&machine);
+    let held = [
+        unbind(&tree, address(CARD)),
+        bind(&tree, address(CARD), UserDriver::Vfio, false),
+    ];
+    for held in held {
+        let held = held.expect_err("in use");
+        assert!(held.to_string().contains("kill 4711"), "{held}");
+    }
+}
+
+#[test]
+fn from_process_to_process_the_kernels_driver_is_remembered() {
+    let machine = card_with_uio();
+    machine.group(CARD, 12);
+    for module in ["vfio_pci", "vfio_iommu_type1"] {
+        machine.folder(&format!("sys/module/{module}"));
+    }
+    for file in ["uio_pci_generic/unbind", "vfio-pci/bind"] {
+        machine.file(&format!("sys/bus/pci/drivers/{file}"), "");
+    }
+    // Nothing plays the kernel here, so vfio-pci never has it.
+    let error = bind(&tree(&machine), address(CARD), UserDriver::Vfio, false);
+    assert!(matches!(error, Err(BindError::NotTaken { .. })));
+    let text = |path: &str| tree(&machine).text(path).expect("a file");
+    assert_eq!(text("run/sumac/bound/0000:03:00.0"), "ixgbe");
+    let only = text(&format!("sys/bus/pci/devices/{CARD}/driver_override"));
+    assert_eq!(only, UIO_PCI, "it may have it again, by its name only");
 }

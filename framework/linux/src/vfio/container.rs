@@ -9,13 +9,10 @@
 //! somebody else, even if unmapping failed.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::ops::{Deref, Range};
-use std::path::Path;
+use std::fs::File;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::sys::resource::{Resource, getrlimit};
 use vfio_bindings::bindings::vfio::{
     VFIO_API_VERSION, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_IOMMU_INFO_CAPS,
     VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, VFIO_TYPE1v2_IOMMU, vfio_iommu_type1_dma_map,
@@ -23,7 +20,8 @@ use vfio_bindings::bindings::vfio::{
 
 use super::group::Group;
 use super::region::{capability, double, word};
-use super::{VfioError, sys};
+use super::space::{DeviceFile, Joined, Space, open, refusal, system};
+use super::{Access, VfioError, sys};
 use crate::dma::{Reach, Region};
 use crate::pci::{PciDevice, Tree};
 use crate::spec::PciAddress;
@@ -47,37 +45,16 @@ struct State {
     ranges: Vec<Range<u64>>,
 }
 
-/// An open device: closed when dropped, and its group with it if no other is open.
-pub(crate) struct DeviceFile {
-    // The device goes before its place in the container.
-    file: File,
-    _member: Member,
-}
-
+/// A device's place in the container: its group, which goes with the last device of it.
 struct Member {
     container: Arc<Container>,
     group: u32,
-}
-
-impl Deref for DeviceFile {
-    type Target = File;
-
-    fn deref(&self) -> &File {
-        &self.file
-    }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         self.container.leave(self.group);
     }
-}
-
-/// A device of a container's.
-pub(crate) struct Joined {
-    pub file: DeviceFile,
-    /// It is the first, so that nothing is mapped yet.
-    pub first: bool,
 }
 
 impl Container {
@@ -112,36 +89,6 @@ impl Container {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a device that is with vfio-pci, and puts its group into the container if it is not yet.
-    pub fn device(self: &Arc<Self>, tree: &Tree, device: &PciDevice) -> Result<Joined, VfioError> {
-        let address = device.address;
-        let number = device.group.ok_or(VfioError::NoIommu(address))?;
-        let mut state = self.state();
-        let first = state.groups.is_empty();
-        let index = match state.groups.iter().position(|group| group.number == number) {
-            Some(index) => index,
-            None => self.add_group(&mut state, tree, device, number)?,
-        };
-        let name = CString::new(address.to_string()).unwrap_or_default();
-        let file = sys::device(&state.groups[index].file, &name)
-            .map_err(|error| system(address, "taking the device from its group", error));
-        if file.is_ok() {
-            state.groups[index].devices += 1;
-        }
-        state.groups.retain(|group| group.devices > 0);
-        drop(state);
-        Ok(Joined {
-            file: DeviceFile {
-                file: file?,
-                _member: Member {
-                    container: Arc::clone(self),
-                    group: number,
-                },
-            },
-            first,
-        })
-    }
-
     fn add_group(
         &self,
         state: &mut State,
@@ -161,7 +108,10 @@ impl Container {
         if state.groups.is_empty() {
             sys::set_iommu(&self.file, VFIO_TYPE1v2_IOMMU).map_err(|error| {
                 match error.raw_os_error() {
-                    Some(libc::EPERM) => VfioError::NoInterruptRemapping(address),
+                    Some(libc::EPERM) => VfioError::NoInterruptRemapping {
+                        device: address,
+                        module: "vfio_iommu_type1",
+                    },
                     _ => system(address, "choosing the IOMMU", error),
                 }
             })?;
@@ -190,15 +140,37 @@ impl Container {
     }
 }
 
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
-}
+impl Space for Container {
+    /// Puts its group into the container if it is not yet.
+    fn device(self: Arc<Self>, tree: &Tree, device: &PciDevice) -> Result<Joined, VfioError> {
+        let address = device.address;
+        let number = device.group.ok_or(VfioError::NoIommu(address))?;
+        let mut state = self.state();
+        let first = state.groups.is_empty();
+        let index = match state.groups.iter().position(|group| group.number == number) {
+            Some(index) => index,
+            None => self.add_group(&mut state, tree, device, number)?,
+        };
+        let name = CString::new(address.to_string()).unwrap_or_default();
+        let file = sys::device(&state.groups[index].file, &name)
+            .map_err(|error| system(address, "taking the device from its group", error));
+        if file.is_ok() {
+            state.groups[index].devices += 1;
+        }
+        state.groups.retain(|group| group.devices > 0);
+        drop(state);
+        let member = Member {
+            container: self,
+            group: number,
+        };
+        Ok(Joined {
+            file: DeviceFile::new(file?, member),
+            first,
+        })
+    }
 
-pub(super) fn system(device: PciAddress, what: &'static str, source: io::Error) -> VfioError {
-    VfioError::System {
-        device,
-        what,
-        source,
+    fn access(&self) -> Access {
+        Access::Group
     }
 }
 
@@ -237,7 +209,7 @@ unsafe impl Reach for Container {
         // SAFETY: a region is a memory file that holds no Rust object; see the module's argument.
         let mapped = unsafe { sys::map_dma(&self.file, &map) };
         match mapped {
-            Err(error) if self.translates() => Err(refusal(&error, region.len())),
+            Err(error) if self.translates() => Err(refusal(&error, region.len(), "this process")),
             // Without a device behind it, nobody is to reach anything.
             _ => Ok(()),
         }
@@ -250,21 +222,6 @@ unsafe impl Reach for Container {
             Err(error) if self.translates() => Err(format!("the IOMMU keeps it: {error}")),
             Err(_) => Ok(()),
         }
-    }
-}
-
-/// Why the kernel maps no more, and what to do.
-fn refusal(error: &io::Error, bytes: usize) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOMEM) => match getrlimit(Resource::RLIMIT_MEMLOCK) {
-            Ok((limit, _)) if limit != libc::RLIM_INFINITY => format!(
-                "devices' memory is locked, and this process may lock {} KiB in all; run `ulimit -l unlimited` (as root), or set `memlock` in /etc/security/limits.conf and log in again",
-                limit / 1024
-            ),
-            _ => format!("the kernel has no room to map it: {error}; use fewer or smaller buffers"),
-        },
-        Some(libc::ENOSPC) => "the IOMMU's limit of mappings is reached; raise it: `echo 1000000 > /sys/module/vfio_iommu_type1/parameters/dma_entry_limit`".to_owned(),
-        _ => format!("the IOMMU refuses to map {bytes} bytes: {error}"),
     }
 }
 
@@ -300,16 +257,5 @@ mod tests {
         // More ranges than are there.
         let cut = &info(true, &list)[..72];
         assert_eq!(ranges(cut), UNSAID[..1]);
-    }
-
-    #[test]
-    fn a_refusal_names_the_remedy() {
-        let text = |code| refusal(&io::Error::from_raw_os_error(code), 4096);
-        assert!(text(libc::ENOSPC).contains("dma_entry_limit"));
-        assert!(text(libc::EINVAL).contains("refuses to map 4096 bytes"));
-        let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
-        if limit != libc::RLIM_INFINITY {
-            assert!(text(libc::ENOMEM).contains("ulimit -l unlimited"));
-        }
     }
 }

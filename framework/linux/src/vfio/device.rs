@@ -13,8 +13,8 @@ use vfio_bindings::bindings::vfio::{
     VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX,
 };
 
-use super::container::{DeviceFile, system};
 use super::region::RegionInfo;
+use super::space::{DeviceFile, system};
 use super::{VfioError, sys};
 use crate::bar::{Area, Calls, MappedBar};
 use crate::function::{self, Config};
@@ -165,11 +165,10 @@ impl Config for FileConfig {
 }
 
 impl DeviceControl for VfioDevice {
-    fn stop(&self) {
-        if let Err(error) = self.halt() {
-            // Its memory is unmapped before it is freed: the IOMMU stops what the device does not.
-            log::error!("{}: cannot be stopped: {error}", self.address);
-        }
+    fn stop(&self) -> bool {
+        function::stopped(&self.address, self.halt(), || {
+            function::answers(&self.config)
+        })
     }
 
     fn start(&self) {
@@ -179,7 +178,7 @@ impl DeviceControl for VfioDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::ids(&self.config).is_ok()
+        function::is_there(&self.config, &self.bar)
     }
 }
 

@@ -60,20 +60,43 @@ pub enum VfioError {
         others: Vec<GroupMember>,
     },
     /// Another process has it.
-    #[error("{device}: {holder} has its group {group} open; end that first")]
+    #[error("{device}: {holder} has {} open; end that first", whole(.group))]
     InUse {
         /// The device.
         device: PciAddress,
-        /// Its group.
-        group: u32,
+        /// Its group, if that is open as a whole.
+        group: Option<u32>,
         /// The process, if it is known.
         holder: String,
     },
     /// The IOMMU does not remap interrupts.
     #[error(
-        "{0}: this machine does not remap interrupts, so that a device could forge them; turn interrupt remapping on in the firmware, or accept it: `modprobe vfio_iommu_type1 allow_unsafe_interrupts=1`"
+        "{device}: this machine does not remap interrupts, so that a device could forge them; turn interrupt remapping on in the firmware, or accept it: `modprobe {module} allow_unsafe_interrupts=1`"
     )]
-    NoInterruptRemapping(PciAddress),
+    NoInterruptRemapping {
+        /// The device.
+        device: PciAddress,
+        /// Which module is to accept it.
+        module: &'static str,
+    },
+    /// The kernel makes no address spaces of the newer kind.
+    #[error("{device}: no {}, so this kernel was built without iommufd; leave SUMAC_VFIO=cdev out, and the device is taken by its group", path.display())]
+    NoIommufd {
+        /// The device.
+        device: PciAddress,
+        /// The file that is missed.
+        path: PathBuf,
+    },
+    /// The kernel makes no file for the device alone.
+    #[error(
+        "{0}: the kernel has no file in /dev/vfio/devices for it (CONFIG_VFIO_DEVICE_CDEV); leave SUMAC_VFIO=cdev out, and it is taken by its group"
+    )]
+    NoOwnFile(PciAddress),
+    /// There is no such way to take a device.
+    #[error(
+        "SUMAC_VFIO={0}: devices are taken by `group` or by `cdev`; leave it out for whichever there is"
+    )]
+    Access(String),
     /// It is none that a driver of ours could drive.
     #[error("{device}: {reason}; `sumac devices` lists what there is")]
     Unfit {
@@ -92,6 +115,10 @@ pub enum VfioError {
         /// What Linux said.
         source: io::Error,
     },
+}
+
+fn whole(group: &Option<u32>) -> String {
+    group.map_or_else(|| "it".to_owned(), |number| format!("its group {number}"))
 }
 
 fn in_the_way(others: &[GroupMember]) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use vfio_bindings::bindings::vfio::VFIO_GROUP_FLAGS_VIABLE;
 
-use super::container::{open, system};
+use super::space::{open, system};
 use super::{VfioError, sys};
 use crate::pci::in_use::holders;
 use crate::pci::{IommuGroup, PciDevice, Tree};
@@ -60,8 +60,8 @@ fn refusal(
         },
         Some(libc::EBUSY) => VfioError::InUse {
             device: device.address,
-            group: number,
-            holder: holder(tree, device),
+            group: Some(number),
+            holder: holders_named(tree, device).unwrap_or_else(|| "another process".to_owned()),
         },
         Some(libc::ENOENT) if without_iommu() => VfioError::WithoutIommu(device.address),
         Some(libc::ENOENT) => VfioError::NoVfio(path),
@@ -75,7 +75,7 @@ fn noiommu(number: u32) -> PathBuf {
 }
 
 /// A group that the kernel does not hand over, and what of it is in other hands.
-fn not_viable(tree: &Tree, device: PciAddress, number: u32) -> VfioError {
+pub(super) fn not_viable(tree: &Tree, device: PciAddress, number: u32) -> VfioError {
     let group = IommuGroup::read(tree, number);
     VfioError::NotViable {
         device,
@@ -84,15 +84,12 @@ fn not_viable(tree: &Tree, device: PciAddress, number: u32) -> VfioError {
     }
 }
 
-/// Who else has the device.
-fn holder(tree: &Tree, device: &PciDevice) -> String {
+/// Who else has the device, as far as one can see.
+pub(super) fn holders_named(tree: &Tree, device: &PciDevice) -> Option<String> {
     let holders: Vec<String> = (holders(tree, device).iter())
         .map(ToString::to_string)
         .collect();
-    match holders.as_slice() {
-        [] => "another process".to_owned(),
-        holders => holders.join(", "),
-    }
+    (!holders.is_empty()).then(|| holders.join(", "))
 }
 
 #[cfg(test)]

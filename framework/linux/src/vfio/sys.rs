@@ -10,8 +10,9 @@ use nix::{
     request_code_none,
 };
 use vfio_bindings::bindings::vfio::{
-    VFIO_BASE, VFIO_TYPE, vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map,
-    vfio_iommu_type1_dma_unmap, vfio_irq_info,
+    VFIO_BASE, VFIO_TYPE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
+    vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap,
+    vfio_irq_info,
 };
 
 const fn number(call: u32) -> libc::Ioctl {
@@ -32,6 +33,8 @@ ioctl_none_bad!(vfio_device_reset, number(11));
 ioctl_readwrite_bad!(vfio_iommu_get_info, number(12), u8);
 ioctl_write_ptr_bad!(vfio_iommu_map_dma, number(13), vfio_iommu_type1_dma_map);
 ioctl_readwrite_bad!(vfio_iommu_unmap_dma, number(14), vfio_iommu_type1_dma_unmap);
+ioctl_readwrite_bad!(vfio_bind, number(18), vfio_device_bind_iommufd);
+ioctl_readwrite_bad!(vfio_attach, number(19), vfio_device_attach_iommufd_pt);
 
 /// Version of the interface.
 pub(super) fn api_version(container: &File) -> io::Result<i32> {
@@ -78,6 +81,32 @@ pub(super) fn device(group: &File, name: &CStr) -> io::Result<File> {
     let fd = unsafe { vfio_group_get_device_fd(group.as_raw_fd(), name.as_ptr()) }?;
     // SAFETY: a fresh descriptor that nobody else owns.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Takes a device, whose own file this is, for whoever has opened `/dev/iommu`.
+pub(super) fn bind(device: &File, iommu: &File) -> io::Result<()> {
+    let mut bind = vfio_device_bind_iommufd {
+        // Without what later versions append.
+        argsz: 16,
+        iommufd: iommu.as_raw_fd(),
+        ..vfio_device_bind_iommufd::default()
+    };
+    // SAFETY: the structure is at least as long as it says.
+    unsafe { vfio_bind(device.as_raw_fd(), &mut bind) }?;
+    Ok(())
+}
+
+/// Has a device, which was bound, reach what an address space of the same `/dev/iommu` maps.
+pub(super) fn attach(device: &File, space: u32) -> io::Result<()> {
+    let mut attach = vfio_device_attach_iommufd_pt {
+        // Without what later versions append.
+        argsz: 12,
+        pt_id: space,
+        ..vfio_device_attach_iommufd_pt::default()
+    };
+    // SAFETY: the structure is at least as long as it says.
+    unsafe { vfio_attach(device.as_raw_fd(), &mut attach) }?;
+    Ok(())
 }
 
 /// What a device is.
@@ -160,8 +189,15 @@ pub(super) fn set_interrupts(
         bytes.extend_from_slice(&fd.as_raw_fd().to_ne_bytes());
     }
     // SAFETY: the buffer is as long as it says, and the call reads no further.
-    unsafe { vfio_device_set_irqs(device.as_raw_fd(), bytes.as_ptr()) }?;
-    Ok(())
+    let had = unsafe { vfio_device_set_irqs(device.as_raw_fd(), bytes.as_ptr()) }?;
+    match had {
+        0 => Ok(()),
+        // None is set then.
+        had => Err(io::Error::other(format!(
+            "the machine has {had} vectors left of {} wanted; use fewer queues",
+            fds.len()
+        ))),
+    }
 }
 
 /// Resets a function.

@@ -26,6 +26,17 @@ pub(super) fn card() -> Machine {
     machine
 }
 
+/// The same where the kernel has files for devices alone.
+pub(super) fn with_own_files() -> Machine {
+    let machine = card();
+    for (address, name) in [(CARD, "vfio3"), (OTHER, "vfio4")] {
+        machine.folder(&format!("sys/bus/pci/devices/{address}/vfio-dev/{name}"));
+        machine.file(&format!("dev/vfio/devices/{name}"), "");
+    }
+    machine.file("dev/iommu", "");
+    machine
+}
+
 /// One line, with these words in it.
 #[track_caller]
 pub(super) fn told(error: &VfioError, words: &[&str]) {
@@ -117,7 +128,33 @@ fn a_file_that_is_no_container_is_not_taken_for_one() {
 }
 
 #[test]
+fn groups_are_taken_where_devices_alone_cannot_be() {
+    let machine = with_own_files();
+    // Nothing but a file.
+    let error = refused(&machine, &[CARD]);
+    assert!(matches!(error, VfioError::OtherVfio { .. }), "{error:?}");
+    machine.remove("dev/vfio/devices/vfio3");
+    let error = refused(&machine, &[CARD]);
+    assert!(matches!(error, VfioError::OtherVfio { .. }), "{error:?}");
+}
+
+#[test]
+fn a_kernel_without_groups_says_why_a_device_alone_is_not_taken() {
+    let machine = with_own_files();
+    machine.remove("dev/vfio/vfio");
+    let error = refused(&machine, &[CARD]);
+    told(&error, &[CARD, "making an address space"]);
+    let error = machine.denied("dev/iommu", || refused(&machine, &[CARD]));
+    assert!(matches!(error, VfioError::Permission { .. }), "{error:?}");
+    told(&error, &[CARD, "dev/iommu", "sumac bind --user"]);
+    // Neither is there.
+    machine.remove("dev/iommu");
+    let error = refused(&machine, &[CARD]);
+    told(&error, &["dev/vfio/vfio", "modprobe vfio-pci"]);
+}
+
+#[test]
 fn no_address_opens_nothing() {
-    let (devices, container) = open(&tree(&Machine::new()), &[]).unwrap();
-    assert!(devices.is_empty() && container.is_none());
+    let (devices, space) = open(&tree(&Machine::new()), &[]).unwrap();
+    assert!(devices.is_empty() && space.is_none());
 }

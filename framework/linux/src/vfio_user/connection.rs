@@ -33,6 +33,8 @@ struct Open {
     /// Of the last message.
     body: Vec<u8>,
     alive: bool,
+    /// The server closed the connection.
+    hung_up: bool,
 }
 
 /// Why a question has no answer.
@@ -64,6 +66,7 @@ impl Connection {
                 next_id: 0,
                 body: Vec::new(),
                 alive: true,
+                hung_up: false,
             }),
         })
     }
@@ -81,9 +84,9 @@ impl Connection {
             .expect("a descriptor")
     }
 
-    /// Whether the server still answers, as far as is known.
-    pub fn is_alive(&self) -> bool {
-        self.open().alive
+    /// Whether the server closed the connection, or ended: not so if it only said nothing, or nonsense.
+    pub fn has_hung_up(&self) -> bool {
+        self.open().hung_up
     }
 
     /// Asks, and hands the answer's body and descriptors to `take`. An answer that `take` makes nothing of
@@ -108,6 +111,10 @@ impl Connection {
         };
         answer.map_err(|error| {
             open.alive = false;
+            open.hung_up = matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+            );
             // Whether or not the other side is still there to be told.
             let _ = open.socket.stream().shutdown(Shutdown::Both);
             Unanswered::Broken(error)

@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
+use nix::sys::time::{TimeVal, TimeValLike};
 use sumac_device::{Bar, DeviceBacking, DeviceControl, DmaSpace, PciId};
 use sumac_devices::vfio_user::message::{
     Capabilities, Command, DeviceInfo, DmaMap, DmaUnmap, IrqInfo, RegionAccess,
@@ -21,10 +25,12 @@ use super::connection::{Connection, Unanswered};
 use crate::bar::{Area, Calls, MappedBar};
 use crate::dma::{Reach, Region};
 use crate::function::{self, Config};
-use crate::interrupts::{Bell, Interrupts};
+use crate::interrupts::{Bell, Cord, Interrupts};
 use crate::time::LinuxClock;
 use crate::vfio::region::RegionInfo;
 
+/// A server that takes no connection for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The register BAR.
 const REGISTERS: u32 = 0;
 /// Regions that are looked at.
@@ -40,6 +46,9 @@ pub(crate) struct ServedDevice {
     id: PciId,
     bar: Bar,
     server: Arc<Server>,
+    /// What the server rings bells by: its interrupts', and that of its request to have the device back.
+    vectors: Mutex<Vec<Arc<Cord>>>,
+    request: Mutex<Option<Arc<Cord>>>,
 }
 
 /// What stands for the server: its connection, and what it takes.
@@ -58,7 +67,7 @@ impl ServedDevice {
             socket: socket.to_owned(),
             source,
         };
-        let stream = UnixStream::connect(socket).map_err(unreachable)?;
+        let stream = stream(socket).map_err(unreachable)?;
         Self::over(stream, socket)
     }
 
@@ -108,6 +117,8 @@ impl ServedDevice {
             id: function::ids(&*server).map_err(broken("reading configuration space"))?,
             bar: Bar::new(Arc::new(registers)),
             server,
+            vectors: Mutex::default(),
+            request: Mutex::default(),
         };
         opened.halt().map_err(broken("resetting the device"))?;
         function::set_bus_master(&*opened.server, true).map_err(broken("letting it do DMA"))?;
@@ -136,11 +147,17 @@ impl ServedDevice {
     pub fn socket_for_test(&self) -> UnixStream {
         self.server.connection.stream_for_test()
     }
+}
 
-    /// Whether the server still answers, as far as is known.
-    pub fn is_alive(&self) -> bool {
-        self.server.connection.is_alive()
-    }
+/// A connection, unless the server takes none for so long.
+fn stream(socket: &Path) -> io::Result<UnixStream> {
+    let address = UnixAddr::new(socket)?;
+    let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+    let stream = nix::sys::socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let patience = TimeVal::milliseconds(PATIENCE.as_millis() as i64);
+    setsockopt(&stream, sockopt::SendTimeout, &patience)?;
+    nix::sys::socket::connect(stream.as_raw_fd(), &address)?;
+    Ok(UnixStream::from(stream))
 }
 
 fn why(socket: &Path, what: &'static str, unanswered: Unanswered) -> VfioUserError {
@@ -174,13 +191,14 @@ fn greet(connection: &Connection) -> Result<(Version, Capabilities), Unanswered>
     })
 }
 
-/// Maps what the server offers. A file that the server could shorten is not mapped: an access beyond its end
-/// would end this process.
+/// Maps what the server offers. A file that the server could shorten is not mapped, nor one of huge pages, into which it
+/// could punch holes: an access there would end this process.
 fn map(file: &File, region: &RegionInfo) -> Vec<Area> {
     let sealed = fcntl(file, FcntlArg::F_GET_SEALS)
         .is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK));
+    let plain = fstatfs(file).is_ok_and(|kind| kind.filesystem_type() != HUGETLBFS_MAGIC);
     let len = match file.metadata() {
-        Ok(metadata) if sealed => metadata.len(),
+        Ok(metadata) if sealed && plain => metadata.len(),
         _ => 0,
     };
     let area = |area: &Range<u64>| {
@@ -357,9 +375,14 @@ unsafe impl Reach for Server {
             Err(Unanswered::Refused(errno)) => {
                 Err(format!("the device's server keeps it: error {errno}"))
             }
-            // A server that is gone reaches nothing; one that only hung up has the old pages to itself.
+            // A server that is gone reaches nothing; one that only hung up has the old file to itself, of which no part
+            // is lent again.
             Ok(()) | Err(Unanswered::Broken(_)) => Ok(()),
         }
+    }
+
+    fn lends_files(&self) -> bool {
+        true
     }
 }
 
@@ -392,15 +415,10 @@ impl Calls for Registers {
 }
 
 impl DeviceControl for ServedDevice {
-    fn stop(&self) {
-        if let Err(error) = self.halt()
-            && self.is_alive()
-        {
-            log::error!(
-                "vfio-user:{}: cannot be stopped: {error}",
-                self.socket.display()
-            );
-        }
+    /// A server that hung up is taken to reach nothing any more; one that is silent may yet wake.
+    fn stop(&self) -> bool {
+        let name = format_args!("vfio-user:{}", self.socket.display());
+        function::stopped(&name, self.halt(), || !self.server.connection.has_hung_up())
     }
 
     fn start(&self) {
@@ -413,7 +431,7 @@ impl DeviceControl for ServedDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::ids(&*self.server).is_ok()
+        function::is_there(&*self.server, &self.bar)
     }
 }
 
@@ -423,11 +441,18 @@ impl Interrupts for ServedDevice {
     }
 
     fn connect(&self, bells: &[Arc<Bell>]) -> io::Result<()> {
-        let events: Vec<BorrowedFd<'_>> = bells.iter().map(|bell| bell.as_fd()).collect();
-        Ok(self.server.set_events(irq::MSIX, &events)?)
+        let cords = bells.iter().map(|bell| bell.cord());
+        let cords = cords.collect::<io::Result<Vec<_>>>()?;
+        let events: Vec<_> = cords.iter().map(|cord| cord.as_fd()).collect();
+        self.server.set_events(irq::MSIX, &events)?;
+        *self.vectors.lock().unwrap_or_else(PoisonError::into_inner) = cords;
+        Ok(())
     }
 
     fn on_removal(&self, bell: &Bell) -> io::Result<()> {
-        Ok(self.server.set_events(irq::REQUEST, &[bell.as_fd()])?)
+        let cord = bell.cord()?;
+        self.server.set_events(irq::REQUEST, &[cord.as_fd()])?;
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(cord);
+        Ok(())
     }
 }

@@ -70,7 +70,12 @@ fn unreachable(error: &io::Error) -> String {
                 "{error}; run this as the user who serves it, or let the server's socket be yours"
             )
         }
-        io::ErrorKind::InvalidInput => format!("{error}; use a path of at most 107 bytes"),
+        io::ErrorKind::WouldBlock => {
+            "its server takes no connections: end it, and start it again".to_owned()
+        }
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {
+            format!("{error}; use a path of at most 107 bytes")
+        }
         _ => format!("{error}; {remedy}"),
     }
 }

@@ -98,7 +98,7 @@ fn the_server_gets_the_memory_and_loses_it_again() {
     assert_eq!(byte, [0x55]);
     drop(memory);
     assert!(seen.lock().unwrap().mapped.is_empty());
-    device.stop();
+    assert!(device.stop());
     device.start();
     drop((device, dma));
     thread.join().unwrap();
@@ -188,6 +188,34 @@ fn a_server_may_do_anything_at_any_message() {
     }
 }
 
+/// What becomes of memory hangs on it: a server that says nothing may yet wake and write.
+#[test]
+fn only_a_server_that_is_gone_has_stopped_without_saying_so() {
+    let (device, thread, seen) = connect(Script::default());
+    let device = device.unwrap();
+    let opened = seen.lock().unwrap().messages;
+    assert!(device.stop());
+    drop(device);
+    thread.join().unwrap();
+    for (misdeed, stopped) in [
+        (Misdeed::HangUp, true),
+        (Misdeed::Silence, false),
+        (Misdeed::OtherQuestion, false),
+    ] {
+        let script = Script {
+            misdeed: Some((opened, misdeed)),
+            ..Script::default()
+        };
+        let (device, thread, _) = connect(script);
+        let device = device.unwrap();
+        assert_eq!(device.stop(), stopped, "{misdeed:?}");
+        assert_eq!(device.stop(), stopped, "{misdeed:?} asked again");
+        assert!(!device.is_there());
+        drop(device);
+        thread.join().unwrap();
+    }
+}
+
 #[test]
 fn after_its_server_is_gone_a_device_reads_as_all_ones() {
     let (device, thread, seen) = connect(Script::default());
@@ -202,9 +230,9 @@ fn after_its_server_is_gone_a_device_reads_as_all_ones() {
     }
     assert_eq!(backing.bar.read(Register(0x10)), u32::MAX);
     backing.bar.write(Register(0x10), 1);
-    assert!(!device.is_alive());
+    assert!(!device.is_there());
     assert!(dma.allocate(2 << 20, 64).is_err());
-    device.stop();
+    assert!(device.stop());
     drop(memory);
     assert!(!seen.lock().unwrap().registers.contains_key(&0x10));
 }
@@ -223,6 +251,12 @@ fn what_cannot_be_connected_to_says_why() {
     let busy = folder.path().join("busy.sock");
     let _listener = UnixListener::bind(&busy).unwrap();
     assert!(refusal(&busy).contains("serves somebody else already"));
+    // One that does not even take connections has room for one, and then for no more.
+    let hangs = folder.path().join("hangs.sock");
+    let listener = UnixListener::bind(&hangs).unwrap();
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+    let _first = UnixStream::connect(&hangs).unwrap();
+    assert!(refusal(&hangs).contains("takes no connections"));
     let script = |version| Script {
         version,
         ..Script::default()
