@@ -32,9 +32,10 @@ pub enum What {
     Kernel,
     /// List the tests.
     List,
-    /// Run the tests whose names contain a word, showing the guests' consoles; without one, all of them.
+    /// Run the tests of a file, or those whose names contain a word, showing the guests' consoles; without a word, all of
+    /// them.
     Run {
-        /// Part of a test's name.
+        /// The file of tests (doctor, ixgbe, l2fwd, machine, testpmd), or part of a test's name.
         test: Option<String>,
     },
     /// Boot a guest and talk to its shell; `exit` ends it.
@@ -86,19 +87,22 @@ pub fn run(what: &What) -> bool {
 ///
 /// One at a time: a guest and the process that serves its device fill two cores.
 pub fn tests(filter: Option<Option<&str>>) -> Outcome {
-    let mut test = cargo([
-        "test",
-        "--package",
-        "sumac-lab",
-        "--test",
-        "*",
-        "--no-fail-fast",
-    ]);
-    test.args(filter.flatten()).args(["--", "--test-threads=1"]);
+    let word = filter.flatten();
+    let file = word.filter(|word| is_file_of_tests(word));
+    let mut test = cargo(["test", "--package", "sumac-lab", "--no-fail-fast"]);
+    test.args(["--test", file.unwrap_or("*")]);
+    test.args(word.filter(|_| file.is_none()));
+    test.args(["--", "--test-threads=1"]);
     if filter.is_some() {
         test.arg("--nocapture").env("SUMAC_LAB_SHOW", "1");
     }
     report::tests(&mut test, LIMIT)
+}
+
+/// Whether the lab has a file of tests, or a folder of them, of this name.
+fn is_file_of_tests(word: &str) -> bool {
+    let tests = Path::new("lab/tests");
+    tests.join(word).join("main.rs").is_file() || tests.join(format!("{word}.rs")).is_file()
 }
 
 fn fetch() -> bool {

@@ -134,6 +134,27 @@ fn memory_is_taken_back_range_by_range() {
     client.leave();
 }
 
+/// As many pieces are taken as the server says, and no more until one is given back.
+#[test]
+fn memory_is_lent_in_as_many_pieces_as_announced() {
+    let device = null_device();
+    let mut client = Client::silent(&device);
+    let answer = client.ask(Command::Version, &greeting(), &[]).unwrap();
+    let text = answer[Version::SIZE..].strip_suffix(b"\0").unwrap();
+    let announced: serde_json::Value = serde_json::from_slice(text).unwrap();
+    let pieces = announced["capabilities"]["max_dma_maps"].as_u64().unwrap();
+    let file = memory(4096);
+    let piece = |number| whole(MEMORY + 8192 * number, 4096);
+    for number in 0..pieces {
+        client.map(piece(number), Some(&file)).unwrap();
+    }
+    let one_more = client.map(piece(pieces), Some(&file));
+    assert_eq!(one_more, errno(Errno::NOSPC));
+    client.unmap(MEMORY, 4096, 0).unwrap();
+    client.map(piece(pieces), Some(&file)).unwrap();
+    client.leave();
+}
+
 /// A transmit queue of eight descriptors at `ring`, of which the first sends a frame from `buffer`.
 fn send_one(client: &mut Client, memory: &File, queue: u32, ring: u64, buffer: u64) {
     use std::os::unix::fs::FileExt;
