@@ -1,11 +1,10 @@
 #!/bin/sh
-# bind-vfio ADDRESS...: hands PCI devices to vfio-pci, or to $DRIVER, as the kernel's documentation of VFIO says.
+# bind-vfio ADDRESS...: hands PCI devices to vfio-pci, as the kernel's documentation of VFIO says.
 set -e
-driver=${DRIVER:-vfio-pci}
 for address in "$@"; do
   device=/sys/bus/pci/devices/$address
-  echo $driver > $device/driver_override
+  echo vfio-pci > $device/driver_override
   if [ -e $device/driver ]; then echo $address > $device/driver/unbind; fi
   echo $address > /sys/bus/pci/drivers_probe
-  test "$(basename $(readlink -f $device/driver))" = $driver
+  test "$(basename $(readlink -f $device/driver))" = vfio-pci
 done

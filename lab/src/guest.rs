@@ -66,7 +66,14 @@ fn prepare(lab: &Lab, image: &Image, machine: &Machine) -> Result<(Command, Temp
 pub(crate) fn attend(lab: &Lab, image: &Image, machine: &Machine) -> Result<(), LabError> {
     let (mut command, _folder) = prepare(lab, image, machine)?;
     command.args(["-serial", "mon:stdio"]);
-    command.status().map(drop).map_err(LabError::file("QEMU"))
+    let status = command.status().map_err(LabError::file("QEMU"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(LabError::Program {
+            program: "QEMU".to_owned(),
+            said: status.to_string(),
+        }),
+    }
 }
 
 impl Guest {

@@ -188,7 +188,10 @@ impl<'lab> Image<'lab> {
         archive.character_device("dev/console", 5, 1);
         let commands = self.busybox(&mut archive)?;
         archive.file("test", 0o755, self.whole_script(&commands).as_bytes());
-        let modules = self.lab.modules()?.with_needed(&self.modules)?;
+        let modules = match self.lab.modules()? {
+            Some(modules) => modules.with_needed(&self.modules)?,
+            None => Vec::new(),
+        };
         let mut order = String::new();
         for module in modules {
             archive.file(

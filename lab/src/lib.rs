@@ -16,6 +16,7 @@
 //! ```
 //!
 //! - [`Lab`]: QEMU, a Debian kernel, busybox and a few programs, fetched once into `target/lab`;
+//! - [`kernel`]: one with iommufd, built for tests that need it;
 //! - [`Image`]: what is in the guest; [`Program`]s of this workspace come with their libraries;
 //! - [`Machine`]: the guest's memory, cores, IOMMU and devices;
 //! - [`Guest`]: a guest that runs: its console, its monitor ([`qmp`]), its end;
@@ -33,6 +34,7 @@ mod cpio;
 mod error;
 mod guest;
 mod image;
+pub mod kernel;
 mod library;
 mod machine;
 mod module;

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::apt::{self, Apt};
 use crate::error::LabError;
+use crate::kernel;
 use crate::library;
 use crate::module::Modules;
 
@@ -25,6 +26,9 @@ const GUEST: &[&str] = &["busybox-static", "ethtool", "iperf3", "iproute2"];
 const DPDK: &[&str] = &["dpdk-dev"];
 /// Raised when the way of fetching or unpacking changes.
 const RECIPE: u32 = 1;
+
+/// Names a kernel's image to boot guests with. What tests ask for has to be built in.
+const OWN_KERNEL: &str = "SUMAC_LAB_KERNEL";
 
 /// The lab's own folder.
 pub fn folder() -> PathBuf {
@@ -46,6 +50,8 @@ pub(crate) fn workspace() -> PathBuf {
 /// QEMU, a kernel and programs for guests.
 pub struct Lab {
     test: String,
+    /// A kernel that has built in what tests ask for; otherwise Debian's, with its modules.
+    kernel: Option<PathBuf>,
 }
 
 impl Lab {
@@ -65,12 +71,34 @@ impl Lab {
         match ready {
             Ok(()) => Some(Self {
                 test: test.to_owned(),
+                kernel: env::var_os(OWN_KERNEL).map(PathBuf::from),
             }),
             Err(reason) => {
                 let _ = writeln!(io::stderr(), "SKIP {test}: no QEMU lab: {reason}");
                 None
             }
         }
+    }
+
+    /// The lab with guests whose kernel has iommufd, which none of Debian's has.
+    ///
+    /// `None`, with a line that says so, where none was built.
+    ///
+    /// # Panics
+    /// As [`open`](Self::open).
+    pub fn with_iommufd(test: &str) -> Option<Self> {
+        let lab = Self::open(test)?;
+        let kernel = lab.kernel.or_else(kernel::built);
+        if kernel.is_none() {
+            let _ = writeln!(
+                io::stderr(),
+                "SKIP {test}: needs a kernel with iommufd: `cargo xtask lab kernel` builds one"
+            );
+        }
+        kernel.map(|kernel| Self {
+            test: lab.test,
+            kernel: Some(kernel),
+        })
     }
 
     /// The name of the test it was opened for.
@@ -93,6 +121,9 @@ impl Lab {
 
     /// The guest's kernel.
     pub(crate) fn kernel(&self) -> Result<PathBuf, LabError> {
+        if let Some(kernel) = &self.kernel {
+            return Ok(kernel.clone());
+        }
         let boot = tools().join("kernel/boot");
         let found = fs::read_dir(&boot).map_err(LabError::file(&boot))?;
         found
@@ -102,13 +133,16 @@ impl Lab {
             .ok_or_else(|| LabError::NoFile("boot/vmlinuz".to_owned()))
     }
 
-    /// The kernel's modules.
-    pub(crate) fn modules(&self) -> Result<Modules, LabError> {
+    /// The kernel's modules; none where all that is asked for is built in.
+    pub(crate) fn modules(&self) -> Result<Option<Modules>, LabError> {
+        if self.kernel.is_some() {
+            return Ok(None);
+        }
         let versions = tools().join("kernel/usr/lib/modules");
         let mut found = fs::read_dir(&versions).map_err(LabError::file(&versions))?;
         let version = found.next().and_then(Result::ok);
         let version = version.ok_or_else(|| LabError::NoFile("usr/lib/modules".to_owned()))?;
-        Modules::new(&version.path(), &self.guest_file(BUSYBOX)?)
+        Modules::new(&version.path(), &self.guest_file(BUSYBOX)?).map(Some)
     }
 }
 
@@ -229,6 +263,8 @@ fn fill(new: &Path) -> Result<(), LabError> {
         unpack_all(&wanted, &new.join("guest"), &mut list)?;
     }
     list.sort();
+    // Some are in several of the guest's parts.
+    list.dedup();
     let path = new.join("packages");
     fs::write(&path, list.join("\n") + "\n").map_err(LabError::file(&path))?;
     remove(&downloads)
@@ -256,7 +292,7 @@ fn package_name(file: &Path) -> String {
         .replace("%3a", ":")
 }
 
-fn remove(folder: &Path) -> Result<(), LabError> {
+pub(crate) fn remove(folder: &Path) -> Result<(), LabError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LabError::file(folder)(error)),
         _ => Ok(()),

@@ -3,6 +3,8 @@
 //!
 //! Each guest runs its script with [`SHELL`] before it. Commands that doctor prints are run as they are printed.
 
+use std::path::Path;
+
 use serde_json::json;
 use sumac_lab::{Image, Lab, Machine, Program, Served, Slot};
 
@@ -22,6 +24,7 @@ fn image<'lab>(lab: &'lab Lab, script: &str) -> Image<'lab> {
     );
     image.file("bin/update-grub", 0o755, UPDATE_GRUB);
     image.modules(&["e1000e", "nvme", "vfio-pci", "vfio_iommu_type1"]);
+    image.modules(&["uio_pci_generic"]);
     image.script(&format!("{SHELL}\n{script}"));
     image
 }
@@ -110,6 +113,20 @@ sumac unbind $card || fail
 [ $(driver $card) = e1000e ] || fail
 mends driver
 
+broken 'a driver that is for machines without an IOMMU'
+refused 'an IOMMU translates for it' sumac bind --unsafe-noiommu $card
+what='a driver that is for machines without an IOMMU'
+rm /run/sumac/bound/$card
+echo $card > /sys/bus/pci/drivers/vfio-pci/unbind
+echo uio_pci_generic > /sys/bus/pci/devices/$card/driver_override
+echo $card > /sys/bus/pci/drivers_probe
+[ $(driver $card) = uio_pci_generic ] || fail
+mends driver
+[ $(driver $card) = vfio-pci ] || fail
+sumac unbind $card || fail
+[ $(driver $card) = e1000e ] || fail
+mends driver
+
 broken 'somebody else in the group'
 sumac unbind $other || fail
 mends group
@@ -142,6 +159,10 @@ mends permission
 broken 'a container that is not for the user'
 chmod 600 /dev/vfio/vfio
 mends vfio
+
+broken 'a group without a file'
+rm /dev/vfio/$(group $card)
+mends permission permission
 
 broken 'too little memory to lock'
 ulimit -l 64
@@ -183,10 +204,17 @@ fn bind_and_unbind_restore_drivers_and_refuse_what_is_needed() {
     let slot = card(&mut machine);
     let disk = machine.nvme(disk.path());
     let script = format!("card={}\ndisk={}\n{BINDING}", slot.address, disk.address);
-    machine
-        .boot(&lab, &image(&lab, &script))
-        .finish()
-        .assert_code(0);
+    let mut image = image(&lab, &script);
+    // A checkout in which everything is built.
+    image.folder("checkout/scripts", root().join("scripts"));
+    image.link("checkout/target/release/sumac", "/bin/sumac");
+    image.file("bin/cargo", 0o755, "#!/bin/sh\n");
+    machine.boot(&lab, &image).finish().assert_code(0);
+}
+
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("the crate is in the workspace")
 }
 
 const BINDING: &str = r#"
@@ -275,6 +303,27 @@ sumac hugepages 10 --node 0 | grep -q '^0 .* 2M .* 10 ' || fail
 refused 'more than nine tenths' sumac hugepages 1000
 sumac hugepages 0 | grep -q '^0 .* 2M .* 0 .* 0 ' || fail
 grep 'HugePages_Total: *0' /proc/meminfo || fail
+
+# The same by the scripts, from anywhere; there is no default route any more.
+what='the scripts'
+ip link set $interface down
+sh /checkout/scripts/setup-hugepages.sh 8192 | grep -q '^0 .* 2M .* 10 .* 10 ' || fail
+sh /checkout/scripts/bind-vfio.sh $card $other > /tmp/doctor || fail
+cat /tmp/doctor
+grep -q "^$card: from e1000e to vfio-pci (/dev/vfio/$(group $card), for 0)" /tmp/doctor || fail
+grep -q '^nothing in the way' /tmp/doctor || fail
+[ $(driver $card) = vfio-pci ] && [ $(driver $other) = vfio-pci ] || fail
+sh /checkout/scripts/bind-vfio.sh --undo $card $other || fail
+[ $(driver $card) = e1000e ] && [ $(driver $other) = e1000e ] || fail
+SUDO_UID=1000 sh /checkout/scripts/bind-vfio.sh $card $other || fail
+[ "$(stat -c %U /dev/vfio/$(group $card))" = user ] || fail
+refused 'no such PCI device' sh /checkout/scripts/bind-vfio.sh 0000:77:00.0
+sh /checkout/scripts/setup-hugepages.sh 0 | grep -q '^0 .* 2M .* 0 .* 0 ' || fail
+for script in bind-vfio setup-hugepages; do
+  sh /checkout/scripts/$script.sh --help | grep -q '^A front door to .sumac' || fail
+done
+said=$(sh /checkout/scripts/bind-vfio.sh 2>&1) && fail
+echo "$said" | grep -q '^Gives network cards' || fail
 echo bound and unbound
 "#;
 

@@ -1,9 +1,78 @@
 //! The lab itself: a guest boots, has what it was given and ends with its script's exit code.
 
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 use sumac_lab::{Image, Lab, Machine};
+
+/// `cargo xtask lab`, as people call it; with all that it starts it ends after some minutes.
+fn xtask_lab(arguments: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command
+        .args(["240", env!("CARGO"), "xtask", "lab"])
+        .args(arguments);
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+/// Its shell is talked to, with a program along, and ends when told so.
+#[test]
+fn shell_of_the_lab_is_talked_to() {
+    if Lab::open("shell_of_the_lab_is_talked_to").is_none() {
+        return;
+    }
+    let mut command = xtask_lab(&["shell", "--program", "/usr/bin/env"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = command.spawn().expect("cargo runs");
+    let mut input = shell.stdin.take().expect("a pipe");
+    let mut console = shell.stdout.take().expect("a pipe");
+    let mut heard = Vec::new();
+    // Before its shell is there, a guest loses what is typed.
+    while !String::from_utf8_lossy(&heard).contains("built-in commands") {
+        let mut part = [0; 4096];
+        let count = console.read(&mut part).expect("a pipe");
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&heard));
+        heard.extend_from_slice(&part[..count]);
+    }
+    let typed =
+        "ls -d /sys/kernel/iommu_groups/0; /bin/env --version; echo 6*7 is $((6*7))\nexit\n";
+    input.write_all(typed.as_bytes()).expect("it reads");
+    console.read_to_end(&mut heard).expect("a pipe");
+    let status = shell.wait().expect("it ends");
+    let text = String::from_utf8_lossy(&heard);
+    assert!(status.success(), "{text}");
+    for said in [
+        "iommu_groups/0\r\n",
+        "coreutils",
+        "6*7 is 42",
+        "exit code 0",
+    ] {
+        assert!(text.contains(said), "{said}:\n{text}");
+    }
+}
+
+/// What cannot be taken along or plugged in is named, in a line, before anything is booted; what can be run is listed.
+#[test]
+fn the_lab_says_what_it_lacks_and_what_it_has() {
+    for option in ["--program", "--vfio-user"] {
+        let output = xtask_lab(&["shell", option, "/nowhere"]).output();
+        let output = output.expect("cargo runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains("'/nowhere'") && told.contains("No such file"),
+            "{told}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+    let output = xtask_lab(&["list"]).output().expect("cargo runs");
+    let listed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{listed}");
+    let own = "the_lab_says_what_it_lacks_and_what_it_has";
+    assert!(listed.lines().any(|line| line == own), "{listed}");
+}
 
 #[test]
 fn guest_ends_with_the_exit_code_of_its_script() {

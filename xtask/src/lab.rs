@@ -2,6 +2,7 @@
 //!
 //! The machinery and the tests are the crate `lab`; here is only which of its commands runs.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,11 +22,14 @@ const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// into target/lab; nothing is installed. Consoles of guests are kept in target/lab/logs.
 #[derive(Subcommand)]
 #[command(
-    after_help = "SUMAC_QEMU=PROGRAM takes another QEMU. SUMAC_LAB_SHOW=1 shows consoles as they are written."
+    after_help = "SUMAC_QEMU=PROGRAM takes another QEMU, SUMAC_LAB_KERNEL=FILE another kernel, with all that a test asks for built \
+        in. SUMAC_LAB_SHOW=1 shows consoles as they are written."
 )]
 pub enum What {
     /// Fetch QEMU, a guest kernel and programs, and tell their versions.
     Fetch,
+    /// Build a guest kernel with iommufd, which none of Debian's has: tests that need one are skipped without.
+    Kernel,
     /// List the tests.
     List,
     /// Run the tests whose names contain a word, showing the guests' consoles; without one, all of them.
@@ -34,23 +38,36 @@ pub enum What {
         test: Option<String>,
     },
     /// Boot a guest and talk to its shell; `exit` ends it.
+    #[command(
+        after_help = "Example, a software card behind the IOMMU, to bind and to drive:\n  \
+            target/release/sumac serve 82599 --socket /tmp/card --wire gen &\n  \
+            cargo xtask lab shell --vfio-user /tmp/card --program target/release/sumac"
+    )]
     Shell {
         /// Memory in MiB.
-        #[arg(long, default_value_t = 512)]
+        #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=65_536))]
         memory: u32,
-        /// Sockets of vfio-user devices to plug in.
-        #[arg(long, value_name = "SOCKET")]
-        vfio_user: Vec<std::path::PathBuf>,
-        /// Programs of this machine to take along.
-        #[arg(long, value_name = "FILE")]
-        program: Vec<std::path::PathBuf>,
+        /// The socket of a vfio-user device to plug in; may be given more than once.
+        #[arg(long, value_name = "SOCKET", value_parser = there)]
+        vfio_user: Vec<PathBuf>,
+        /// A program of this machine to take along, with the libraries it needs; may be given more than once.
+        #[arg(long, value_name = "FILE", value_parser = there)]
+        program: Vec<PathBuf>,
     },
+}
+
+/// The path of something that is there.
+fn there(path: &str) -> Result<PathBuf, String> {
+    let found = Path::new(path).metadata();
+    found.map_err(|error| error.to_string())?;
+    Ok(path.into())
 }
 
 /// Does it; true if it went well.
 pub fn run(what: &What) -> bool {
     match what {
         What::Fetch => fetch(),
+        What::Kernel => kernel(),
         What::List => list(),
         What::Run { test } => {
             let mut report = Report::new(1);
@@ -99,22 +116,39 @@ fn fetch() -> bool {
     }
 }
 
-/// Each test by its name, below the file it is in.
-fn list() -> bool {
-    let mut list = cargo(["test", "--quiet", "--package", "sumac-lab", "--test", "*"]);
-    let status = list
-        .args(["--", "--list", "--format", "terse"])
-        .stdin(Stdio::null())
-        .status();
-    status.is_ok_and(|status| status.success())
+fn kernel() -> bool {
+    match sumac_lab::kernel::build() {
+        Ok(image) => {
+            println!("{}", image.display());
+            true
+        }
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            false
+        }
+    }
 }
 
-fn shell(memory: u32, sockets: &[std::path::PathBuf], programs: &[std::path::PathBuf]) -> bool {
+/// Each test by its name.
+fn list() -> bool {
+    let mut list = cargo(["test", "--quiet", "--package", "sumac-lab", "--test", "*"]);
+    list.args(["--", "--list", "--format", "terse"]);
+    let listed = list.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let Ok(listed) = listed else {
+        return false;
+    };
+    for line in String::from_utf8_lossy(&listed.stdout).lines() {
+        println!("{}", line.strip_suffix(": test").unwrap_or(line));
+    }
+    listed.status.success()
+}
+
+fn shell(memory: u32, sockets: &[PathBuf], programs: &[PathBuf]) -> bool {
     let Some(lab) = Lab::open("shell") else {
         return false;
     };
     let mut image = Image::new(&lab);
-    image.modules(&["vfio-pci", "vfio_iommu_type1", "ixgbe"]);
+    image.modules(&["vfio-pci", "vfio_iommu_type1", "uio_pci_generic", "ixgbe"]);
     image.tools(&["ethtool", "iperf3", "ip", "dpdk-testpmd"]);
     for program in programs {
         image.program(&sumac_lab::Program::at(program));

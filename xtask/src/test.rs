@@ -3,6 +3,7 @@
 //! A step is one call of cargo, or a few that belong together. Steps run in the order of [`STEPS`]:
 //! the quick ones that fail first come first. A failed step does not stop those after it.
 
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -51,9 +52,21 @@ pub struct Options {
     /// MiB sent over each TCP connection of the end-to-end tests.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     transfer_mib: u64,
+    /// Pings, each of one frame, of each test in which somebody sleeps in between; some thousands if this is left out.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pings: Option<u32>,
     /// List the steps and stop.
     #[arg(long)]
     list: bool,
+}
+
+impl Options {
+    /// Tells tests how many pings are asked for.
+    fn set_pings(&self, tests: &mut Command) {
+        if let Some(pings) = self.pings {
+            tests.env("SUMAC_PINGS", pings.to_string());
+        }
+    }
 }
 
 struct Step {
@@ -125,7 +138,7 @@ pub fn run(options: &Options) -> bool {
 
 /// All of the workspace but the programs in the folders `tests` of l2fwd, the benchmarks and the lab, which
 /// are steps of their own. Wires to the host's network interfaces need `ip`.
-fn unit(_: &Options) -> Outcome {
+fn unit(options: &Options) -> Outcome {
     install(&[IP]);
     let mut most = cargo(["test", "--workspace", "--no-fail-fast"]);
     most.args(["--lib", "--bins", "--tests"]);
@@ -134,6 +147,7 @@ fn unit(_: &Options) -> Outcome {
         most.args(["--exclude", name]);
         rest.args(["-p", name]);
     }
+    options.set_pings(&mut most);
     report::tests(&mut most, LIMIT).and(report::tests(&mut rest, LIMIT))
 }
 
@@ -164,6 +178,7 @@ fn e2e(options: &Options) -> Outcome {
     install(&[IP, PING]);
     let mut test = cargo(["test", "--release", "-p", "l2fwd", "--test", "e2e"]);
     test.env("SUMAC_TRANSFER_MIB", options.transfer_mib.to_string());
+    options.set_pings(&mut test);
     report::tests(&mut test, LIMIT)
 }
 

@@ -59,12 +59,12 @@ pub struct Options {
     pub crash_every: Option<Crashes>,
 
     /// Sleep while nothing comes, and be woken by interrupts, instead of polling all the time. Under load it
-    /// polls all the same. Takes an application that is linked.
+    /// polls all the same.
     #[arg(long)]
     pub interrupt: bool,
 
-    /// When a device goes away, because it was pulled out, unbound or its server ended: wait for its return, and
-    /// go on with it. Otherwise the run ends when no pair of ports is left; in either case the others go on.
+    /// When a device goes away, because it was pulled out, unbound or its server ended, or was reset by somebody else:
+    /// wait for its return, and go on with it. Otherwise the run ends when no pair of ports is left; in either case the others go on.
     #[arg(long)]
     pub wait_for_device: bool,
 
@@ -171,6 +171,8 @@ const EXAMPLES: &str = "Examples:
   l2fwd --application domain                 drivers and application each in a domain
   l2fwd sim sim sim sim:gone=1s,back=3s --wait-for-device
                                              a card that is pulled out, and put back
+
+SUMAC_VFIO=group or SUMAC_VFIO=cdev insists on one of the kernel's two ways to hand over PCI devices.
 
 Counters: every frame received is transmitted or counted as dropped. A frame that finds no room on
 its way out waits; the device then drops new ones (rx_dropped), as a full receive ring does. What a

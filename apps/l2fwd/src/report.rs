@@ -37,6 +37,8 @@ pub struct Report {
     pub last_death: Option<String>,
     /// The application, if it was in a domain of its own.
     pub application: Option<ApplicationReport>,
+    /// By which of the kernel's files PCI devices were taken through VFIO: `group` or `cdev`; none without any.
+    pub vfio: Option<&'static str>,
     /// The ports, in the order given.
     pub ports: Vec<PortReport>,
     /// Where the packet buffers are, after the end.
@@ -292,6 +294,9 @@ impl fmt::Display for Report {
             for rule in &port.violated {
                 writeln!(f, "    broken: {rule}")?;
             }
+        }
+        if let Some(access) = self.vfio {
+            writeln!(f, "PCI devices by VFIO's {access}")?;
         }
         let pages = if self.pool.huge_pages {
             "2 MiB pages"

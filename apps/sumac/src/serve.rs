@@ -33,7 +33,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
     /// What is plugged into the port, and what it is, as in a device spec `sim:SPEC`: `tap=tap0`, `gen,rate=1mpps`,
-    /// `peer=a` (twice: two ports joined), `id=10f7,mac=02:00:00:00:00:01,null`. Once for all ports, or
+    /// `peer=a` (twice: two ports joined), `id=10f7,mac=02:00:00:00:00:01,null`,
+    /// `gen,gone=5s,back=8s` (registers that read as all ones for a while). Once for all ports, or
     /// once for each.
     #[arg(long, value_name = "SPEC", default_value = "null")]
     wire: Vec<String>,
@@ -110,6 +111,7 @@ pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
     let stop = Stop::install()?;
     let devices: Vec<_> = ports.iter().map(|port| port.device.clone()).collect();
     let thread = DeviceThread::spawn(&devices, options.core)?;
+    let pulling = open::pull(&specs, &devices)?;
     for port in &ports {
         say(&format!(
             "serving an 82599 at {}",
@@ -137,6 +139,7 @@ pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
                 .unwrap_or_else(|_| Err(io::Error::other("it has panicked")))
         })
     });
+    drop(pulling);
     let polled = thread.is_alive();
     drop(thread);
     Ok(sum_up(&ports, options.strict) && polled && said(served))

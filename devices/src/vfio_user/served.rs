@@ -16,7 +16,7 @@ use super::message::{Area, region};
 use crate::ixgbe::config_space::{self, MSIX_BAR_BYTES, MSIX_PENDING, MSIX_VECTORS};
 use crate::ixgbe::port::{LockedPort, Port};
 use crate::ixgbe::registers::{BAR_BYTES, Place, QueueRegister, decode};
-use crate::ixgbe::{Access32, Cells, Core, Identity, Polled, Totals, VENDOR, Violations};
+use crate::ixgbe::{Access32, Cells, Core, Fault, Identity, Polled, Totals, VENDOR, Violations};
 use crate::memory::{GuestMemory, WindowError};
 use crate::pci::{CONFIG_BYTES, ConfigSpace, STATUS, STATUS_INTX};
 use crate::shared_bar::{BarMemory, SharedBarError};
@@ -119,6 +119,22 @@ impl Served82599 {
     /// What has passed the wire.
     pub fn wire_report(&self) -> WireReport {
         self.0.port.lock_first().wire.report()
+    }
+
+    /// Whether its driver has it receive: the last step of starting it.
+    pub fn is_receiving(&self) -> bool {
+        self.0.port.lock_first().core.is_receiving()
+    }
+
+    /// Lets something go wrong from now on. One that is pulled out reads as all ones but for configuration space, which
+    /// the bus answers.
+    pub fn inject(&self, fault: Fault) {
+        self.0.port.lock_first().core.inject(fault);
+    }
+
+    /// Makes the device healthy again.
+    pub fn heal(&self) {
+        self.0.port.lock_first().core.heal();
     }
 
     /// Flushes the wire: after the last frame.

@@ -190,6 +190,29 @@ fn a_bad_eeprom_is_refused_unless_told_otherwise() {
     bench.end();
 }
 
+/// A device that was pulled out and put back between two looks answers as ever; but nothing would pass any more.
+#[test]
+fn a_device_that_was_away_is_not_taken_for_the_one_that_was_started() {
+    let bench = Bench::kx4();
+    let mut port = bench.port(&PortConfig::default());
+    port.start().expect("the device is well");
+    assert_eq!(port.check(), Ok(()));
+    bench
+        .device
+        .inject(Misbehaviour::always(FaultKind::SurpriseRemoval));
+    bench.device.heal();
+    let lost = port.check().map_err(|error| error.fault);
+    assert_eq!(lost, Err(Fault::Reset));
+    assert!(matches!(Net::check(&mut port), Err(NetError::Reset { .. })));
+    // It is started again like any other.
+    port.reset().expect("the device is well");
+    port.start().expect("the device is well");
+    assert_eq!(port.check(), Ok(()));
+    port.stop().expect("the device is well");
+    drop(port);
+    bench.end();
+}
+
 #[test]
 fn a_device_that_is_gone_is_an_error_everywhere() {
     let bench = Bench::kx4();

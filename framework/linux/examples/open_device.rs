@@ -29,6 +29,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         .map(|word| word.parse())
         .collect::<Result<Vec<DeviceSpec>, _>>()?;
     let opened = sumac_linux::open::open(&specs, None)?;
+    if let Some(access) = opened.access() {
+        println!("taken by: {access}");
+    }
     for range in opened.bus_addresses() {
         println!("bus addresses: {range:#x?}");
     }

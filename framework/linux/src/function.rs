@@ -41,14 +41,20 @@ pub(crate) fn ids(config: &impl Config) -> io::Result<PciId> {
     })
 }
 
-/// Whether the function answers.
-pub(crate) fn is_there(config: &impl Config) -> bool {
+/// Whether the function answers at all; one that does not reaches no memory either.
+pub(crate) fn answers(config: &impl Config) -> bool {
     let mut class = [0; 4];
     config.read(CLASS, &mut class).is_ok() && class != [0xFF; 4]
 }
 
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the device is gone")
+}
+
+/// Whether a driver can reach the device: the function answers, and so does the first of its registers, which is all ones
+/// in no device driven here.
+pub(crate) fn is_there(config: &impl Config, bar: &Bar) -> bool {
+    answers(config) && bar.read(First) != u32::MAX
 }
 
 /// Lets the function do DMA or not; memory decoding is on in either case. Looks whether it took effect.
@@ -64,7 +70,7 @@ pub(crate) fn set_bus_master(config: &impl Config, on: bool) -> io::Result<()> {
     config.write(COMMAND, &wanted.to_le_bytes())?;
     match read16(config, COMMAND)? & BUS_MASTER == wanted & BUS_MASTER {
         true => Ok(()),
-        false if !is_there(config) => Err(gone()),
+        false if !answers(config) => Err(gone()),
         false => Err(io::Error::other("bus mastering stays as it was")),
     }
 }
@@ -92,7 +98,7 @@ pub(crate) fn halt(
     clock: &dyn Clock,
     reset: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
-    if !is_there(config) {
+    if !answers(config) {
         return Err(gone());
     }
     // One that goes on all the same is what a reset is for.
@@ -133,6 +139,16 @@ fn read16(config: &impl Config, offset: u16) -> io::Result<u16> {
         // No register read here can be all ones in a device that is there.
         u16::MAX => Err(gone()),
         value => Ok(value),
+    }
+}
+
+/// A function's first register.
+#[derive(Clone, Copy)]
+struct First;
+
+impl Readable for First {
+    fn offset(self) -> u32 {
+        0
     }
 }
 
@@ -188,8 +204,20 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::bar::{Calls, MappedBar};
 
     struct Space(RefCell<[u8; 64]>, u16);
+
+    /// Registers that all read so.
+    struct Same(u32);
+
+    impl Calls for Same {
+        fn read32(&self, _offset: u32) -> u32 {
+            self.0
+        }
+
+        fn write32(&self, _offset: u32, _value: u32) {}
+    }
 
     impl Config for Space {
         fn read(&self, offset: u16, bytes: &mut [u8]) -> io::Result<()> {
@@ -239,11 +267,17 @@ mod tests {
         let space = Space(RefCell::new([0xFF; 64]), 0);
         let error = set_bus_master(&space, false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotConnected);
-        assert!(ids(&space).is_err() && !is_there(&space));
+        assert!(ids(&space).is_err() && !answers(&space));
         // vfio-pci answers for ids and most of the command register itself.
         let behind_vfio = Space(RefCell::new([0xFF; 64]), 0);
         behind_vfio.0.borrow_mut()[..2].copy_from_slice(&INTEL.to_le_bytes());
         behind_vfio.0.borrow_mut()[4..6].copy_from_slice(&[0xFF, 0xFB]);
-        assert!(!is_there(&behind_vfio));
+        assert!(!answers(&behind_vfio));
+        let bar =
+            |register: u32| Bar::new(Arc::new(MappedBar::new(16, Vec::new(), Same(register))));
+        assert!(!is_there(&space, &bar(0)));
+        let answering = Space(RefCell::new([0; 64]), 0);
+        assert!(is_there(&answering, &bar(0)));
+        assert!(!is_there(&answering, &bar(u32::MAX)));
     }
 }

@@ -76,22 +76,33 @@ fn l2fwd_forwards_by_several_queues() {
     }
 }
 
-/// An ordinary user with the groups' files and enough memory to lock forwards as root does, woken by interrupts.
+/// An ordinary user with the groups' files and enough memory to lock forwards as root does, wherever the driver runs:
+/// woken by interrupts byte for byte, by a pair of cards each; and polling, though nothing comes any more.
 #[test]
 fn l2fwd_runs_as_an_ordinary_user() {
     let Some(lab) = Lab::open("l2fwd_runs_as_an_ordinary_user") else {
         return;
     };
     let frames = mixed();
-    let cards = Cards::with([&frames, &[]]);
+    let cards = Cards::with([&frames, &[], &frames, &[], &frames, &[]]);
     let script = format!(
-        "for device in $A $B; do
+        "for device in $A $B $C $D $E $F; do
           chown user /dev/vfio/$(basename $(readlink /sys/bus/pci/devices/$device/iommu_group))
         done
         ulimit -l 262144
-        echo l2fwd $A $B --isolation driver --interrupt --no-mac-updating --json --frames {} > /tmp/run
+        export XDG_CONFIG_HOME=/domains
         if su user -c 'cat /proc/1/environ'; then exit 1; fi
-        su user -c 'id; sh /tmp/run'",
+        su user -c id
+        run() {{ # run CARDS ISOLATION OPTIONS
+          echo \"l2fwd $1 --domains /domains --isolation $2 --no-mac-updating --json $3\" > /tmp/run
+          cat /tmp/run
+          su user -c 'sh /tmp/run'
+        }}
+        for how in '--interrupt --frames {}' '--duration 300ms'; do
+          run \"$A $B\" driver \"$how\"
+          run \"$C $D\" domain \"$how\"
+          run \"$E $F\" shadow \"$how\"
+        done",
         frames.len()
     );
     let guest = cards.boot(&lab, &script);
@@ -101,7 +112,9 @@ fn l2fwd_runs_as_an_ordinary_user() {
         "{}",
         outcome.ended.text
     );
-    assert_same(&outcome.sent[1], &frames);
+    for to in [1, 3, 5] {
+        assert_same(&outcome.sent[to], &frames);
+    }
 }
 
 /// A driver in a domain that dies a tenth of a second after it has come up is started again each time, on a card behind

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sumac_lab::{Image, Lab, Machine, Program, Served};
 
 use crate::frames::mixed;
-use crate::setup::{Cards, assert_same};
+use crate::setup::{Cards, assert_same, number};
 
 /// A narrow IOMMU and a wide one are asked for what they take, and memory lies there: 39 bits here and in all
 /// other tests, 48 bits with `l2fwd` on them.
@@ -55,12 +55,6 @@ fn times(text: &str, card: &str, way: &str) -> [f64; 3] {
         Some([numbers.next()?, numbers.next()?, numbers.next()?])
     });
     times.unwrap_or_else(|| panic!("no times for {way} on {card}:\n{text}"))
-}
-
-/// A number from the environment: for measurements by hand.
-fn number(name: &str, otherwise: u32) -> u32 {
-    let given = std::env::var(name).ok();
-    given.map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
 /// Memory is mapped in 2 MiB pages and in 4 KiB pages, at once and page by page; how long each took is printed, in the

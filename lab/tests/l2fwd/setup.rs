@@ -29,76 +29,94 @@ refused() {
 }
 "#;
 
-/// What hands a card to a process, behind an IOMMU and without one.
-const VFIO_PCI: &str = "vfio-pci";
-const UIO_PCI: &str = "uio_pci_generic";
-
 /// Cards, two unless told otherwise, and the files on their wires.
 pub struct Cards {
     served: Served,
     files: tempfile::TempDir,
     pub machine: Machine,
     pub slots: Vec<Slot>,
-    /// What hands them to processes.
-    driver: &'static str,
+    /// Whether an IOMMU translates for them.
+    iommu: bool,
 }
 
 /// What a run left behind.
 pub struct Outcome {
     pub ended: Ended,
     /// What went out of each card.
-    pub sent: [Vec<Vec<u8>>; 2],
+    pub sent: Vec<Vec<Vec<u8>>>,
 }
 
 impl Cards {
     /// Cards that receive these frames.
-    pub fn with(input: [&[Vec<u8>]; 2]) -> Self {
-        Self::playing(input, VFIO_PCI)
+    pub fn with<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
+        Self::playing(&input, true)
     }
 
     /// As [`with`](Self::with), in a machine without an IOMMU.
-    pub fn without_iommu(input: [&[Vec<u8>]; 2]) -> Self {
-        Self::playing(input, UIO_PCI)
+    pub fn without_iommu<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
+        Self::playing(&input, false)
     }
 
-    fn playing(input: [&[Vec<u8>]; 2], driver: &'static str) -> Self {
+    fn playing(input: &[&[Vec<u8>]], iommu: bool) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
-        let wires = [0, 1].map(|port| {
+        let wire = |(port, input): (usize, &&[Vec<u8>])| {
             let path = |name| files.path().join(format!("{name}{port}"));
-            write_pcap(&path("in"), input[port]);
+            write_pcap(&path("in"), input);
             format!(
                 "pcap={},out={}",
                 path("in").display(),
                 path("out").display()
             )
-        });
-        let names: Vec<&str> = wires.iter().map(String::as_str).collect();
-        Self::on(Served::cards(&names), wires.len(), files, driver)
+        };
+        let wires: Vec<_> = input.iter().enumerate().map(wire).collect();
+        Self::on(&wires, Served::cards, files, iommu)
     }
 
     /// Two cards that a generator each sends frames to, so many a second, and takes frames back from.
     pub fn under_load(rate: &str) -> Self {
-        Self::generated(2, rate, Served::cards)
+        Self::generated(&[""; 2], rate, Served::cards)
     }
 
     /// The same with so many cards, which [`pull`](Self::pull) may take.
     pub fn pluggable_under_load(cards: usize, rate: &str) -> Self {
-        Self::generated(cards, rate, Served::pluggable)
+        Self::generated(&vec![""; cards], rate, Served::pluggable)
     }
 
-    fn generated(cards: usize, rate: &str, serve: fn(&[&str]) -> Served) -> Self {
+    /// The same with a card for each of these options, such as when it goes: `gone=5s`.
+    pub fn going_under_load(options: &[&str], rate: &str) -> Self {
+        Self::generated(options, rate, Served::cards)
+    }
+
+    fn generated(options: &[&str], rate: &str, serve: fn(&[&str]) -> Served) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
-        let wire = format!("gen,rate={rate}");
-        Self::on(serve(&vec![wire.as_str(); cards]), cards, files, VFIO_PCI)
+        let wire = |options: &&str| match *options {
+            "" => format!("gen,rate={rate}"),
+            options => format!("gen,rate={rate},{options}"),
+        };
+        let wires: Vec<_> = options.iter().map(wire).collect();
+        Self::on(&wires, serve, files, true)
     }
 
-    fn on(served: Served, cards: usize, files: tempfile::TempDir, driver: &'static str) -> Self {
+    /// Cards to which nothing ever comes.
+    pub fn idle(cards: usize) -> Self {
+        let files = tempfile::tempdir().expect("a temporary folder");
+        Self::on(&vec!["null".to_owned(); cards], Served::cards, files, true)
+    }
+
+    fn on(
+        wires: &[String],
+        serve: fn(&[&str]) -> Served,
+        files: tempfile::TempDir,
+        iommu: bool,
+    ) -> Self {
+        let wires: Vec<&str> = wires.iter().map(String::as_str).collect();
+        let served = serve(&wires);
         let mut machine = Machine::new();
         machine.cores(2).memory_mib(768);
-        if driver == VFIO_PCI {
+        if iommu {
             machine.iommu(IOMMU_BITS);
         }
-        let slots = (0..cards)
+        let slots = (0..wires.len())
             .map(|port| machine.vfio_user(&served.socket(port)))
             .collect();
         Self {
@@ -106,7 +124,7 @@ impl Cards {
             files,
             machine,
             slots,
-            driver,
+            iommu,
         }
     }
 
@@ -119,9 +137,8 @@ impl Cards {
     /// As [`boot`](Self::boot), with more in its image.
     pub fn boot_with(&self, lab: &Lab, script: &str, more: impl FnOnce(&mut Image)) -> Guest {
         let mut image = Image::new(lab);
-        image.modules(&[self.driver]);
-        if self.driver == VFIO_PCI {
-            image.modules(&["vfio_iommu_type1"]);
+        if self.iommu {
+            image.modules(&["vfio-pci", "vfio_iommu_type1"]);
         }
         image.program(&Program::built("l2fwd"));
         image.folder("domains", domains().folder());
@@ -154,8 +171,10 @@ impl Cards {
         let addresses: Vec<&str> = (self.slots.iter())
             .map(|slot| slot.address.as_str())
             .collect();
-        let (driver, addresses) = (self.driver, addresses.join(" "));
-        let _ = writeln!(whole, "set -e\nDRIVER={driver} bind-vfio {addresses}");
+        whole += "set -e\n";
+        if self.iommu {
+            let _ = writeln!(whole, "bind-vfio {}", addresses.join(" "));
+        }
         let _ = writeln!(whole, "echo {HUGE_PAGES} > /proc/sys/vm/nr_hugepages");
         whole += "export XDG_CONFIG_HOME=/domains\n";
         let _ = writeln!(whole, "{script}");
@@ -178,9 +197,10 @@ impl Cards {
         ended.assert_code(0);
         self.served.finish();
         let out = |port| -> PathBuf { self.files.path().join(format!("out{port}")) };
+        let sent = (0..self.slots.len()).map(|port| read_pcap(&out(port)));
         Outcome {
             ended,
-            sent: [read_pcap(&out(0)), read_pcap(&out(1))],
+            sent: sent.collect(),
         }
     }
 }
@@ -202,4 +222,10 @@ pub fn assert_same(got: &[Vec<u8>], expected: &[Vec<u8>]) {
             expected.len()
         );
     }
+}
+
+/// A number from the environment: for measurements by hand.
+pub fn number(name: &str, otherwise: u32) -> u32 {
+    let given = std::env::var(name).ok();
+    given.map_or(otherwise, |text| text.parse().expect("a number"))
 }

@@ -4,6 +4,7 @@
 //! host can have it. Workers give up its queue pairs and go on with the others; frames that were to leave
 //! by it are dropped, and counted.
 
+use std::mem::forget;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -92,15 +93,27 @@ impl<N: Net> Ports<'_, N> {
         let Some(open) = self.list.get_mut(index) else {
             return Ok(());
         };
+        // One that only its driver cannot reach may still reach memory, until its host ends that.
+        let quiet = match (&why, &open.control) {
+            (Gone::Vanished(_), Some(control)) => control.stop(),
+            _ => true,
+        };
         if let Some(mut port) = open.port.take() {
             open.absence.past += Hardware::of(&mut port);
-            // One that is gone cannot be stopped, and need not be.
-            let _ = port.stop();
+            if quiet {
+                // One that is gone cannot be stopped, and need not be.
+                let _ = port.stop();
+            }
             for queue in &mut queues {
                 open.absence.unread += u64::from(queue.waiting(RING));
                 open.absence.unsent += u64::from(queue.reclaim());
             }
-            port.return_queues(queues);
+            if quiet {
+                port.return_queues(queues);
+            } else {
+                // What it may yet write to is nobody's any more.
+                forget((port, queues));
+            }
         }
         open.let_go();
         open.absence.begin(why);
@@ -153,6 +166,10 @@ impl<N: Net> Ports<'_, N> {
             supervision.end_driver(index);
             self.opened.let_go(index);
             return false;
+        }
+        if let Some(port) = &mut open.port {
+            // What its link's vector said before the bells were connected, nobody heard.
+            let _ = self.links.look(index, port);
         }
         open.absence.why = None;
         open.absence.not_back = None;

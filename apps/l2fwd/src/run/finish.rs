@@ -3,6 +3,7 @@
 use std::thread::JoinHandle;
 
 use sumac_interface::net::{Net, NetError};
+use sumac_linux::vfio::Access;
 
 use crate::forward::{Order, Shared};
 use crate::report::{PortReport, Report, WireReport};
@@ -187,6 +188,7 @@ pub fn close<N: Net>(
             .collect();
     }
     report.stray_dma = stray_dma;
+    report.vfio = ports.opened.access().map(Access::name);
     supervision.sum_up(report);
     result
 }

@@ -15,4 +15,5 @@ mod isolation;
 mod namespaces;
 mod program;
 mod removal;
+mod scripts;
 mod served;

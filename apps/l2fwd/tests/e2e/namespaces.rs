@@ -8,17 +8,21 @@
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 
 use crate::program::{PATIENCE, Report, Running, is_root, skip};
+
+/// How long nothing happens between two pings.
+const DOZE: Duration = Duration::from_micros(300);
 
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2)];
 
@@ -38,17 +42,20 @@ fn obstacle() -> Option<&'static str> {
     }
 }
 
-/// Runs a test in a lab, or skips it with the reason.
-fn in_lab(test: &str, mtu: u32, options: &[&str], body: impl FnOnce(&Lab)) {
+/// Runs a test in a lab, or skips it with the reason. Returns the run's report, whose books balance.
+fn in_lab(test: &str, mtu: u32, options: &[&str], body: impl FnOnce(&Lab)) -> Option<Report> {
     if let Some(reason) = obstacle() {
-        return skip(test, reason);
+        skip(test, reason);
+        return None;
     }
     // Each lab keeps a core busy and its neighbours waiting: one at a time.
     static ONE_LAB: Mutex<()> = Mutex::new(());
     let _only = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::build(mtu, options);
     body(&lab);
-    lab.stop().assert_books_balance();
+    let report = lab.stop();
+    report.assert_books_balance();
+    Some(report)
 }
 
 /// One end: a namespace and the tap interface in it.
@@ -142,6 +149,32 @@ impl Lab {
         (0..20).for_each(|_| self.ping(&one));
     }
 
+    /// Sends so many single frames to the second end and has each back before the next, which it sends when everybody
+    /// has gone to sleep.
+    fn ping_in_sleep(&self, pings: u64) {
+        let bind = |end: usize| {
+            let address = SocketAddrV4::new(ADDRESSES[end], 7);
+            let bound = self.ends[end].inside(move || UdpSocket::bind(address));
+            let socket = bound.join().expect("it binds").expect("the port is free");
+            (socket.set_read_timeout(Some(PATIENCE))).expect("a timeout");
+            (socket, address)
+        };
+        let ((near, _), (far, address)) = (bind(0), bind(1));
+        let echo = thread::spawn(move || {
+            for _ in 0..pings {
+                let (bytes, from) = far.recv_from(&mut [0; 16]).expect("a ping");
+                far.send_to(&[0; 16][..bytes], from).expect("it is sent");
+            }
+        });
+        for ping in 0..pings {
+            near.send_to(&[0; 8], address).expect("it is sent");
+            near.recv(&mut [0; 16])
+                .unwrap_or_else(|e| panic!("ping {ping}: {e}"));
+            thread::sleep(DOZE);
+        }
+        echo.join().expect("it answers");
+    }
+
     /// Sends `bytes` over TCP from one end to the other and compares the digests of both.
     fn transfer(&self, from: usize, to: usize, bytes: u64) {
         let address = ADDRESSES[to];
@@ -201,13 +234,16 @@ fn shown(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// A number from the environment, or the usual one.
+fn asked(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |text| {
+        (text.parse()).unwrap_or_else(|e| panic!("{variable}={text}: {e}"))
+    })
+}
+
 /// How much each TCP test sends, in bytes; `SUMAC_TRANSFER_MIB` sets it, in MiB.
 fn transfer_size() -> u64 {
-    let mib = std::env::var("SUMAC_TRANSFER_MIB").map_or(64, |text| {
-        text.parse()
-            .unwrap_or_else(|e| panic!("SUMAC_TRANSFER_MIB={text}: {e}"))
-    });
-    mib << 20
+    asked("SUMAC_TRANSFER_MIB", 64) << 20
 }
 
 /// Writes a reproducible stream that repeats only after 2^64 words; returns its length and digest.
@@ -264,6 +300,34 @@ fn test_ping_and_flood() {
         lab.ping(&["-c", "5", "-i", "0.05"]);
         lab.ping(&["-f", "-c", "20000"]);
     });
+}
+
+/// A frame that were slept through would be answered after the longest sleep, and counted. `SUMAC_PINGS` says how many
+/// there are.
+#[test]
+fn test_no_ping_is_slept_through() {
+    let pings = asked("SUMAC_PINGS", 2_000);
+    for application in ["linked", "domain", "shadow"] {
+        for isolation in ["driver", "shadow"] {
+            let options = [
+                "--interrupt",
+                "--application",
+                application,
+                "--isolation",
+                isolation,
+            ];
+            let lab = |lab: &Lab| lab.ping_in_sleep(pings);
+            let Some(report) = in_lab("test_no_ping_is_slept_through", 1500, &options, lab) else {
+                return;
+            };
+            assert_eq!(report.count("/sleeps/overslept"), 0, "{:#}", report.0);
+            // There and back; on a busy machine some are not slept through.
+            let slept = report.count("/sleeps/slept");
+            assert!(slept > pings / 2, "{:#}", report.0);
+            let sleeps = &report.0["sleeps"];
+            println!("{application}, {isolation}: {pings} pings, {sleeps}");
+        }
+    }
 }
 
 #[test]

@@ -160,6 +160,8 @@ fn test_served_cards_forward_byte_for_byte() {
         &["--isolation", "domain"],
         &["--isolation", "domain", "--interrupt"],
         &["--isolation", "shadow", "--interrupt"],
+        &["--application", "domain", "--interrupt"],
+        &["--application", "shadow", "--interrupt"],
     ] {
         let server = pair(&frames);
         let (count, devices) = (frames.len().to_string(), [server.spec(0), server.spec(1)]);
@@ -269,14 +271,20 @@ fn test_other_ports_go_on_when_a_server_is_killed() {
 #[test]
 fn test_a_server_that_comes_back_is_gone_on_with() {
     let wires = ["gen,rate=10000pps", "gen,rate=10000pps"];
-    for isolation in ["driver", "domain", "shadow"] {
+    for (isolation, application) in [
+        ("driver", "linked"),
+        ("domain", "linked"),
+        ("shadow", "linked"),
+        ("driver", "domain"),
+        ("shadow", "shadow"),
+    ] {
         let mut server = Server::start(TempDir::new().expect("a temporary folder"), &wires);
         let dump = server.folder.path().join("forwarded");
         let forwarded = || fs::metadata(&dump).map_or(0, |file| file.len());
         let dumped = dump.display().to_string();
         let ports = [server.spec(0), server.spec(1)];
         let options = ["--json", "--wait-for-device", "--isolation", isolation];
-        let dumping = ["--pcap-dump", &dumped];
+        let dumping = ["--application", application, "--pcap-dump", &dumped];
         let options = options.into_iter().chain(dumping).map(str::to_owned);
         let mut running = Running::start(options.chain(ports));
         running.wait_for("frame forwarded", || forwarded() > 4096);

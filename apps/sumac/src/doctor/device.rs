@@ -1,9 +1,10 @@
 //! One device: whether it is there, who has it, who may use it, and how it is connected.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sumac_ixgbe::Module;
+use sumac_linux::pci::binding::IOMMUFD;
 use sumac_linux::pci::in_use::{self, Need};
 use sumac_linux::pci::{Interface, IommuGroup, PciDevice, Transceiver};
 use sumac_linux::spec::PciAddress;
@@ -138,11 +139,21 @@ fn group(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
     })
 }
 
-/// Who may open its files.
+/// Who may open its files: its own with `/dev/iommu`, or its group's.
 fn files(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
     const CHECK: &str = "permission";
+    let may_use = |file: &Path| patient.caller.may_use(&patient.tree.path(file));
     let files: Vec<PathBuf> = device.vfio_files(patient.tree);
-    // The group's file comes first; the device's own is another way to the same.
+    let own = device.own_file(patient.tree);
+    let may_use_own = own.as_deref().is_some_and(may_use);
+    if let Some(own) = &own
+        && may_use_own
+        && may_use(Path::new(IOMMUFD))
+    {
+        let what = format!("/{} and /{IOMMUFD} may be used", own.display());
+        return Some(Finding::ok(CHECK, what));
+    }
+    // The group's file comes first.
     let Some(file) = files.first() else {
         let group = device.group.filter(|_| device.is_with_vfio())?;
         let what = "no file of its group in /dev/vfio: hand it into this container, or make it";
@@ -156,8 +167,13 @@ fn files(patient: &Patient<'_>, device: &PciDevice) -> Option<Finding> {
             ))),
         });
     };
+    // Where there are no groups, what is missing may be the other half.
+    let file = match own.as_ref() == Some(file) && may_use_own {
+        true => Path::new(IOMMUFD),
+        false => file,
+    };
     let name = format!("/{}", file.display());
-    if patient.caller.may_use(&patient.tree.path(file)) {
+    if may_use(file) {
         return Some(Finding::ok(CHECK, format!("{name} may be used")));
     }
     let command = patient.caller.sumac_as_root(&format!(

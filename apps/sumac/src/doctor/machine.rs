@@ -1,6 +1,6 @@
 //! What every device needs of the machine: vfio's modules, lockable memory, huge pages.
 
-use sumac_linux::pci::binding::{self, MODULES};
+use sumac_linux::pci::binding::{self, IOMMUFD, MODULES};
 
 use super::Patient;
 use super::finding::Finding;
@@ -24,8 +24,13 @@ fn vfio(patient: &Patient<'_>) -> Finding {
         .into_iter()
         .filter(|module| !binding::is_module_there(tree, module))
         .collect();
-    if missing.is_empty() {
-        return Finding::ok(CHECK, format!("{} are there", MODULES.join(" and ")));
+    match missing.as_slice() {
+        [] => return Finding::ok(CHECK, format!("{} are there", MODULES.join(" and "))),
+        // The IOMMU's side is there by another name.
+        [module] if *module == MODULES[1] && has_iommufd(patient) => {
+            return Finding::ok(CHECK, format!("{} and iommufd are there", MODULES[0]));
+        }
+        _ => {}
     }
     let release = tree.text("proc/sys/kernel/osrelease").unwrap_or_default();
     if is_without(
@@ -51,12 +56,24 @@ fn is_without(list: &str) -> bool {
     !list.is_empty() && !files.any(|file| file.replace('_', "-").starts_with("vfio-pci.ko"))
 }
 
-/// `/dev/vfio/vfio`, which every process that uses vfio opens. The modules make it.
+fn has_iommufd(patient: &Patient<'_>) -> bool {
+    patient.tree.path(IOMMUFD).exists()
+}
+
+/// Whether this user needs no groups: whose devices have files of their own is another check.
+fn may_use_iommufd(patient: &Patient<'_>) -> bool {
+    patient.caller.may_use(&patient.tree.path(IOMMUFD))
+}
+
+/// `/dev/vfio/vfio`, which every process opens that takes devices by their groups. The modules make it.
 fn container(patient: &Patient<'_>) -> Option<Finding> {
     let loaded = MODULES
         .iter()
         .all(|module| binding::is_module_there(patient.tree, module));
     let file = patient.tree.path("dev/vfio/vfio");
+    if may_use_iommufd(patient) {
+        return None;
+    }
     if !file.exists() {
         let what = "no /dev/vfio/vfio here: hand it into this container, or make it";
         let command = patient

@@ -140,6 +140,62 @@ all is well
     assert_eq!(report.text(), expected);
 }
 
+/// The kernel has iommufd, and a file for the card alone.
+fn with_own_file() -> Machine {
+    let machine = well();
+    machine.folder(&format!("{FOLDER}/vfio-dev/vfio0"));
+    machine.file("dev/vfio/devices/vfio0", "");
+    machine.file("dev/iommu", "");
+    machine
+}
+
+#[test]
+fn a_device_that_is_taken_by_its_own_file() {
+    let machine = with_own_file();
+    let permission = |machine: &Machine| {
+        let found = look(machine).into_iter();
+        let mut found = found.filter(|finding| finding.check == "permission");
+        found.next().expect("a finding").what
+    };
+    assert_well(&machine);
+    let by_own_file = "/dev/vfio/devices/vfio0 and /dev/iommu may be used";
+    assert_eq!(permission(&machine), by_own_file);
+    // A user to whom groups are closed.
+    ordinary(&machine);
+    for file in ["devices/vfio0", "../iommu"] {
+        mode(&machine, file, 0o666);
+    }
+    assert_well(&machine);
+    assert_eq!(permission(&machine), by_own_file);
+    // A kernel that has none.
+    for file in [
+        "dev/vfio/vfio",
+        "dev/vfio/12",
+        "sys/module/vfio_iommu_type1",
+    ] {
+        machine.remove(file);
+    }
+    assert_well(&machine);
+    mode(&machine, "../iommu", 0o660);
+    let command = "sudo sumac bind --user 54321 0000:03:00.0";
+    let what = "/dev/iommu is not for this user";
+    let findings = look(&machine).into_iter();
+    let fault = findings.filter(|finding| finding.check == "permission");
+    let fault: Vec<_> = fault.map(|fault| (fault.what, fault.command)).collect();
+    assert_eq!(fault, [(what.to_owned(), Some(command.to_owned()))]);
+}
+
+/// Whoever may not use it has groups.
+#[test]
+fn an_iommufd_of_roots_leaves_groups() {
+    let machine = with_own_file();
+    ordinary(&machine);
+    for (file, bits) in [("../iommu", 0o660), ("vfio", 0o666), ("12", 0o666)] {
+        mode(&machine, file, bits);
+    }
+    assert_well(&machine);
+}
+
 /// The machine has an IOMMU that the kernel does not use: the card is in no group, and with its own driver.
 fn without_iommu() -> Machine {
     let machine = well();

@@ -203,7 +203,7 @@ impl DmaSpace for LinuxDma {
         let mapping = if Places::<Region>::shares(len) {
             self.allocate_pages(&mut places, len, align)?
         } else {
-            let (iova, region) = self.shared.map(&places, len)?;
+            let (iova, region) = self.shared.map(&mut places, len)?;
             let mapping = self.lend(&region, 0, iova, len, region.len() as u64);
             places.take(iova, region.len() as u64, region);
             mapping
@@ -262,7 +262,7 @@ impl Shared {
     }
 
     /// A region of fresh memory for `len` bytes that all devices reach, and where.
-    fn map(&self, places: &Places<Region>, len: usize) -> Result<(u64, Region), DmaError> {
+    fn map(&self, places: &mut Places<Region>, len: usize) -> Result<(u64, Region), DmaError> {
         let no_memory = |reason| DmaError::OutOfMemory { bytes: len, reason };
         let bytes = len.checked_next_multiple_of(CHUNK as usize);
         let bytes = bytes.ok_or_else(|| no_memory("that is more than there can be".into()))?;
@@ -271,9 +271,9 @@ impl Shared {
         let reaches = self.reaches();
         for (index, reach) in reaches.iter().enumerate() {
             if let Err(reason) = reach.map(&region, iova) {
-                let undone = self.unmap(&reaches[..index], iova, bytes as u64);
-                if !undone {
-                    region.leak();
+                if !self.unmap(&reaches[..index], iova, bytes as u64) {
+                    // Neither the memory nor its address is to be had by anybody else.
+                    places.take(iova, bytes as u64, region);
                 }
                 return Err(no_memory(reason));
             }

@@ -147,11 +147,6 @@ impl Region {
         // SAFETY: inside the mapping, by the assertion.
         unsafe { self.base.add(offset) }
     }
-
-    /// Keeps the memory for good: something may still reach it.
-    pub fn leak(self) {
-        std::mem::forget(self);
-    }
 }
 
 impl Drop for Region {

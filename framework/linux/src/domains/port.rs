@@ -382,12 +382,14 @@ impl SupervisedQueue {
         self.passed.tx_bytes += before.bytes.saturating_sub(now.frame_bytes());
     }
 
-    /// What lay in a batch to receive into went with the driver: it is as if it had not been received.
+    /// What lay in a batch to receive into went with the driver: it is as if it had not been received; unless another
+    /// queue pair of the port had received it, before the device was away.
     #[cold]
     fn uncount_received(&mut self, before: InHand, now: &PacketBatch) {
-        let now = InHand::of(now);
-        self.passed.rx_packets -= before.frames.saturating_sub(now.frames);
-        self.passed.rx_bytes -= before.bytes.saturating_sub(now.bytes);
+        let (now, passed) = (InHand::of(now), &mut self.passed);
+        let lost = |before: u64, now: u64| before.saturating_sub(now);
+        passed.rx_packets = lost(passed.rx_packets, lost(before.frames, now.frames));
+        passed.rx_bytes = lost(passed.rx_bytes, lost(before.bytes, now.bytes));
     }
 
     /// What was to be transmitted went with the driver.

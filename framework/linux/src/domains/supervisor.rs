@@ -298,7 +298,7 @@ impl<S: Service> State<S> {
         match started {
             Ok(running) => self.running = Some(running),
             Err(failure) => {
-                log::warn!("{failure}");
+                log::info!("{failure}");
                 self.record.last_failure = Some(failure);
                 return Err(RpcError::Refused);
             }

@@ -145,11 +145,13 @@ impl Config for FileConfig {
 
 impl DeviceControl for UioDevice {
     fn stop(&self) -> bool {
-        function::stopped(&self.address, self.halt(), || self.is_there())
+        function::stopped(&self.address, self.halt(), || {
+            function::answers(&self.config)
+        })
     }
 
     fn is_there(&self) -> bool {
-        function::is_there(&self.config)
+        function::is_there(&self.config, &self.bar)
     }
 
     fn start(&self) {

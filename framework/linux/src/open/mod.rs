@@ -34,7 +34,7 @@ mod software;
 mod tests;
 
 pub use bare::Protection;
-use pulled::Pulling;
+pub use pulled::{Pulling, pull};
 use software::{Plugged, known_ids};
 
 /// Why devices cannot be opened. Each is one line that names the device and what to do.
@@ -102,9 +102,9 @@ pub enum OpenError {
         /// Why not, and what to do.
         reason: String,
     },
-    /// A software device that other processes are to have, and that is to go away.
+    /// A software device behind a shared BAR, which is to go away.
     #[error(
-        "{spec}: only a card in the same process goes away by itself: leave gone= and back= out"
+        "{spec}: a card that a process drives through a shared BAR does not go away by itself: leave gone= and back= out"
     )]
     GoneElsewhere {
         /// The spec.
@@ -524,13 +524,13 @@ pub fn wires(specs: &[DeviceSpec]) -> Result<Vec<AnyWire>, OpenError> {
 }
 
 /// Who each software port is and what is plugged into it, in the order of the specs, for devices that
-/// are served to other processes. In the cage of an SFP+ port is a short-range module.
+/// are served to other processes, and [`pull`]ed out when they say so. In the cage of an SFP+ port is a
+/// short-range module.
 ///
 /// # Errors
 /// [`OpenError`]; nothing stays open and no output file is left behind.
 pub fn sockets(specs: &[DeviceSpec]) -> Result<Vec<(Identity, AnyWire)>, OpenError> {
     check_together(specs)?;
-    pulled::refuse(specs)?;
     let mut sims = software::only(specs)?;
     for sim in &mut sims {
         if sim.identity.device_id == DEVICE_SFP {

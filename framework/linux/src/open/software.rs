@@ -22,7 +22,9 @@ pub(super) struct Plugged {
 }
 
 impl Plugged {
+    /// Lets the device do DMA, as opening any other does: its last driver's host may have ended that.
     pub fn new(device: &Sim82599) -> Self {
+        device.start();
         Self {
             device: device.clone(),
             returns: device.returns(),

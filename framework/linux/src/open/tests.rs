@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use sumac_devices::ixgbe::{Fault, FaultKind};
+use sumac_devices::vfio_user::{Function, Served82599};
+
 use super::*;
 
 fn specs(texts: &[&str]) -> Vec<DeviceSpec> {
@@ -107,12 +110,31 @@ fn a_device_that_is_gone_is_not_opened_again() {
 }
 
 #[test]
-fn cards_for_others_do_not_go_by_themselves() {
+fn cards_behind_a_shared_bar_do_not_go_by_themselves() {
     let specs = specs(&["sim:null", "sim:null,gone=1s"]);
-    for error in [sockets(&specs).err(), wires(&specs).err()] {
-        let error = error.unwrap().to_string();
-        assert!(error.starts_with("sim:null,gone=1000ms: "), "{error}");
-    }
+    let error = wires(&specs).err().unwrap().to_string();
+    assert!(error.starts_with("sim:null,gone=1000ms: "), "{error}");
+}
+
+/// Nobody has started the card that goes, so it stays; and who counted its time can stop.
+#[test]
+fn cards_that_are_served_go_when_they_say_so() {
+    let specs = specs(&["sim:null", "sim:null,gone=1ms"]);
+    let served: Vec<_> = (sockets(&specs).unwrap().into_iter())
+        .map(|(identity, wire)| Served82599::new(identity, wire).unwrap())
+        .collect();
+    let pulling = pull(&specs, &served).unwrap();
+    assert_eq!(pulling.len(), 1);
+    drop(pulling);
+    let mut status = [0; 4];
+    served[1].read(0, 8, &mut status).unwrap();
+    assert_ne!(status, [0xFF; 4]);
+    served[1].inject(Fault::always(FaultKind::SurpriseRemoval));
+    served[1].read(0, 8, &mut status).unwrap();
+    assert_eq!(status, [0xFF; 4]);
+    served[1].heal();
+    served[1].read(0, 8, &mut status).unwrap();
+    assert_ne!(status, [0xFF; 4]);
 }
 
 #[test]

@@ -20,6 +20,8 @@ const REMEMBERED: &str = "run/sumac/bound";
 const DRIVERS: &str = "sys/bus/pci/drivers";
 /// The modules behind vfio-pci: the driver, and the IOMMU's side.
 pub const MODULES: [&str; 2] = ["vfio-pci", "vfio_iommu_type1"];
+/// The other IOMMU's side, which newer kernels can have instead of the last module, or beside it.
+pub const IOMMUFD: &str = "dev/iommu";
 /// A driver that leaves devices to processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserDriver {
@@ -194,7 +196,11 @@ pub fn bind(
     }
     refuse_held(tree, &device)?;
     for module in to.modules() {
-        load_module(tree, module)?;
+        match load_module(tree, module) {
+            // Devices come into its address spaces where there are no containers.
+            Err(_) if *module == MODULES[1] && tree.path(IOMMUFD).exists() => {}
+            loaded => loaded?,
+        }
     }
     // One that goes from process to process keeps what is remembered of it.
     if !device.is_handed_over() {
@@ -244,7 +250,8 @@ fn refuse_held(tree: &Tree, device: &PciDevice) -> Result<(), BindError> {
     (holders.next()).map_or(Ok(()), |holder| Err(BindError::Held { address, holder }))
 }
 
-/// Makes a user the owner of the files through which a process takes a device. Gives them a moment to appear.
+/// Makes a user the owner of the files through which a process takes a device, and of `/dev/iommu` where the kernel has
+/// files for devices alone. Gives them a moment to appear.
 ///
 /// # Errors
 /// [`BindError::HandOver`].
@@ -255,7 +262,7 @@ pub fn hand_over(
     uid: u32,
 ) -> Result<Vec<PathBuf>, BindError> {
     let start = Instant::now();
-    let files = loop {
+    let mut files = loop {
         let files = device.vfio_files(tree);
         if !files.is_empty() || start.elapsed() > Duration::from_secs(2) {
             break files;
@@ -270,6 +277,9 @@ pub fn hand_over(
     };
     if files.is_empty() {
         return Err(fail(tree.path("dev/vfio"), io::ErrorKind::NotFound.into()));
+    }
+    if device.own_file(tree).is_some() && tree.path(IOMMUFD).exists() {
+        files.push(IOMMUFD.into());
     }
     for file in &files {
         std::os::unix::fs::chown(tree.path(file), Some(uid), None)

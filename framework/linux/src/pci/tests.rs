@@ -1,6 +1,6 @@
 use sumac_testbed::machine::Machine;
 
-use super::binding::{BindError, UserDriver, bind, unbind};
+use super::binding::{BindError, UserDriver, bind, hand_over, unbind};
 use super::in_use::{holders, needs};
 use super::*;
 
@@ -265,6 +265,28 @@ fn whoever_has_a_device_open_is_named() {
     machine.file("dev/vfio/devices/vfio3", "");
     machine.process(4713, "cdev", "dev/vfio/devices/vfio3");
     assert_eq!(told().len(), 2);
+}
+
+#[test]
+fn all_files_that_a_device_is_taken_by_are_handed_over() {
+    let machine = card();
+    machine.driver(CARD, "vfio-pci");
+    machine.file("dev/vfio/12", "");
+    machine.file("dev/iommu", "");
+    let tree = tree(&machine);
+    let owned = || {
+        let me = nix::unistd::geteuid().as_raw();
+        let files = hand_over(&tree, &read(&machine), "me", me).expect("my own");
+        let files = files.into_iter().map(|file| file.display().to_string());
+        files.collect::<Vec<_>>()
+    };
+    assert_eq!(owned(), ["dev/vfio/12"]);
+    machine.fact(CARD, "vfio-dev/vfio3/dev", "1:2");
+    machine.file("dev/vfio/devices/vfio3", "");
+    let all = ["dev/vfio/12", "dev/vfio/devices/vfio3", "dev/iommu"];
+    assert_eq!(owned(), all);
+    machine.remove("dev/iommu");
+    assert_eq!(owned(), all[..2]);
 }
 
 #[test]

@@ -166,7 +166,9 @@ impl Config for FileConfig {
 
 impl DeviceControl for VfioDevice {
     fn stop(&self) -> bool {
-        function::stopped(&self.address, self.halt(), || self.is_there())
+        function::stopped(&self.address, self.halt(), || {
+            function::answers(&self.config)
+        })
     }
 
     fn start(&self) {
@@ -176,7 +178,7 @@ impl DeviceControl for VfioDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::is_there(&self.config)
+        function::is_there(&self.config, &self.bar)
     }
 }
 

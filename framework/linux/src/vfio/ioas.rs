@@ -15,13 +15,12 @@ use super::group::{holders_named, not_viable};
 use super::space::{DeviceFile, Joined, Space, open, refusal, system};
 use super::{Access, VfioError, iommufd, sys};
 use crate::dma::{Reach, Region};
+use crate::pci::binding::IOMMUFD;
 use crate::pci::{IommuGroup, PciDevice, Tree};
 use crate::spec::PciAddress;
 
-/// The file that makes address spaces.
-pub(super) const IOMMU: &str = "dev/iommu";
 /// Whose locked memory the kernel counts.
-const WHOSE: &str = "all processes of this user together";
+const WHOSE: &str = "this user's processes";
 
 /// An address space of this process's own `/dev/iommu`. It ends with the file, which every device in it keeps open.
 pub(crate) struct Ioas {
@@ -33,7 +32,7 @@ pub(crate) struct Ioas {
 impl Ioas {
     /// An empty space.
     pub fn create(tree: &Tree, device: PciAddress) -> Result<Self, VfioError> {
-        let path = tree.path(IOMMU);
+        let path = tree.path(IOMMUFD);
         let file = open(&path).map_err(|error| unopened(device, path, error))?;
         let number = iommufd::allocate(&file)
             .map_err(|error| system(device, "making an address space", error))?;
@@ -185,9 +184,9 @@ mod tests {
     #[test]
     fn files_of_another_user_are_named() {
         let machine = with_own_files();
-        let error = machine.denied(IOMMU, || not_created(&machine));
+        let error = machine.denied(IOMMUFD, || not_created(&machine));
         assert!(matches!(error, VfioError::Permission { .. }), "{error:?}");
-        told(&error, &[CARD, IOMMU, "sumac bind --user"]);
+        told(&error, &[CARD, IOMMUFD, "sumac bind --user"]);
         let error = machine.denied(OWN, || not_joined(&machine));
         assert!(matches!(error, VfioError::Permission { .. }), "{error:?}");
         told(&error, &[CARD, OWN, "sumac bind --user"]);

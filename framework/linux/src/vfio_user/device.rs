@@ -431,7 +431,7 @@ impl DeviceControl for ServedDevice {
     }
 
     fn is_there(&self) -> bool {
-        function::is_there(&*self.server)
+        function::is_there(&*self.server, &self.bar)
     }
 }
 

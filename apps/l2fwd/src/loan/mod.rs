@@ -9,193 +9,22 @@
 //! counted; of what is wrong the application learns nothing. When the home is open again, the loan takes the
 //! queue pair that is there.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod home;
+mod meter;
+#[cfg(test)]
+mod tests;
 
-use l2fwd_forward::Rewrite;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use sumac_interface::net::{Armed, Exchanged, NetQueue, QueueError, QueueStats};
-use sumac_linux::time::ticks;
 use sumac_rref::PacketBatch;
 
-use crate::dump::Dump;
-use crate::forward::{LaneFigures, Shared};
+pub use home::{Home, Terms};
+pub use meter::Meter;
 
 /// Calls between two looks at what a queue pair counted; a power of two.
 const CALLS_BETWEEN_REPORTS: u32 = 4096;
-
-/// What a run has of all its queue pairs.
-#[derive(Clone)]
-pub struct Terms {
-    /// Bounds what may be received.
-    pub shared: Arc<Shared>,
-    /// Gets what is forwarded.
-    pub dump: Option<Arc<Dump>>,
-}
-
-/// Where a queue pair is while the application does not have it.
-pub struct Home<Q> {
-    place: Mutex<Place<Q>>,
-    /// Whether nothing is to be asked of the queue pair: its device is gone, or it failed.
-    closed: AtomicBool,
-    /// Whether it said to sleep as it was armed last.
-    sleeps: AtomicBool,
-    /// Frames that were to leave by it, dropped while it was gone.
-    gone: AtomicU64,
-    figures: Arc<LaneFigures>,
-    meter: Arc<Meter>,
-    /// Which of the meter's lanes it is.
-    lane: usize,
-    terms: Terms,
-}
-
-struct Place<Q> {
-    queue: Option<Q>,
-    /// Whether a loan has it.
-    away: bool,
-    /// Why it is closed, if the queue pair failed.
-    failed: Option<QueueError>,
-    /// Whether there are to be no more loans.
-    over: bool,
-    /// What queue pairs counted that were given up.
-    past: QueueStats,
-    /// How its frames are changed on the way.
-    rewrite: Option<Rewrite>,
-}
-
-impl<Q: NetQueue> Home<Q> {
-    /// The home of a queue pair that is lane `lane` of a worker's, whose frames are changed so on the way.
-    pub fn new(
-        queue: Q,
-        rewrite: Option<Rewrite>,
-        meter: Arc<Meter>,
-        lane: usize,
-        terms: Terms,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            place: Mutex::new(Place {
-                queue: Some(queue),
-                away: false,
-                failed: None,
-                over: false,
-                past: QueueStats::default(),
-                rewrite,
-            }),
-            closed: AtomicBool::new(false),
-            sleeps: AtomicBool::new(false),
-            gone: AtomicU64::new(0),
-            figures: Arc::default(),
-            meter,
-            lane,
-            terms,
-        })
-    }
-
-    fn place(&self) -> MutexGuard<'_, Place<Q>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lends the queue pair, or what stands for it while its device is gone; none once it was taken for good.
-    pub fn lend(self: &Arc<Self>) -> Option<Loan<Q>> {
-        if self.place().over {
-            return None;
-        }
-        let mut loan = Loan {
-            queue: None,
-            home: Arc::clone(self),
-            past: QueueStats::default(),
-            prefetch: false,
-            calls: 0,
-            begun: false,
-            dumped: 0,
-        };
-        loan.look();
-        Some(loan)
-    }
-
-    /// From now on the loan has nothing: the queue pair comes home as the loan is called next.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-    }
-
-    /// Whether a loan has the queue pair.
-    pub fn is_away(&self) -> bool {
-        self.place().away
-    }
-
-    /// Takes the queue pair of a home that is closed, or that nobody borrows from.
-    pub fn withdraw(&self) -> Option<Q> {
-        let mut place = self.place();
-        let queue = place.queue.take()?;
-        place.past += queue.stats();
-        place.failed = None;
-        drop(place);
-        self.figures.publish_failed(false);
-        self.publish_idle();
-        Some(queue)
-    }
-
-    /// Opens the home again, with another queue pair in it.
-    pub fn open(&self, queue: Option<Q>) {
-        let there = queue.is_some();
-        self.place().queue = queue;
-        self.closed.store(!there, Ordering::Release);
-    }
-
-    /// Takes the queue pair for good, if it is at home.
-    pub fn take(&self) -> Option<Q> {
-        let mut place = self.place();
-        place.over = true;
-        place.queue.take()
-    }
-
-    /// How the queue pair failed, if it did.
-    pub fn failure(&self) -> Option<QueueError> {
-        self.place().failed
-    }
-
-    /// How its frames are changed on the way.
-    pub fn rewrite(&self) -> Option<Rewrite> {
-        self.place().rewrite
-    }
-
-    /// Changes how: for who borrows from now on.
-    pub fn set_rewrite(&self, rewrite: Option<Rewrite>) {
-        self.place().rewrite = rewrite;
-    }
-
-    /// Forgets what the queue pair said as it was armed last.
-    pub fn wake(&self) {
-        self.sleeps.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether it was armed since, and had nothing to receive.
-    pub fn sleeps(&self) -> bool {
-        self.sleeps.load(Ordering::Relaxed)
-    }
-
-    /// The figures while no loan has the queue pair.
-    fn publish_idle(&self) {
-        let place = self.place();
-        let mut stats = place.past;
-        if let Some(queue) = &place.queue {
-            stats += queue.stats();
-        }
-        self.publish(stats, 0);
-    }
-
-    fn publish(&self, stats: QueueStats, waiting: u32) {
-        let gone = self.gone.load(Ordering::Relaxed);
-        let busy = self.meter.busy_ticks(self.lane);
-        self.figures.publish(stats, waiting, gone, busy);
-    }
-}
-
-impl<Q> Home<Q> {
-    /// Its live figures.
-    pub fn figures(&self) -> &Arc<LaneFigures> {
-        &self.figures
-    }
-}
 
 /// A queue pair on loan.
 pub struct Loan<Q: NetQueue> {
@@ -213,6 +42,21 @@ pub struct Loan<Q: NetQueue> {
 }
 
 impl<Q: NetQueue> Loan<Q> {
+    /// Of what is at this home.
+    fn of(home: Arc<Home<Q>>) -> Self {
+        let mut loan = Self {
+            queue: None,
+            home,
+            past: QueueStats::default(),
+            prefetch: false,
+            calls: 0,
+            begun: false,
+            dumped: 0,
+        };
+        loan.look();
+        loan
+    }
+
     /// Has a queue pair if something may be asked of one.
     #[inline]
     fn look(&mut self) {
@@ -411,63 +255,5 @@ impl<Q: NetQueue> NetQueue for Loan<Q> {
 
     fn stats(&self) -> QueueStats {
         (self.queue.as_ref()).map_or_else(QueueStats::default, Q::stats)
-    }
-}
-
-/// A worker's time, by lane: a call's goes on until the next call, so that what the application does with what
-/// it got is in it. Written by the worker alone, without locked instructions.
-pub struct Meter {
-    lane: AtomicUsize,
-    since: AtomicU64,
-    moved: AtomicBool,
-    busy: Vec<AtomicU64>,
-}
-
-impl Meter {
-    /// A meter for so many lanes.
-    pub fn new(lanes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            lane: AtomicUsize::new(0),
-            since: AtomicU64::new(0),
-            moved: AtomicBool::new(false),
-            busy: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
-        })
-    }
-
-    fn busy_ticks(&self, lane: usize) -> u64 {
-        let busy = self.busy.get(lane);
-        busy.map_or(0, |busy| busy.load(Ordering::Relaxed))
-    }
-
-    /// A call begins, and the one before is over.
-    #[inline]
-    fn begin(&self, lane: usize) {
-        let now = ticks();
-        self.charge(now);
-        self.lane.store(lane, Ordering::Relaxed);
-        self.since.store(now, Ordering::Relaxed);
-    }
-
-    /// It moved so many frames.
-    #[inline]
-    fn moved(&self, frames: usize) {
-        self.moved.store(frames > 0, Ordering::Relaxed);
-    }
-
-    /// The application came back to its worker.
-    pub fn end(&self) {
-        self.charge(ticks());
-    }
-
-    #[inline]
-    fn charge(&self, now: u64) {
-        if !self.moved.load(Ordering::Relaxed) {
-            return;
-        }
-        self.moved.store(false, Ordering::Relaxed);
-        if let Some(busy) = self.busy.get(self.lane.load(Ordering::Relaxed)) {
-            let took = now.wrapping_sub(self.since.load(Ordering::Relaxed));
-            busy.store(busy.load(Ordering::Relaxed) + took, Ordering::Relaxed);
-        }
     }
 }
