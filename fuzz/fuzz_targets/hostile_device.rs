@@ -19,7 +19,7 @@ use sumac_devices::memory::SimDma;
 use sumac_devices::wire::{GenOptions, GenWire, Rate};
 use sumac_interface::net::NetQueue;
 use sumac_ixgbe::{Port, PortConfig, QueuePair};
-use sumac_rref::{Packet, PacketBatch, PacketPool, SharedHeap};
+use sumac_rref::{Packet, PacketPool, SharedHeap};
 
 const BUFFERS: u32 = 512;
 /// Descriptors of each ring.
@@ -113,14 +113,13 @@ impl Choices<'_> {
 struct Bench {
     dma: SimDma,
     pool: &'static PacketPool,
-    heap: &'static SharedHeap,
 }
 
 std::thread_local! {
     static BENCH: Bench = {
         let dma = SimDma::new().expect("address space for DMA");
         let pool = PacketPool::create(SharedHeap::create(), &dma, BUFFERS).expect("memory for packets");
-        Bench { dma, pool, heap: SharedHeap::create() }
+        Bench { dma, pool }
     };
 }
 

@@ -58,12 +58,15 @@ fuzz_target!(|bytes: &[u8]| {
         }
         // A session that has ended already has closed its side.
         let _ = socket.stream().shutdown(Shutdown::Write);
-        session.join().expect("sessions do not panic");
+        let (_report, _end) = session.join().expect("sessions do not panic");
         let _ = socket.stream().shutdown(Shutdown::Both);
     });
     let access = device.memory().access();
     for address in lent {
-        assert!(access.source(address, 1).is_none(), "{address:#x} is still lent");
+        assert!(
+            access.source(address, 1).is_none(),
+            "{address:#x} is still lent"
+        );
     }
     drop(access);
     let mut ids = [0; 6];
