@@ -213,7 +213,7 @@ fn line_of(line: &mut String, number: usize, port: &Port) {
     let _ = write!(
         line,
         "{separator}port {number}{client}: rx {}, tx {}, missed {}, violations {}",
-        totals.get(Counter::GoodReceived),
+        totals.get(Counter::DmaReceived),
         totals.get(Counter::GoodTransmitted),
         totals.get(Counter::Missed),
         port.device.violations().total(),
@@ -255,6 +255,12 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
             wire.to_device_frames,
             wire.from_device_frames,
         ));
+        if wire.passed_by > 0 {
+            good &= say(&format!(
+                "port {number}: {} frames came while it did not receive",
+                wire.passed_by
+            ));
+        }
         good &= say(&format!("port {number}: {violations}"));
         let counted = counters(&port.device.totals());
         good &= say(&format!("port {number}: counters{counted}"));

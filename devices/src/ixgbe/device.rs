@@ -101,8 +101,9 @@ pub struct Core {
     pub(super) wrote_beyond: bool,
     /// Register values as last acted upon, for [`Core::poll_control`].
     pub(super) seen: Vec<(u32, u32)>,
-    /// A frame on the long way.
+    /// A frame on the long way, and what its descriptors said as it was gathered.
     pub(super) scratch: Vec<u8>,
+    pub(super) gathered: Vec<u64>,
     /// Write-backs, or descriptors, of a batch; and a payload: kept so as not to be cleared anew.
     pub(super) staged: [[u64; 2]; BATCH],
     pub(super) payload: [u8; PLAIN_FRAME],
@@ -175,6 +176,7 @@ impl Core {
             wrote_beyond: access == Access32::Shared,
             seen: Vec::new(),
             scratch: vec![0; 2 * MAX_FRAME],
+            gathered: Vec::new(),
             staged: [[0; 2]; BATCH],
             payload: [0; PLAIN_FRAME],
             verdicts: Verdicts::new(),
@@ -214,8 +216,11 @@ impl Core {
     /// One poll: at most a batch out of every transmit queue and a batch in. Returns how many
     /// frames and context descriptors were handled.
     pub fn poll<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> usize {
-        if !self.bus_master || self.faults.any() && self.faults_stop() {
+        if self.faults.any() && self.faults_stop() {
             return 0;
+        }
+        if !self.bus_master {
+            return wire.pass_by(now_ns, BATCH);
         }
         self.interrupt_clock(now_ns);
         if self.interrupts.waiting != 0 {
@@ -224,7 +229,7 @@ impl Core {
         if self.plan_stale && self.stands_still() {
             // On its way up: what is written now is looked at when there is something to move.
             self.look_at_link(wire);
-            return 0;
+            return wire.pass_by(now_ns, BATCH);
         }
         if self.plan_stale {
             self.refresh_plan();
@@ -241,7 +246,7 @@ impl Core {
             let mut inside = std::mem::take(&mut self.inside);
             let work = self.move_frames(access, &mut inside, now_ns);
             self.inside = inside;
-            return work;
+            return work + wire.pass_by(now_ns, BATCH);
         }
         self.look_at_link(wire);
         if !self.link_up {
@@ -273,9 +278,11 @@ impl Core {
                 work += self.poll_transmit(access, wire, now_ns, queue);
             }
         }
-        if self.plan.receive {
-            work += self.poll_receive(access, wire, now_ns);
-        }
+        work += if self.plan.receive {
+            self.poll_receive(access, wire, now_ns)
+        } else {
+            wire.pass_by(now_ns, BATCH)
+        };
         work
     }
 

@@ -103,8 +103,12 @@ impl Interrupts {
 
     /// Vectors with a cause that is pending and not masked.
     fn due(&self) -> u64 {
-        let queues = self.queues & self.queues_on;
-        let other = self.other & self.other_on != 0;
+        self.vectors_of(self.queues & self.queues_on, self.other & self.other_on)
+    }
+
+    /// What tells of these causes.
+    fn vectors_of(&self, queues: u64, other: u32) -> u64 {
+        let other = other != 0;
         if self.set_up.msix() {
             let vector = self.set_up.other_vector.filter(|_| other);
             queues | vector.map_or(0, |vector| 1 << vector)
@@ -332,10 +336,15 @@ impl Core {
         true
     }
 
-    /// EICS: with GPIE.EIMEN at once, whatever the intervals.
+    /// EICS: with GPIE.EIMEN at once, whatever the interval of the vectors that are set.
     fn set_by_hand(&mut self, queues: u64, other: u32) {
         if self.interrupts.set_up.gpie & r::GPIE_EIMEN != 0 {
-            self.interrupts.not_before = [0; VECTORS];
+            let vectors = self.interrupts.vectors_of(queues, other);
+            for (vector, not_before) in self.interrupts.not_before.iter_mut().enumerate() {
+                if vectors >> vector & 1 != 0 {
+                    *not_before = 0;
+                }
+            }
         }
         self.set_causes(queues, other);
     }

@@ -131,7 +131,7 @@ impl Core {
                 match stop {
                     Stop::Idle | Stop::Full => break,
                     Stop::Again => continue,
-                    Stop::Empty if !wire.drops_when_full() => break,
+                    Stop::Empty if !self.may_drop(wire) => break,
                     Stop::Empty | Stop::Special => {}
                 }
             }
@@ -146,7 +146,10 @@ impl Core {
     /// The long way, for one frame. `false`: there is none, or it has to wait.
     #[inline(never)]
     fn receive_one<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> bool {
-        let drops = wire.drops_when_full();
+        let drops = Drops {
+            all: wire.drops_when_full(),
+            asked: wire.comes_by_itself(),
+        };
         let Some(frame) = wire.peek(now_ns) else {
             return false;
         };
@@ -164,8 +167,14 @@ impl Core {
         taken
     }
 
+    /// Whether the frame at the port may be one that is lost for want of a descriptor.
+    fn may_drop<W: Wire>(&self, wire: &W) -> bool {
+        let asks = |&queue: &usize| self.receive[queue].drop_enable;
+        wire.drops_when_full() || wire.comes_by_itself() && self.receiving.iter().any(asks)
+    }
+
     /// Filters, steers and delivers `frame`. `false`: it waits for descriptors.
-    fn receive_frame(&mut self, access: &Access<'_>, frame: &[u8], drops: bool) -> bool {
+    fn receive_frame(&mut self, access: &Access<'_>, frame: &[u8], drops: Drops) -> bool {
         let tag = vlan::tag(frame, self.plan.vlan_type);
         let limit = self.plan.max_frame + if tag.is_some() { vlan::TAG_LEN } else { 0 };
         if frame.len() > limit {
@@ -191,6 +200,7 @@ impl Core {
         if !self.receive[queue].enabled || self.receive[queue].stopped {
             let set = self.receive[queue].statistics_set;
             self.statistics.dropped(set);
+            self.statistics.arrived(&Batch::of(frame));
             self.statistics.add(Counter::ChecksumErrors, wrong);
             return true;
         }
@@ -206,7 +216,7 @@ impl Core {
                 self.check_crc_strip();
                 self.count_received(queue, frame, stored.len());
             }
-            Delivery::Dropped => {}
+            Delivery::Dropped => self.statistics.arrived(&Batch::of(frame)),
             Delivery::Waits => return false,
         }
         self.statistics.add(Counter::ChecksumErrors, wrong);
@@ -256,7 +266,7 @@ impl Core {
         queue: usize,
         frame: &[u8],
         report: Received,
-        drops: bool,
+        drops: Drops,
     ) -> Delivery {
         let total = frame.len();
         let buffer_size = self.receive[queue].buffer_size;
@@ -370,12 +380,13 @@ impl Core {
         true
     }
 
-    fn no_descriptor(&mut self, queue: usize, drops: bool) -> Delivery {
-        if !drops {
+    fn no_descriptor(&mut self, queue: usize, drops: Drops) -> Delivery {
+        let asks = self.receive[queue].drop_enable;
+        if !(drops.all || drops.asked && asks) {
             return Delivery::Waits;
         }
         let set = self.receive[queue].statistics_set;
-        if self.receive[queue].drop_enable {
+        if asks {
             self.statistics.dropped(set);
         } else {
             self.statistics.add(Counter::Missed, 1);
@@ -391,10 +402,8 @@ impl Core {
     }
 
     fn count_received(&mut self, queue: usize, frame: &[u8], stored: usize) {
-        let mut batch = Batch::default();
-        batch.add(frame);
         let set = self.receive[queue].statistics_set;
-        self.statistics.received(set, &batch, stored as u64);
+        (self.statistics).received(set, &Batch::of(frame), stored as u64);
     }
 
     /// Reads the tail again if fewer than `needed` descriptors are known to be there.
@@ -420,6 +429,15 @@ impl Core {
             state.check_posted(access, queue, &mut self.violations);
         }
     }
+}
+
+/// Which frames are lost for want of a descriptor.
+#[derive(Clone, Copy)]
+struct Drops {
+    /// All.
+    all: bool,
+    /// Those to queues whose driver asks for it, at least: SRRCTL.DROP_EN (section 8.2.3.8.7).
+    asked: bool,
 }
 
 /// What became of a frame.

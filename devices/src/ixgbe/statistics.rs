@@ -69,7 +69,7 @@ counters! {
     Received1023 "PRC1023": 0x406C;
     /// PRC1522: 1,024 bytes to the maximum.
     Received1522 "PRC1522": 0x4070;
-    /// GPRC: good frames received.
+    /// GPRC: good frames received, those that were lost afterwards included.
     GoodReceived "GPRC": 0x4074;
     /// BPRC: good broadcast frames received.
     BroadcastReceived "BPRC": 0x4078;
@@ -171,6 +171,13 @@ pub(super) struct Batch {
 pub(super) const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;
 
 impl Batch {
+    /// One frame.
+    pub fn of(frame: &[u8]) -> Self {
+        let mut batch = Self::default();
+        batch.add(frame);
+        batch
+    }
+
     /// Says that `frames` of the frames begin with the eight bytes `start`, byte 0 lowest.
     #[inline(always)]
     pub fn add_destination(&mut self, start: u64, frames: u64) {
@@ -258,19 +265,25 @@ impl Statistics {
     /// `stored` bytes of them: without the frame check sequence and the tag that were stripped
     /// (QBRC counts what was posted to a queue, section 8.2.3.23.73).
     pub fn received(&mut self, set: usize, batch: &Batch, stored: u64) {
+        self.arrived(batch);
+        self.add(Counter::DmaReceived, batch.frames);
+        if let Some(queue) = self.totals.queues.get_mut(set) {
+            queue[0] += batch.frames;
+            queue[1] += stored;
+        }
+    }
+
+    /// Frames that passed the filters, whether or not there is a descriptor for them: the MAC counts before. (That GPRC
+    /// has what MPC has is nowhere in the datasheet; drivers subtract it.)
+    pub fn arrived(&mut self, batch: &Batch) {
         let bytes = batch.bytes + FCS * batch.frames;
         self.add(Counter::GoodReceived, batch.frames);
         self.add(Counter::TotalReceived, batch.frames);
-        self.add(Counter::DmaReceived, batch.frames);
         self.add(Counter::GoodBytesReceived, bytes);
         self.add(Counter::TotalBytesReceived, bytes);
         self.add(Counter::BroadcastReceived, batch.broadcast);
         self.add(Counter::MulticastReceived, batch.multicast);
         self.add_sizes(Counter::Received64, batch);
-        if let Some(queue) = self.totals.queues.get_mut(set) {
-            queue[0] += batch.frames;
-            queue[1] += stored;
-        }
     }
 
     /// A frame that queue's statistics set `set` had no descriptor for.
@@ -352,9 +365,7 @@ mod tests {
     use super::*;
 
     fn one(len: usize) -> Batch {
-        let mut batch = Batch::default();
-        batch.add(&vec![0x02; len]);
-        batch
+        Batch::of(&vec![0x02; len])
     }
 
     #[test]

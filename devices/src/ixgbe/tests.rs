@@ -37,6 +37,8 @@ struct TestWire {
     /// Frames the wire takes before it has no room.
     room: usize,
     drops: bool,
+    /// The other end sends of its own accord.
+    alive: bool,
     link: LinkSwitch,
 }
 
@@ -56,6 +58,17 @@ impl Wire for TestWire {
     }
     fn drops_when_full(&self) -> bool {
         self.drops
+    }
+    fn comes_by_itself(&self) -> bool {
+        self.alive
+    }
+    fn pass_by(&mut self, _now_ns: u64, limit: usize) -> usize {
+        let passing = if self.alive {
+            self.arriving.len().min(limit)
+        } else {
+            0
+        };
+        self.arriving.drain(..passing).count()
     }
     fn link(&self) -> &LinkSwitch {
         &self.link

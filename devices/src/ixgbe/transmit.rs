@@ -139,8 +139,10 @@ impl Core {
         queue: usize,
     ) -> Outcome {
         let mut frame = std::mem::take(&mut self.scratch);
-        let outcome = self.gather_and_send(access, ring, wire, now_ns, queue, &mut frame);
-        self.scratch = frame;
+        let mut words = std::mem::take(&mut self.gathered);
+        let into = (&mut frame, &mut words);
+        let outcome = self.gather_and_send(access, ring, wire, now_ns, queue, into);
+        (self.scratch, self.gathered) = (frame, words);
         outcome
     }
 
@@ -151,7 +153,7 @@ impl Core {
         wire: &mut W,
         now_ns: u64,
         queue: usize,
-        frame: &mut Vec<u8>,
+        (frame, words): (&mut Vec<u8>, &mut Vec<u64>),
     ) -> Outcome {
         let first = ring.read(self.transmit[queue].head);
         if is_advanced(first[1]) && first[1] & d::TX_TYPE == d::TX_TYPE_CONTEXT {
@@ -169,17 +171,23 @@ impl Core {
         let limit = if segments { MAX_PACKET } else { MAX_FRAME };
         let available = self.transmit[queue].available();
         let mut descriptors = 0;
+        words.clear();
         let last = loop {
             if descriptors == available {
                 return Outcome::Waits;
             }
             let state = &self.transmit[queue];
-            let words = ring.read(wrapped(state.head + descriptors, state.count));
+            // The first has been read already, and may be another by now.
+            let descriptor = match descriptors {
+                0 => first,
+                _ => ring.read(wrapped(state.head + descriptors, state.count)),
+            };
             descriptors += 1;
-            let len = d::data_length(words[1]);
+            words.push(descriptor[1]);
+            let len = d::data_length(descriptor[1]);
             if len > 0 {
-                let Some(payload) = access.source(words[0], len) else {
-                    return self.stop_transmit(queue, words[0]);
+                let Some(payload) = access.source(descriptor[0], len) else {
+                    return self.stop_transmit(queue, descriptor[0]);
                 };
                 let start = frame.len();
                 // What is beyond any frame is not kept: its length alone is a violation below.
@@ -188,11 +196,11 @@ impl Core {
                     payload.read(&mut frame[start..]);
                 }
             }
-            if words[1] & d::TX_END != 0 {
-                break words;
+            if descriptor[1] & d::TX_END != 0 {
+                break descriptor;
             }
         };
-        let good = self.check_frame(ring, queue, descriptors, frame.len());
+        let good = self.check_frame(queue, words, frame.len());
         if good && segments {
             let outcome = self.send_segments(first[1], wire, now_ns, queue, frame);
             if !matches!(outcome, Outcome::Sent) {
@@ -229,21 +237,17 @@ impl Core {
         true
     }
 
-    /// The rules of section 7.2.3 for one frame's descriptors; `false` if it cannot be sent.
-    fn check_frame(
-        &mut self,
-        ring: &GuestRing<'_>,
-        queue: usize,
-        descriptors: u32,
-        total: usize,
-    ) -> bool {
+    /// The rules of section 7.2.3 for one frame's descriptors, whose second words as they were gathered are `words`;
+    /// `false` if it cannot be sent.
+    fn check_frame(&mut self, queue: usize, words: &[u64], total: usize) -> bool {
         let state = &self.transmit[queue];
         let (head, count) = (state.head, state.count);
-        let first = ring.read(head)[1];
+        let Some(&first) = words.first() else {
+            return false;
+        };
         let mut broken = None;
-        for number in 0..descriptors {
+        for (number, &word) in (0..).zip(words) {
             let index = wrapped(head + number, count);
-            let word = ring.read(index)[1];
             let violation = descriptor_violation(word, first);
             if let Some(violation) = violation {
                 let record = || format!("transmit queue {queue}, descriptor {index}: {word:#018x}");

@@ -198,7 +198,7 @@ impl GuestMemory {
         }
         let _alone = self.no_device_at_work();
         self.placement(iova, len)?;
-        if (iova / PAGE..(iova + len) / PAGE).any(|page| self.readable.has(page)) {
+        if self.readable.any(iova, len) {
             return Err(WindowError::Overlap { iova, len });
         }
         self.replace(iova, len, Some((file, offset, R::PROTECTION)))?;

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use super::lines::Lines;
+use super::lines::{Change, Lines};
 use super::message::Area;
 use crate::memory::GuestMemory;
 
@@ -34,8 +34,8 @@ pub trait Function: Send + Sync {
     /// Its interrupts.
     fn lines(&self) -> &Lines;
 
-    /// Whether its interrupt pin is asserted.
-    fn pin_asserted(&self) -> bool;
+    /// Changes them ([`Lines::set`]), the level of the pin standing still.
+    fn set_lines(&self, change: Change);
 
     /// As at power-on: it uses no memory when this returns.
     fn reset(&self);

@@ -4,6 +4,7 @@
 //! Telling never blocks, whatever the other side does to a descriptor it has sent ([`Teller`]).
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -54,8 +55,6 @@ struct State {
     vectors: Vec<Line>,
     /// Tells of errors on the bus, of which there are none.
     error: Line,
-    /// Tells that the device is wanted back.
-    request: Line,
 }
 
 /// What the other side asks of some of the lines, one after another.
@@ -64,6 +63,13 @@ enum Act {
     Unmask,
     Trigger,
     Assign(Option<OwnedFd>),
+}
+
+/// What a message asks, of lines that there are.
+pub struct Change {
+    index: u32,
+    lines: Range<usize>,
+    acts: Vec<Option<Act>>,
 }
 
 impl Lines {
@@ -96,11 +102,6 @@ impl Lines {
         } else if let Some(line) = state.vectors.get_mut(vector as usize) {
             line.pending = true;
         }
-    }
-
-    /// Asks for the device back.
-    pub fn request(&self) {
-        self.lock().request.tell(&self.teller);
     }
 
     /// Whether the command register allows the pin.
@@ -143,22 +144,23 @@ impl Lines {
             irq::INTX => (1, irq::EVENTFD | irq::MASKABLE | irq::AUTOMASKED),
             irq::MSI => (1, irq::EVENTFD | irq::MASKABLE),
             irq::MSIX => (state.vectors.len() as u32, irq::EVENTFD | irq::MASKABLE),
-            irq::ERROR | irq::REQUEST => (1, irq::EVENTFD | irq::NO_RESIZE),
+            irq::ERROR => (1, irq::EVENTFD | irq::NO_RESIZE),
+            // Nobody asks for the device back: QEMU would unplug it, and a server that stops does not wait for that.
+            irq::REQUEST => (0, irq::EVENTFD | irq::NO_RESIZE),
             _ => return None,
         })
     }
 
-    /// Does what a message asks; `data` and `fds` came with it. `asserted` is the level of the pin.
+    /// What a message asks; `data` and `fds` came with it.
     ///
     /// # Errors
-    /// EINVAL for what contradicts itself or the function; nothing has changed then.
-    pub fn set(
+    /// EINVAL for what contradicts itself or the function.
+    pub fn change(
         &self,
         request: &SetIrqs,
         data: &[u8],
         fds: Vec<OwnedFd>,
-        asserted: bool,
-    ) -> Result<(), Errno> {
+    ) -> Result<Change, Errno> {
         let (count, _) = self.count(request.index).ok_or(Errno::INVAL)?;
         let end = request
             .start
@@ -167,17 +169,27 @@ impl Lines {
         if end > count || request.start >= count.max(1) {
             return Err(Errno::INVAL);
         }
-        let acts = acts(request, data, fds)?;
+        Ok(Change {
+            index: request.index,
+            lines: request.start as usize..end as usize,
+            acts: acts(request, data, fds)?,
+        })
+    }
+
+    /// Does what a message asks. `asserted` is the level of the pin, which does not change meanwhile: a cause that came
+    /// between would be told by nobody.
+    pub fn set(&self, change: Change, asserted: bool) {
         let state = &mut *self.lock();
-        let whole = request.count == 0;
-        let lines = state.of(request.index);
-        if whole {
+        let lines = state.of(change.index);
+        if change.lines.is_empty() {
             // Without lines named, a trigger takes all of them away.
             lines.iter_mut().for_each(|line| *line = Line::default());
-            return Ok(());
+            return;
         }
-        let lines = &mut lines[request.start as usize..end as usize];
-        for (line, act) in lines.iter_mut().zip(acts) {
+        let Some(lines) = lines.get_mut(change.lines) else {
+            return;
+        };
+        for (line, act) in lines.iter_mut().zip(change.acts) {
             match act {
                 None => {}
                 Some(Act::Mask) => line.masked = true,
@@ -187,13 +199,12 @@ impl Lines {
             }
             line.retry(&self.teller);
         }
-        if request.index == irq::INTX {
+        if change.index == irq::INTX {
             state.pin.pending = false;
             if asserted {
                 state.raise_pin(&self.teller);
             }
         }
-        Ok(())
     }
 }
 
@@ -205,7 +216,6 @@ impl State {
             msi: Line::default(),
             vectors: (0..vectors).map(|_| Line::default()).collect(),
             error: Line::default(),
-            request: Line::default(),
         }
     }
 
@@ -218,12 +228,7 @@ impl State {
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Line> {
-        let others = [
-            &mut self.pin,
-            &mut self.msi,
-            &mut self.error,
-            &mut self.request,
-        ];
+        let others = [&mut self.pin, &mut self.msi, &mut self.error];
         others.into_iter().chain(&mut self.vectors)
     }
 
@@ -233,7 +238,6 @@ impl State {
             irq::MSI => std::slice::from_mut(&mut self.msi),
             irq::MSIX => &mut self.vectors,
             irq::ERROR => std::slice::from_mut(&mut self.error),
-            irq::REQUEST => std::slice::from_mut(&mut self.request),
             _ => &mut [],
         }
     }
@@ -319,19 +323,41 @@ mod tests {
         }
     }
 
+    fn set(
+        lines: &Lines,
+        request: &SetIrqs,
+        data: &[u8],
+        fds: Vec<OwnedFd>,
+        asserted: bool,
+    ) -> Result<(), Errno> {
+        let change = lines.change(request, data, fds)?;
+        lines.set(change, asserted);
+        Ok(())
+    }
+
     #[test]
     fn a_vector_goes_to_its_own_eventfd() {
         let lines = Lines::new(4).unwrap();
         let ((a, mut seen_a), (b, mut seen_b)) = (event(), event());
-        lines
-            .set(&request(irq::MSIX, ASSIGN, 1, 2), &[], vec![a, b], false)
-            .unwrap();
+        set(
+            &lines,
+            &request(irq::MSIX, ASSIGN, 1, 2),
+            &[],
+            vec![a, b],
+            false,
+        )
+        .unwrap();
         lines.raise(2);
         lines.raise(9);
         assert_eq!((told(&mut seen_a), told(&mut seen_b)), (0, 1));
-        lines
-            .set(&request(irq::MSIX, ASSIGN, 2, 1), &[], vec![], false)
-            .unwrap();
+        set(
+            &lines,
+            &request(irq::MSIX, ASSIGN, 2, 1),
+            &[],
+            vec![],
+            false,
+        )
+        .unwrap();
         lines.raise(2);
         assert_eq!(told(&mut seen_b), 0);
         assert!(lines.is_pending(2) && !lines.is_pending(1));
@@ -341,11 +367,17 @@ mod tests {
     fn what_is_masked_is_told_when_it_is_unmasked() {
         let lines = Lines::new(2).unwrap();
         let (fd, mut seen) = event();
-        lines
-            .set(&request(irq::MSIX, ASSIGN, 0, 1), &[], vec![fd], false)
-            .unwrap();
+        set(
+            &lines,
+            &request(irq::MSIX, ASSIGN, 0, 1),
+            &[],
+            vec![fd],
+            false,
+        )
+        .unwrap();
         let one = |action| {
-            lines.set(
+            set(
+                &lines,
                 &request(irq::MSIX, irq::DATA_BOOL | action, 0, 2),
                 &[1, 0],
                 vec![],
@@ -366,9 +398,14 @@ mod tests {
         let lines = Lines::new(2).unwrap();
         lines.raise(1);
         let (fd, mut seen) = event();
-        lines
-            .set(&request(irq::MSIX, ASSIGN, 1, 1), &[], vec![fd], false)
-            .unwrap();
+        set(
+            &lines,
+            &request(irq::MSIX, ASSIGN, 1, 1),
+            &[],
+            vec![fd],
+            false,
+        )
+        .unwrap();
         assert_eq!(told(&mut seen), 1);
     }
 
@@ -376,16 +413,21 @@ mod tests {
     fn the_pin_masks_itself_and_follows_its_level() {
         let lines = Lines::new(2).unwrap();
         let (fd, mut seen) = event();
-        lines
-            .set(&request(irq::INTX, ASSIGN, 0, 1), &[], vec![fd], false)
-            .unwrap();
+        set(
+            &lines,
+            &request(irq::INTX, ASSIGN, 0, 1),
+            &[],
+            vec![fd],
+            false,
+        )
+        .unwrap();
         lines.raise(0);
         lines.raise(0);
         assert_eq!(told(&mut seen), 1);
         let unmask = request(irq::INTX, irq::DATA_NONE | irq::UNMASK, 0, 1);
-        lines.set(&unmask, &[], vec![], true).unwrap();
+        set(&lines, &unmask, &[], vec![], true).unwrap();
         assert_eq!(told(&mut seen), 1, "still asserted");
-        lines.set(&unmask, &[], vec![], false).unwrap();
+        set(&lines, &unmask, &[], vec![], false).unwrap();
         assert_eq!(told(&mut seen), 0);
         lines.allow_pin(false, false);
         lines.raise(0);
@@ -400,9 +442,14 @@ mod tests {
         let fd = new_eventfd(0, EventfdFlags::NONBLOCK).unwrap();
         let theirs = fd.try_clone().unwrap();
         let lines = Lines::new(1).unwrap();
-        lines
-            .set(&request(irq::MSIX, ASSIGN, 0, 1), &[], vec![fd], false)
-            .unwrap();
+        set(
+            &lines,
+            &request(irq::MSIX, ASSIGN, 0, 1),
+            &[],
+            vec![fd],
+            false,
+        )
+        .unwrap();
         rustix::fs::fcntl_setfl(&theirs, rustix::fs::OFlags::empty()).unwrap();
         let full = u64::MAX - 1;
         rustix::io::write(&theirs, &full.to_ne_bytes()).unwrap();
@@ -428,6 +475,7 @@ mod tests {
             (request(irq::MSIX, ASSIGN, 0, 2), vec![], fds(1)),
             (request(irq::MSIX, ASSIGN, 0, 1), vec![], file()),
             (request(irq::ERROR, ASSIGN, 1, 1), vec![], fds(1)),
+            (request(irq::REQUEST, ASSIGN, 0, 1), vec![], fds(1)),
             (request(7, ASSIGN, 0, 1), vec![], fds(1)),
             (
                 request(irq::INTX, irq::DATA_EVENTFD | irq::UNMASK, 0, 1),
@@ -447,7 +495,7 @@ mod tests {
             ),
             (request(irq::INTX, u32::MAX, 0, 1), vec![1], fds(0)),
         ] {
-            let result = lines.set(&request, &data, fds, false);
+            let result = set(&lines, &request, &data, fds, false);
             assert_eq!(result, Err(Errno::INVAL), "{request:?}");
         }
     }

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::Scope;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -118,33 +119,46 @@ impl Listener {
         ended: &(dyn Fn(SessionReport, io::Result<()>) + Sync),
     ) -> io::Result<()> {
         std::thread::scope(|scope| {
-            while !self.stopping.load(Ordering::Acquire) {
-                let Some(stream) = self.accept()? else {
-                    continue;
-                };
-                let mut client = self.lock_client();
-                if client.is_some() {
-                    drop(client);
-                    // Whoever goes away before the answer does not need it.
-                    let _ = session::refuse(stream, Errno::BUSY);
-                    continue;
-                }
-                *client = Some(stream.try_clone()?);
-                drop(client);
-                self.clients.fetch_add(1, Ordering::Relaxed);
-                let serve = move || {
-                    let (report, end) = session::serve(function, stream);
-                    *self.lock_client() = None;
-                    ended(report, end);
-                };
-                (std::thread::Builder::new().name("sumac-client".into()))
-                    .spawn_scoped(scope, serve)?;
-                if self.stopping.load(Ordering::Acquire) {
-                    self.stop();
-                }
+            let served = self.serve(scope, function, ended);
+            if served.is_err() {
+                // Or this would wait for a client to leave of its own accord.
+                self.stop();
             }
-            Ok(())
+            served
         })
+    }
+
+    fn serve<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        function: &'scope dyn Function,
+        ended: &'scope (dyn Fn(SessionReport, io::Result<()>) + Sync),
+    ) -> io::Result<()> {
+        while !self.stopping.load(Ordering::Acquire) {
+            let Some(stream) = self.accept()? else {
+                continue;
+            };
+            let mut client = self.lock_client();
+            if client.is_some() {
+                drop(client);
+                // Whoever goes away before the answer does not need it.
+                let _ = session::refuse(stream, Errno::BUSY);
+                continue;
+            }
+            *client = Some(stream.try_clone()?);
+            drop(client);
+            self.clients.fetch_add(1, Ordering::Relaxed);
+            let serve = move || {
+                let (report, end) = session::serve(function, stream);
+                *self.lock_client() = None;
+                ended(report, end);
+            };
+            (std::thread::Builder::new().name("sumac-client".into())).spawn_scoped(scope, serve)?;
+            if self.stopping.load(Ordering::Acquire) {
+                self.stop();
+            }
+        }
+        Ok(())
     }
 
     /// A client, if one comes soon.
@@ -196,7 +210,43 @@ fn is_socket(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use super::super::Served82599;
+    use super::super::message::{Command, Header};
     use super::*;
+    use crate::ixgbe::Identity;
+    use crate::wire::NullWire;
+
+    /// One who is refused and never comes to an end keeps nobody waiting for good.
+    #[test]
+    fn a_client_that_trickles_does_not_hold_up_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nic");
+        let listener = Arc::new(Listener::bind(&path).unwrap());
+        let device = Served82599::new(Identity::default(), NullWire::new().into()).unwrap();
+        let (done, ends) = std::sync::mpsc::channel();
+        let serving = Arc::clone(&listener);
+        std::thread::spawn(move || done.send(serving.run(&device, &|_, _| {}).is_ok()));
+        let _first = UnixStream::connect(&path).unwrap();
+        while !listener.is_connected() {
+            std::thread::yield_now();
+        }
+        let mut second = UnixStream::connect(&path).unwrap();
+        let mut start = Vec::new();
+        Header::request(1, Command::Version, 1 << 19).put(&mut start);
+        second.write_all(&start).unwrap();
+        std::thread::spawn(move || {
+            while second.write_all(&[0]).is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        // Long enough for the second to be in the middle of being refused.
+        std::thread::sleep(4 * LOOK);
+        listener.stop();
+        assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Ok(true));
+    }
 
     #[test]
     fn what_is_no_socket_stays_where_it_is() {

@@ -19,7 +19,7 @@ mod teller;
 mod tests;
 
 pub use function::{Function, Region};
-pub use lines::Lines;
+pub use lines::{Change, Lines};
 pub use listener::{ListenError, Listener};
 pub use served::{ServeError, Served82599, TAILS, TAILS_KIND, is_tail};
 pub use session::SessionReport;

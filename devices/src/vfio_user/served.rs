@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::function::{Function, Region};
-use super::lines::Lines;
+use super::lines::{Change, Lines};
 use super::message::{Area, region};
 use crate::ixgbe::config_space::{self, MSIX_BAR_BYTES, MSIX_PENDING, MSIX_VECTORS};
 use crate::ixgbe::port::{LockedPort, Port};
@@ -277,8 +277,9 @@ impl Function for Served82599 {
         &self.0.lines
     }
 
-    fn pin_asserted(&self) -> bool {
-        self.0.port.lock_first().core.interrupt_pending()
+    fn set_lines(&self, change: Change) {
+        let port = self.0.port.lock_first();
+        self.0.lines.set(change, port.core.interrupt_pending());
     }
 
     fn reset(&self) {
@@ -288,5 +289,54 @@ impl Function for Served82599 {
         port.core.set_bus_master(false);
         self.0.reset_function(&mut port);
         self.0.table().fill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::super::message::{SetIrqs, irq};
+    use super::*;
+    use crate::ixgbe::registers as r;
+    use crate::wire::NullWire;
+
+    #[test]
+    fn a_cause_that_comes_as_the_pin_is_unmasked_is_told() {
+        let device = Served82599::new(Identity::default(), NullWire::new().into()).unwrap();
+        let event = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let change = |flags, fds| {
+            let request = SetIrqs {
+                argsz: SetIrqs::SIZE as u32,
+                flags,
+                index: irq::INTX,
+                start: 0,
+                count: 1,
+            };
+            let change = device.lines().change(&request, &[], fds).unwrap();
+            device.set_lines(change);
+        };
+        let write = |offset: u32, value: u32| {
+            let data = value.to_le_bytes();
+            device.write(REGISTERS, offset.into(), &data).unwrap();
+        };
+        let told = || {
+            let mut count = [0; 8];
+            rustix::io::read(&event, &mut count).map_or(0, |_| u64::from_ne_bytes(count))
+        };
+        let theirs = event.try_clone().unwrap();
+        change(irq::DATA_EVENTFD | irq::TRIGGER, vec![theirs]);
+        write(r::EIMS, r::EICR_LINK);
+        write(r::EICS, r::EICR_LINK);
+        assert_eq!(told(), 1);
+        for round in 0..2000 {
+            // The pin is masked, as it was told, and goes down.
+            device.read(REGISTERS, r::EICR.into(), &mut [0; 4]).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| write(r::EICS, r::EICR_LINK));
+                change(irq::DATA_NONE | irq::UNMASK, vec![]);
+            });
+            assert_eq!(told(), 1, "round {round}");
+        }
     }
 }

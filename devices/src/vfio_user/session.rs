@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{SealFlags, fcntl_get_seals};
 use rustix::io::Errno;
@@ -21,6 +22,9 @@ use super::message::{
 };
 use super::socket::{Received, Socket};
 use crate::memory::{PAGE, WindowError};
+
+/// How long one who is refused has to say something.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What happened in a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +57,9 @@ pub fn serve(function: &dyn Function, stream: UnixStream) -> (SessionReport, io:
 /// Tells a client that the function is in use; it gets no further.
 pub fn refuse(stream: UnixStream, errno: Errno) -> io::Result<()> {
     let socket = Socket::from(stream);
-    socket.set_timeout(std::time::Duration::from_secs(1))?;
-    if let Some(message) = socket.receive(&mut Vec::new())? {
+    socket.set_timeout(PATIENCE)?;
+    let deadline = Instant::now() + PATIENCE;
+    if let Some(message) = socket.receive_by(&mut Vec::new(), deadline)? {
         socket.send(&message.header.refusal(number(errno)), &[], &[])?;
     }
     Ok(())
@@ -202,15 +207,12 @@ impl<'a> Session<'a> {
 
     fn dma_map(&mut self, map: DmaMap, fd: Option<OwnedFd>) -> Result<(), Errno> {
         let known = dma::READ | dma::WRITE | dma::MAP;
-        if (map.argsz as usize) < DmaMap::SIZE || map.flags & !known != 0 {
+        let rights = map.flags & (dma::READ | dma::WRITE);
+        if (map.argsz as usize) < DmaMap::SIZE || map.flags & !known != 0 || rights == 0 {
             return Err(Errno::INVAL);
         }
         // Without a descriptor there is nothing that could be reached directly (a ROM, mostly).
         let Some(fd) = fd else { return Ok(()) };
-        // What the device may not even read it has no use for.
-        if map.flags & dma::READ == 0 {
-            return Ok(());
-        }
         if self.maps.len() >= MAX_MAPS {
             return Err(Errno::NOSPC);
         }
@@ -245,6 +247,7 @@ impl<'a> Session<'a> {
             return Err(Errno::NOSPC);
         }
         let (at, bytes, offset) = (map.address, map.size, map.offset);
+        // What may be written may be read: processors have no other pages.
         let mapped = match map.flags & dma::WRITE {
             0 => memory.map_to_read(at, bytes, &file, offset),
             _ => memory.map(at, bytes, &file, offset),
@@ -336,8 +339,9 @@ impl<'a> Session<'a> {
     fn set_irqs(&self, body: &[u8], fds: Vec<OwnedFd>) -> Result<(), Errno> {
         let request = parse(body, SetIrqs::parse)?;
         let data = &body[SetIrqs::SIZE..];
-        let asserted = self.function.pin_asserted();
-        self.function.lines().set(&request, data, fds, asserted)
+        let change = self.function.lines().change(&request, data, fds)?;
+        self.function.set_lines(change);
+        Ok(())
     }
 
     /// Whether an access lies inside its region.

@@ -345,7 +345,7 @@ impl Wire for GenWire {
             has_input: true,
             ends: !self.endless,
             finished: self.remaining == 0 && self.ready == self.stamped,
-            failure: None,
+            ..WireReport::default()
         }
     }
 }

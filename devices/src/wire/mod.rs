@@ -105,6 +105,20 @@ pub trait Wire: Send {
     /// until there is one (`false`).
     fn drops_when_full(&self) -> bool;
 
+    /// Whether somebody at the other end sends of his own accord (`true`), or what comes is made for the driver and waits for
+    /// it (`false`). Of the former a frame is lost to a queue without descriptors, even if others wait, whose driver
+    /// asks for that (SRRCTL.DROP_EN), and to a port that does not receive ([`pass_by`](Self::pass_by)).
+    fn comes_by_itself(&self) -> bool {
+        false
+    }
+
+    /// The port does not receive: frames that are due go by, at most `limit`, are gone, and count in
+    /// [`passed_by`](WireReport::passed_by). Returns how many; none if they wait.
+    fn pass_by(&mut self, now_ns: u64, limit: usize) -> usize {
+        let _ = (now_ns, limit);
+        0
+    }
+
     /// The switch that pulls the cable and plugs it in again.
     fn link(&self) -> &LinkSwitch;
 
@@ -128,6 +142,8 @@ pub struct WireReport {
     pub to_device_frames: u64,
     /// Bytes in them, without frame check sequence.
     pub to_device_bytes: u64,
+    /// Frames that came while the port did not receive, and are gone.
+    pub passed_by: u64,
     /// Frames the device has transmitted and the wire has taken.
     pub from_device_frames: u64,
     /// Bytes in them, without frame check sequence.
@@ -236,6 +252,12 @@ macro_rules! any_wire {
             }
             fn drops_when_full(&self) -> bool {
                 match self { $(Self::$variant(wire) => wire.drops_when_full(),)* }
+            }
+            fn comes_by_itself(&self) -> bool {
+                match self { $(Self::$variant(wire) => wire.comes_by_itself(),)* }
+            }
+            fn pass_by(&mut self, now_ns: u64, limit: usize) -> usize {
+                match self { $(Self::$variant(wire) => wire.pass_by(now_ns, limit),)* }
             }
             fn link(&self) -> &LinkSwitch {
                 match self { $(Self::$variant(wire) => wire.link(),)* }

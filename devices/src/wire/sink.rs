@@ -10,6 +10,11 @@ use super::{SHORT_FRAME, ShortFrame, WireErrors};
 /// Numbers remembered behind the newest.
 const WINDOW: u64 = 64;
 
+/// Generators that are told apart, besides the last frame's, and flows of all of them together: more than a process
+/// has ports. Whoever makes up further ones, which is no secret, gets no memory for them; their frames are foreign.
+const GENERATORS: usize = 64;
+const FLOWS: usize = 1 << 19;
+
 /// What came of each flow, and what was wrong.
 #[derive(Debug)]
 pub(super) struct Sink {
@@ -17,6 +22,8 @@ pub(super) struct Sink {
     /// The last frame's generator, and all others.
     current: Generator,
     others: Vec<Generator>,
+    /// Flows of all of them.
+    flows: usize,
     errors: WireErrors,
 }
 
@@ -43,6 +50,7 @@ impl Sink {
             pattern: Pattern::new(),
             current: Generator::default(),
             others: Vec::new(),
+            flows: 0,
             errors,
         }
     }
@@ -105,15 +113,11 @@ impl Sink {
                 flow,
                 sequence,
             } => {
-                if self.current.id != generator {
-                    self.turn_to(generator);
+                if !self.turn_to(generator) || !self.make_room(flow) {
+                    self.errors.foreign += 1;
+                    return;
                 }
-                let flows = &mut self.current.flows;
-                let flow = usize::from(flow);
-                if flows.len() <= flow {
-                    flows.resize(flow + 1, Sequence::default());
-                }
-                let seen = &mut flows[flow];
+                let seen = &mut self.current.flows[usize::from(flow)];
                 if seen.next == sequence {
                     seen.in_order();
                     seen.known = Known::learn(frame);
@@ -126,17 +130,34 @@ impl Sink {
         }
     }
 
-    /// Makes generator `id` the current one.
-    fn turn_to(&mut self, id: u16) {
+    /// Makes generator `id` the current one; `false` if there are too many.
+    fn turn_to(&mut self, id: u16) -> bool {
+        if self.current.id == id {
+            return true;
+        }
         let position = self.others.iter().position(|other| other.id == id);
         let next = match position {
             Some(position) => self.others.swap_remove(position),
+            None if self.others.len() == GENERATORS => return false,
             None => Generator {
                 id,
                 flows: Vec::new(),
             },
         };
         self.others.push(std::mem::replace(&mut self.current, next));
+        true
+    }
+
+    /// Makes sure that the current generator has flow `flow`; `false` if there are too many.
+    fn make_room(&mut self, flow: u16) -> bool {
+        let flows = &mut self.current.flows;
+        let more = (usize::from(flow) + 1).saturating_sub(flows.len());
+        if self.flows + more > FLOWS {
+            return false;
+        }
+        self.flows += more;
+        flows.resize(flows.len() + more, Sequence::default());
+        true
     }
 }
 
@@ -200,6 +221,21 @@ mod tests {
         let mut sink = Sink::new();
         order.iter().for_each(|&number| sink.take(&frames[number]));
         sink.errors()
+    }
+
+    #[test]
+    fn made_up_generators_get_no_memory() {
+        for (flow, known) in [(u16::MAX, FLOWS >> 16), (0, GENERATORS + 1)] {
+            let mut sink = Sink::new();
+            for generator in 0..200 {
+                let mut head = [0; HEAD];
+                Flow::new(generator, flow, HEAD, &mut head).stamp(&mut head);
+                sink.take(&head);
+            }
+            let foreign = 200 - known as u64;
+            let none = WireErrors::default();
+            assert_eq!(sink.errors(), WireErrors { foreign, ..none }, "flow {flow}");
+        }
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl<'a> Supervision<'a> {
             port.tx_packets -= absence.unsent.min(port.tx_packets);
             return;
         };
-        let came = totals.get(Counter::GoodReceived);
+        let came = totals.get(Counter::DmaReceived);
         port.lost_received = came.saturating_sub(port.rx_packets + port.rx_refused_by_driver);
         let handed_over = port.tx_packets + in_calls;
         let left = totals.get(Counter::GoodTransmitted);

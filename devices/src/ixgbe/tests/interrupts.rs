@@ -153,6 +153,10 @@ fn a_vector_waits_for_its_interval_to_end() {
     device.write(r::EICS, 1 << 1);
     device.write(r::EICS, 1 << 1);
     assert_eq!(device.told(), [1, 1], "EIMEN lets EICS pass");
+    device.write(r::EICS, 1 << 2);
+    assert_eq!(device.told(), [2]);
+    device.bench.core.raise(1 << 1);
+    assert!(device.told().is_empty(), "the others keep their interval");
 }
 
 #[test]

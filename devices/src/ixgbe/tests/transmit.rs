@@ -1,5 +1,7 @@
 //! Transmitting: rings, completion, frames of several descriptors.
 
+use std::sync::atomic::AtomicBool;
+
 use super::*;
 use crate::ixgbe::Counter;
 use crate::ixgbe::descriptor as d;
@@ -70,6 +72,44 @@ fn what_the_wire_has_no_room_for_stays_in_the_ring() {
         bench.wire.left,
         (0..4).map(|seed| frame(60, seed)).collect::<Vec<_>>()
     );
+}
+
+/// What a frame's descriptors said when it was gathered is what it is judged by.
+#[test]
+fn a_driver_that_changes_descriptors_meanwhile_sends_nothing_too_long() {
+    let mut bench = Bench::new();
+    let ring = bench.transmit_queue(0);
+    // Eight buffers of 2 KiB are more than any frame has, and less than a packet to be segmented may have.
+    const BUFFERS: usize = 8;
+    for index in 0..RING {
+        let end = if index % BUFFERS == BUFFERS - 1 {
+            d::TX_END
+        } else {
+            0
+        };
+        let word = BUFFER as u64 | d::TX_TYPE_DATA | d::TX_ADVANCED | d::TX_FCS | end;
+        let payload = (BUFFERS * BUFFER) as u64;
+        ring.set(index, [ring.buffer(index), word | payload << 46]);
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for index in (0..RING).step_by(BUFFERS) {
+                    let word = ring.memory.cell(2 * index + 1).unwrap();
+                    word.fetch_xor(d::TX_SEGMENT, Ordering::Relaxed);
+                }
+            }
+        });
+        for turn in 1..20_000 {
+            let tail = turn * BUFFERS % RING;
+            bench.write(transmit_offset(0, QueueRegister::Tail), tail as u32);
+            assert_eq!(bench.poll(), 1);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(bench.wire.left.is_empty());
+    assert_ne!(bench.count(Violation::FrameTooLong), 0);
 }
 
 #[test]

@@ -450,6 +450,9 @@ impl Interrupts for ServedDevice {
     }
 
     fn on_removal(&self, bell: &Bell) -> io::Result<()> {
+        if self.server.interrupts(irq::REQUEST)? == 0 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let cord = bell.cord()?;
         self.server.set_events(irq::REQUEST, &[cord.as_fd()])?;
         *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(cord);
