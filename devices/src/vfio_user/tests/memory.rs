@@ -9,6 +9,32 @@ use super::*;
 use crate::ixgbe::{Polled, Violation};
 use crate::wire::{GenOptions, GenWire, Rate};
 
+/// What a client lends is mapped for what it says, if it is whole pages.
+#[test]
+fn memory_is_mapped_for_what_it_is_lent_for() {
+    let device = null_device();
+    let mut client = Client::new(&device);
+    let greeted = client.ask(Command::Version, &greeting(), &[]).unwrap();
+    let most = format!("\"max_dma_maps\":{}", super::message::MAX_MAPS);
+    assert!(String::from_utf8(greeted).unwrap().contains(&most));
+    let lend = |flags| DmaMap {
+        flags,
+        ..whole(MEMORY, 4096)
+    };
+    let fd = memory(4096);
+    assert_eq!(client.map(lend(0), Some(&fd)), errno(Errno::INVAL));
+    client.map(lend(dma::WRITE), Some(&fd)).unwrap();
+    assert!(reachable(&device, MEMORY));
+    client.unmap(MEMORY, 4096, 0).unwrap();
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+    let huge = memfd_create("client", flags).unwrap();
+    rustix::fs::ftruncate(&huge, 2 << 20).unwrap();
+    fcntl_add_seals(&huge, SealFlags::SHRINK).unwrap();
+    let part = client.map(lend(dma::READ), Some(&huge));
+    assert_eq!(part, errno(Errno::INVAL), "no whole page");
+    client.leave();
+}
+
 #[test]
 fn memory_is_lent_and_taken_back() {
     let device = null_device();
