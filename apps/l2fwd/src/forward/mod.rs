@@ -272,8 +272,7 @@ impl<Q: NetQueue> Worker<Q> {
         };
         let turned = turn.unwrap_or(Ok(Exchanged::default()));
         let received = turned.as_ref().map_or(0, |exchanged| exchanged.received);
-        // A driver in a domain may say that it received more than it was asked for.
-        self.shared.give_back(allowed.saturating_sub(received));
+        self.shared.settle(allowed, received);
         turned
     }
 

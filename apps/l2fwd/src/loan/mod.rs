@@ -35,6 +35,8 @@ pub struct Loan<Q: NetQueue> {
     past: QueueStats,
     prefetch: bool,
     calls: u32,
+    /// Frames that may be received in a call that goes on: of one that its application died in, none were.
+    allowed: usize,
     /// Whether something was transmitted.
     begun: bool,
     /// Frames at the front of the batch to be transmitted that are in the dump already.
@@ -50,6 +52,7 @@ impl<Q: NetQueue> Loan<Q> {
             past: QueueStats::default(),
             prefetch: false,
             calls: 0,
+            allowed: 0,
             begun: false,
             dumped: 0,
         };
@@ -135,11 +138,11 @@ impl<Q: NetQueue> Loan<Q> {
             return Ok(self.drop_all(send));
         };
         let allowed = home.terms.shared.allow(limit);
+        self.allowed = allowed;
         let result = call(queue, send.as_deref_mut(), allowed);
         let received = result.as_ref().map_or(0, |exchanged| exchanged.received);
-        home.terms
-            .shared
-            .give_back(allowed.saturating_sub(received));
+        home.terms.shared.settle(allowed, received);
+        self.allowed = 0;
         let exchanged = match result {
             Ok(exchanged) => exchanged,
             Err(QueueError::ForeignPool(mistake)) => return Err(mistake.into()),
@@ -171,6 +174,7 @@ impl<Q: NetQueue> Loan<Q> {
 
 impl<Q: NetQueue> Drop for Loan<Q> {
     fn drop(&mut self) {
+        self.home.terms.shared.settle(self.allowed, 0);
         self.give_up(None);
     }
 }
