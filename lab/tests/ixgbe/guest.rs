@@ -38,7 +38,17 @@ pub struct Outcome {
 
 /// Boots a guest with two joined cards that runs `script`; its exit code has to be 0, and no rule broken.
 pub fn run(lab: &Lab, script: &str, set_up: impl FnOnce(&mut Machine)) -> Outcome {
-    let cards = Served::cards(&["peer=cable", "peer=cable"]);
+    run_on(lab, ["peer=cable", "peer=cable"], script, set_up)
+}
+
+/// The same with cards that are plugged into something else.
+pub fn run_on(
+    lab: &Lab,
+    wires: [&str; 2],
+    script: &str,
+    set_up: impl FnOnce(&mut Machine),
+) -> Outcome {
+    let cards = Served::cards(&wires);
     let mut machine = Machine::new();
     machine.cores(2).memory_mib(768);
     for port in 0..2 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sumac_lab::Lab;
 
-use crate::guest::run;
+use crate::guest::{run, run_on};
 
 /// Sends a file of 64 MiB from eth0 to eth1 and compares.
 const TRANSFER: &str = "
@@ -69,6 +69,33 @@ fn files_arrive_whole_and_counters_agree() {
     ] {
         assert_eq!(said(name), Some(0), "{name}");
     }
+}
+
+/// More frames than an emulated processor takes: the card counts those among the good ones that it has no room for, and
+/// the driver subtracts them.
+#[test]
+fn frames_that_find_no_room_are_counted_as_the_driver_expects() {
+    let Some(lab) = Lab::open("ixgbe_overrun") else {
+        return;
+    };
+    let script = "
+        /bin/ip link set eth0 up
+        until_true up eth0
+        received() { test $(stat rx_missed_errors) -gt 0; }
+        until_true received
+        sleep 5
+        for name in rx_pkts_nic rx_missed_errors; do say $name: $(stat $name); done";
+    let wires = ["gen,rate=1mpps,frames=1000000", "null"];
+    let outcome = run_on(&lab, wires, script, |_| {});
+    let said = |name: &str| -> u64 {
+        let said = outcome.ended.value(&format!("test: {name}:"));
+        said.and_then(|said| said.parse().ok()).unwrap_or(u64::MAX)
+    };
+    let card = &outcome.carried[0];
+    let (good, missed) = (card.counter("GPRC"), card.counter("MPC"));
+    assert!(missed > 0, "{card:?}");
+    assert_eq!(said("rx_missed_errors"), missed, "{card:?}");
+    assert_eq!(said("rx_pkts_nic"), good - missed, "{card:?}");
 }
 
 /// What the driver reads of the card (`ethtool -S`), and the register that it reads it from.
