@@ -29,7 +29,7 @@ pub fn tell(line: &str) {
 /// Prints a value as JSON.
 ///
 /// # Errors
-/// As [`print`]; or what serde says, which no value of this program makes it do.
+/// As [`print()`]; or what serde says, which no value of this program makes it do.
 pub fn json(value: &impl Serialize) -> Result<(), Trouble> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
     print(&(text + "\n"))
