@@ -120,8 +120,14 @@ fn test_wrong_files_are_refused_in_one_line() {
 #[test]
 fn test_wrong_arguments_are_refused_in_one_line() {
     let config = Path::new("/");
-    assert_refused(&sumac(&["domain", "verify"], config), "see sumac --help");
-    assert_refused(&sumac(&["domain", "sign"], config), "see sumac --help");
+    assert_refused(
+        &sumac(&["domain", "verify"], config),
+        "not provided: <FILE>...; see sumac domain verify --help",
+    );
+    assert_refused(
+        &sumac(&["domain", "sign"], config),
+        "see sumac domain --help",
+    );
     assert_refused(
         &sumac(&["domain", "verify", "x", "--trust", "12"], config),
         "64 hexadecimal digits",

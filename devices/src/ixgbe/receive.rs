@@ -131,7 +131,7 @@ impl Core {
                 match stop {
                     Stop::Idle | Stop::Full => break,
                     Stop::Again => continue,
-                    Stop::Empty if !self.may_drop(wire) => break,
+                    Stop::Empty if !wire.drops_when_full() => break,
                     Stop::Empty | Stop::Special => {}
                 }
             }
@@ -146,10 +146,7 @@ impl Core {
     /// The long way, for one frame. `false`: there is none, or it has to wait.
     #[inline(never)]
     fn receive_one<W: Wire>(&mut self, access: &Access<'_>, wire: &mut W, now_ns: u64) -> bool {
-        let drops = Drops {
-            all: wire.drops_when_full(),
-            asked: wire.comes_by_itself(),
-        };
+        let drops = wire.drops_when_full();
         let Some(frame) = wire.peek(now_ns) else {
             return false;
         };
@@ -167,14 +164,8 @@ impl Core {
         taken
     }
 
-    /// Whether the frame at the port may be one that is lost for want of a descriptor.
-    fn may_drop<W: Wire>(&self, wire: &W) -> bool {
-        let asks = |&queue: &usize| self.receive[queue].drop_enable;
-        wire.drops_when_full() || wire.comes_by_itself() && self.receiving.iter().any(asks)
-    }
-
     /// Filters, steers and delivers `frame`. `false`: it waits for descriptors.
-    fn receive_frame(&mut self, access: &Access<'_>, frame: &[u8], drops: Drops) -> bool {
+    fn receive_frame(&mut self, access: &Access<'_>, frame: &[u8], drops: bool) -> bool {
         let tag = vlan::tag(frame, self.plan.vlan_type);
         let limit = self.plan.max_frame + if tag.is_some() { vlan::TAG_LEN } else { 0 };
         if frame.len() > limit {
@@ -266,7 +257,7 @@ impl Core {
         queue: usize,
         frame: &[u8],
         report: Received,
-        drops: Drops,
+        drops: bool,
     ) -> Delivery {
         let total = frame.len();
         let buffer_size = self.receive[queue].buffer_size;
@@ -380,13 +371,12 @@ impl Core {
         true
     }
 
-    fn no_descriptor(&mut self, queue: usize, drops: Drops) -> Delivery {
-        let asks = self.receive[queue].drop_enable;
-        if !(drops.all || drops.asked && asks) {
+    fn no_descriptor(&mut self, queue: usize, drops: bool) -> Delivery {
+        if !drops {
             return Delivery::Waits;
         }
         let set = self.receive[queue].statistics_set;
-        if asks {
+        if self.receive[queue].drop_enable {
             self.statistics.dropped(set);
         } else {
             self.statistics.add(Counter::Missed, 1);
@@ -429,15 +419,6 @@ impl Core {
             state.check_posted(access, queue, &mut self.violations);
         }
     }
-}
-
-/// Which frames are lost for want of a descriptor.
-#[derive(Clone, Copy)]
-struct Drops {
-    /// All.
-    all: bool,
-    /// Those to queues whose driver asks for it, at least: SRRCTL.DROP_EN (section 8.2.3.8.7).
-    asked: bool,
 }
 
 /// What became of a frame.

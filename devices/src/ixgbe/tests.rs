@@ -59,9 +59,6 @@ impl Wire for TestWire {
     fn drops_when_full(&self) -> bool {
         self.drops
     }
-    fn comes_by_itself(&self) -> bool {
-        self.alive
-    }
     fn pass_by(&mut self, _now_ns: u64, limit: usize) -> usize {
         let passing = if self.alive {
             self.arriving.len().min(limit)

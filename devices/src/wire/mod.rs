@@ -105,15 +105,8 @@ pub trait Wire: Send {
     /// until there is one (`false`).
     fn drops_when_full(&self) -> bool;
 
-    /// Whether somebody at the other end sends of his own accord (`true`), or what comes is made for the driver and waits for
-    /// it (`false`). Of the former a frame is lost to a queue without descriptors, even if others wait, whose driver
-    /// asks for that (SRRCTL.DROP_EN), and to a port that does not receive ([`pass_by`](Self::pass_by)).
-    fn comes_by_itself(&self) -> bool {
-        false
-    }
-
-    /// The port does not receive: frames that are due go by, at most `limit`, are gone, and count in
-    /// [`passed_by`](WireReport::passed_by). Returns how many; none if they wait.
+    /// The port does not receive: where somebody at the other end sends of his own accord, frames that are due go by, at most `limit`, are gone, and count in
+    /// [`passed_by`](WireReport::passed_by). Returns how many; none where frames are made for the driver, and wait for it.
     fn pass_by(&mut self, now_ns: u64, limit: usize) -> usize {
         let _ = (now_ns, limit);
         0
@@ -252,9 +245,6 @@ macro_rules! any_wire {
             }
             fn drops_when_full(&self) -> bool {
                 match self { $(Self::$variant(wire) => wire.drops_when_full(),)* }
-            }
-            fn comes_by_itself(&self) -> bool {
-                match self { $(Self::$variant(wire) => wire.comes_by_itself(),)* }
             }
             fn pass_by(&mut self, now_ns: u64, limit: usize) -> usize {
                 match self { $(Self::$variant(wire) => wire.pass_by(now_ns, limit),)* }

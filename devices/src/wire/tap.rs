@@ -94,10 +94,6 @@ impl Wire for TapWire {
         false
     }
 
-    fn comes_by_itself(&self) -> bool {
-        true
-    }
-
     fn pass_by(&mut self, now_ns: u64, limit: usize) -> usize {
         let mut passed = 0;
         while passed < limit && self.peek(now_ns).is_some() {

@@ -147,29 +147,6 @@ fn without_descriptors_a_frame_waits_or_is_missed() {
     }
 }
 
-/// A queue whose driver asks for it loses frames, so that the others go on; from where frames are made for the driver
-/// they wait all the same.
-#[test]
-fn a_queue_may_lose_frames_for_the_others_sake() {
-    for (alive, asks) in [(true, true), (true, false), (false, true)] {
-        let mut bench = Bench::new();
-        bench.core.strict_deep = false;
-        bench.wire.alive = alive;
-        let drop_enable = if asks { r::SRRCTL_DROP } else { 0 };
-        let _starved = bench.receive_queue_as(0, 0, 1 << 25 | 2 | drop_enable);
-        bench.start_receiver();
-        (0..RING + 5).for_each(|_| bench.wire.arriving.push_back(frame(60, 0)));
-        (0..4).for_each(|_| _ = bench.poll());
-        let totals = bench.core.totals();
-        let lost = alive && asks;
-        assert_eq!(totals.queue_dropped(0), if lost { 6 } else { 0 });
-        assert_eq!(bench.wire.arriving.len(), if lost { 0 } else { 6 });
-        assert_eq!(totals.get(Counter::DmaReceived), RING as u64 - 1);
-        assert_eq!(totals.get(Counter::Missed), 0);
-        bench.assert_clean();
-    }
-}
-
 #[test]
 fn what_comes_to_a_port_that_does_not_receive_goes_by() {
     for alive in [true, false] {
