@@ -134,10 +134,14 @@ fn filters_tags_and_queues_do_what_they_are_told() {
         there /bin/ip link add link eth1 name stranger type vlan id 200
         there /bin/ip addr add 10.2.0.2/24 dev stranger
         there /bin/ip link set stranger up
-        there /bin/ip neigh replace 10.2.0.1 lladdr $(cat /sys/class/net/eth0/address) dev stranger
+        # Neighbours that are known for good ask no more who is there: from here on nothing comes unasked.
+        mac=$(cat /sys/class/net/eth0/address)
+        there /bin/ip neigh replace 10.0.0.1 lladdr $mac dev eth1
+        there /bin/ip neigh replace 10.1.0.1 lladdr $mac dev tagged
+        there /bin/ip neigh replace 10.2.0.1 lladdr $mac dev stranger
         sleep 2.5
         before=$(stat rx_packets)
-        there ping -c 3 -W 1 10.2.0.1 || true
+        there ping -c 20 -i 0.1 -W 1 10.2.0.1 || true
         sleep 2.5
         say strange $(( $(stat rx_packets) - before ))
         # Multicast: only groups somebody joined, until all are wanted.
@@ -166,7 +170,11 @@ fn filters_tags_and_queues_do_what_they_are_told() {
     let ended = &outcome.ended;
     assert_eq!(ended.value("test: queues"), Some("4"));
     assert_eq!(ended.value("test: unwanted"), Some("0"));
-    assert_eq!(ended.value("test: strange"), Some("0"));
+    let strange: Option<u32> = ended
+        .value("test: strange")
+        .and_then(|said| said.parse().ok());
+    // Not one of the 20; a stray question of a neighbour's is none of them.
+    assert!(strange < Some(3) && strange.is_some(), "{strange:?}");
     assert_eq!(ended.value("test: others"), Some("0"));
     assert_eq!(ended.value("test: all"), Some("done"));
 }
