@@ -138,15 +138,7 @@ impl<'a> Access<'a> {
     /// A ring of `count` descriptors of 16 bytes at `address`, if all of it exists and may be written.
     #[inline(always)]
     pub fn ring(&self, address: u64, count: u32) -> Option<GuestRing<'_>> {
-        if !address.is_multiple_of(16) {
-            return None;
-        }
-        let memory = self.slice(address, count as usize * 16)?;
-        Some(GuestRing {
-            start: memory.start.cast(),
-            count,
-            access: PhantomData,
-        })
+        ring_at(address, count, |address, len| self.slice(address, len))
     }
 
     /// Stores a 32-bit word (head write-back); `false` if there is no aligned word.
@@ -243,16 +235,26 @@ impl<'a> Nearby<'a> {
     /// What [`Access::ring`] gives.
     #[inline(always)]
     pub fn ring(&self, address: u64, count: u32) -> Option<GuestRing<'a>> {
-        if !address.is_multiple_of(16) {
-            return None;
-        }
-        let memory = self.slice(address, count as usize * 16)?;
-        Some(GuestRing {
-            start: memory.start.cast(),
-            count,
-            access: PhantomData,
-        })
+        ring_at(address, count, |address, len| self.slice(address, len))
     }
+}
+
+/// The ring in the bytes that `slice` finds: aligned to a descriptor, and whole.
+#[inline(always)]
+fn ring_at<'a>(
+    address: u64,
+    count: u32,
+    slice: impl FnOnce(u64, usize) -> Option<GuestSlice<'a>>,
+) -> Option<GuestRing<'a>> {
+    if !address.is_multiple_of(16) {
+        return None;
+    }
+    let memory = slice(address, count as usize * 16)?;
+    Some(GuestRing {
+        start: memory.start.cast(),
+        count,
+        access: PhantomData,
+    })
 }
 
 /// Bytes of a driver's memory: copied in and out, never borrowed.
