@@ -5,7 +5,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::counts::{Counts, Reader};
+use crate::counts::{Counts, FailedTest, Reader, Totals};
 use crate::process;
 
 /// What came of a step.
@@ -15,6 +15,7 @@ pub struct Outcome {
     failure: Option<String>,
     /// `name: reason` for each part that did not run.
     skips: Vec<String>,
+    failed_tests: Vec<FailedTest>,
 }
 
 impl Outcome {
@@ -24,6 +25,7 @@ impl Outcome {
             counts: Counts::ONE_SKIPPED,
             failure: None,
             skips: vec![reason.into()],
+            failed_tests: Vec::new(),
         }
     }
 
@@ -38,6 +40,7 @@ impl Outcome {
             counts,
             failure: result.err(),
             skips: Vec::new(),
+            failed_tests: Vec::new(),
         }
     }
 
@@ -51,6 +54,7 @@ impl Outcome {
         self.counts += other.counts;
         self.failure = self.failure.or(other.failure);
         self.skips.extend(other.skips);
+        self.failed_tests.extend(other.failed_tests);
         self
     }
 }
@@ -69,7 +73,11 @@ pub fn tests(command: &mut Command, limit: Duration) -> Outcome {
     announce(command);
     let mut reader = Reader::default();
     let mut result = process::run(command, limit, |line| reader.line(line));
-    let (mut counts, skips) = reader.finish();
+    let Totals {
+        mut counts,
+        skips,
+        failed,
+    } = reader.finish();
     if result.is_ok() && counts == Counts::default() {
         result = Err(format!("{}: no test ran", process::shown(command)));
     }
@@ -80,6 +88,7 @@ pub fn tests(command: &mut Command, limit: Duration) -> Outcome {
         counts,
         failure: result.err(),
         skips,
+        failed_tests: failed,
     }
 }
 
@@ -137,9 +146,10 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Prints the table, the skipped parts with their reasons, the failures, and as the very last
-    /// line the totals alone. True if nothing failed.
+    /// Prints what failed tests said once more, the table, the skipped parts with their reasons, the failures, and
+    /// as the very last line the totals alone. True if nothing failed.
     pub fn finish(self) -> bool {
+        self.tell_failures();
         println!(
             "\n{:<12} {:>8} {:>8} {:>8} {:>9}",
             "step", "passed", "failed", "skipped", "time"
@@ -163,9 +173,22 @@ impl Report {
             totals += *counts;
         }
         self.list("skipped", |outcome| outcome.skips.iter().collect());
-        self.list("failed", |outcome| outcome.failure.iter().collect());
+        self.list("failed", |outcome| {
+            let names = outcome.failed_tests.iter().map(|test| &test.name);
+            outcome.failure.iter().chain(names).collect()
+        });
         println!("\n{totals}");
         totals.failed == 0
+    }
+
+    /// They have been said long before, among the lines of other tests and steps.
+    fn tell_failures(&self) {
+        for Row { name, outcome, .. } in &self.rows {
+            for test in &outcome.failed_tests {
+                println!("\n---- {name}: {} ----", test.name);
+                test.said.iter().for_each(|line| println!("{line}"));
+            }
+        }
     }
 
     fn list(&self, title: &str, of: impl Fn(&Outcome) -> Vec<&String>) {
