@@ -211,7 +211,7 @@ impl Wait {
                 "reset the function through the bus (unbind and bind it), or power-cycle the machine"
             }
             Self::EepromAutoRead | Self::EepromWord => {
-                "the EEPROM may be missing or empty: check the board, power-cycle the machine"
+                "the EEPROM may be missing or empty, or no register answers and all read as zero: check the board, power-cycle the machine"
             }
             Self::DriverSemaphore => "another driver may hold the device: unbind it there",
             Self::FirmwareSemaphore | Self::SharedResource => {
