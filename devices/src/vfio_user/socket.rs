@@ -342,7 +342,10 @@ mod tests {
         Header::request(1, Command::Version, MAX_BODY).put(&mut start);
         let trickle = std::thread::spawn(move || {
             let mut bytes = start.into_iter().chain(std::iter::repeat(0));
-            while bytes.next().is_some_and(|byte| a.write_all(&[byte]).is_ok()) {
+            while bytes
+                .next()
+                .is_some_and(|byte| a.write_all(&[byte]).is_ok())
+            {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
