@@ -245,6 +245,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::message::{Command, Header};
+    use super::super::tests::leave_socket;
     use super::super::{Served82599, Socket};
     use super::*;
     use crate::ixgbe::Identity;
@@ -320,7 +321,7 @@ mod tests {
             assert!(!matches!(ask(&silent[0]), Ok(Some(_))));
             drop(first);
             // Whoever comes when there is nobody is served, for all that others are silent.
-            let next = loop {
+            let _next = loop {
                 let next = connect();
                 if ask(&next).unwrap() != busy {
                     break next;
@@ -336,7 +337,7 @@ mod tests {
         let [notes, socket, link] =
             ["notes.txt", "socket", "link"].map(|name| folder.path().join(name));
         std::fs::write(&notes, "mine").unwrap();
-        drop(UnixListener::bind(&socket).unwrap());
+        leave_socket(&socket);
         std::os::unix::fs::symlink(&socket, &link).unwrap();
         for path in [&notes, &link, &folder.path().to_owned()] {
             let refused = Listener::bind(path).map(drop);
