@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
@@ -165,10 +166,21 @@ fn stream(socket: &Path) -> io::Result<UnixStream> {
     let address = UnixAddr::new(socket)?;
     let (family, kind) = (AddressFamily::Unix, SockType::Stream);
     let stream = nix::sys::socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
-    let patience = TimeVal::milliseconds(PATIENCE.as_millis() as i64);
-    setsockopt(&stream, sockopt::SendTimeout, &patience)?;
-    nix::sys::socket::connect(stream.as_raw_fd(), &address)?;
-    Ok(UnixStream::from(stream))
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // None at all would be no limit.
+        let patience = TimeVal::milliseconds(left.as_millis().max(1) as i64);
+        setsockopt(&stream, sockopt::SendTimeout, &patience)?;
+        match nix::sys::socket::connect(stream.as_raw_fd(), &address) {
+            // A signal that was for somebody else.
+            Err(Errno::EINTR) => {}
+            connected => {
+                connected?;
+                return Ok(UnixStream::from(stream));
+            }
+        }
+    }
 }
 
 fn why(socket: &Path, what: &'static str, unanswered: Unanswered) -> VfioUserError {
