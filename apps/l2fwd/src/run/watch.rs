@@ -87,12 +87,7 @@ pub fn watch<N: Net>(
             ports.look_at_links();
         }
         if !interval.is_zero() && drawn.elapsed() >= interval {
-            let Ports { list, links, .. } = &mut *ports;
-            let lines = list
-                .iter_mut()
-                .enumerate()
-                .map(|(i, open)| line(i, open, workers, links, supervision));
-            let lines: Vec<_> = lines.collect();
+            let lines = lines(ports, workers, supervision);
             let besides = supervision.shown(lines.len());
             table.draw(lines, drawn.elapsed(), besides.as_deref());
             drawn = Instant::now();
@@ -195,6 +190,19 @@ impl Live {
         }
         live
     }
+}
+
+/// What the table shows of the ports.
+fn lines<N: Net>(
+    ports: &mut Ports<'_, N>,
+    workers: &[RunningWorker<N::Queue>],
+    supervision: &Supervision<'_>,
+) -> Vec<Line> {
+    let Ports { list, links, .. } = ports;
+    let ports = list.iter_mut().enumerate();
+    ports
+        .map(|(index, open)| line(index, open, workers, links, supervision))
+        .collect()
 }
 
 fn line<N: Net>(
