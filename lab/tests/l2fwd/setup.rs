@@ -72,6 +72,15 @@ impl Cards {
         Self::on(&wires, Served::cards, files, iommu)
     }
 
+    /// Makes the cards functions of one slot, so that they are in one group.
+    pub fn in_one_slot(mut self) -> Self {
+        let mut machine = machine(self.iommu);
+        let sockets = (0..self.slots.len()).map(|card| self.served.socket(card));
+        self.slots = machine.vfio_user_functions(sockets);
+        self.machine = machine;
+        self
+    }
+
     /// Two cards that a generator each sends frames to, so many a second, and takes frames back from.
     pub fn under_load(rate: &str) -> Self {
         Self::generated(&[""; 2], rate, Served::cards)
@@ -111,11 +120,7 @@ impl Cards {
     ) -> Self {
         let wires: Vec<&str> = wires.iter().map(String::as_str).collect();
         let served = serve(&wires);
-        let mut machine = Machine::new();
-        machine.cores(2).memory_mib(768);
-        if iommu {
-            machine.iommu(IOMMU_BITS);
-        }
+        let mut machine = machine(iommu);
         let slots = (0..wires.len())
             .map(|port| machine.vfio_user(&served.socket(port)))
             .collect();
@@ -203,6 +208,16 @@ impl Cards {
             sent: sent.collect(),
         }
     }
+}
+
+/// What the cards are plugged into.
+fn machine(iommu: bool) -> Machine {
+    let mut machine = Machine::new();
+    machine.cores(2).memory_mib(768);
+    if iommu {
+        machine.iommu(IOMMU_BITS);
+    }
+    machine
 }
 
 /// The domain files that l2fwd starts drivers from, and a configuration that trusts them.
