@@ -13,6 +13,7 @@ up() { grep -q 1 /sys/class/net/$1/carrier; }
 apart() {
   unshare -n sleep 10000 & APART=$!
   until_true elsewhere
+  HERE_MAC=$(cat /sys/class/net/eth0/address) THERE_MAC=$(cat /sys/class/net/eth1/address)
   /bin/ip link set eth1 netns $APART
   there ip link set lo up
   /bin/ip addr add 10.0.0.1/24 dev eth0
@@ -22,8 +23,8 @@ apart() {
   until_true up eth0
   until_true ping -c 1 -W 1 10.0.0.2
   # Neighbours that are known for good ask no more who is there: from here on nothing comes unasked.
-  known 10.0.0.2 eth0 $(there cat /sys/class/net/eth1/address)
-  there_known 10.0.0.1 eth1 $(cat /sys/class/net/eth0/address)
+  known 10.0.0.2 eth0 $THERE_MAC
+  there_known 10.0.0.1 eth1 $HERE_MAC
 }
 elsewhere() { test "$(readlink /proc/$APART/ns/net)" != "$(readlink /proc/self/ns/net)"; }
 # known ADDRESS INTERFACE MAC

@@ -119,10 +119,9 @@ fn filters_tags_and_queues_do_what_they_are_told() {
     let script = r#"
         apart
         # Flows are spread over both queues.
-        there_mac=$(there cat /sys/class/net/eth1/address)
         for host in $(seq 10 40); do
           there /bin/ip addr add 10.0.0.$host/24 dev eth1
-          known 10.0.0.$host eth0 $there_mac
+          known 10.0.0.$host eth0 $THERE_MAC
         done
         for host in $(seq 10 40); do until_true ping -c 1 -W 1 10.0.0.$host; done
         say queues $(ethtool -S eth0 | grep -c '[tr]x_queue_[01]_packets: [1-9]')
@@ -138,10 +137,9 @@ fn filters_tags_and_queues_do_what_they_are_told() {
         there /bin/ip link add link eth1 name stranger type vlan id 200
         there /bin/ip addr add 10.2.0.2/24 dev stranger
         there /bin/ip link set stranger up
-        mac=$(cat /sys/class/net/eth0/address)
-        known 10.1.0.2 tagged $there_mac
-        there_known 10.1.0.1 tagged $mac
-        there_known 10.2.0.1 stranger $mac
+        known 10.1.0.2 tagged $THERE_MAC
+        there_known 10.1.0.1 tagged $HERE_MAC
+        there_known 10.2.0.1 stranger $HERE_MAC
         quiet
         before=$(kept rx_packets)
         there ping -c 20 -i 0.1 -W 1 10.2.0.1 || true

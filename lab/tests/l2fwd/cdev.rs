@@ -77,7 +77,7 @@ fn l2fwd_takes_cards_by_their_own_files() {
 /// the other's does.
 fn takes_two_cards_of_a_group(lab: &Lab) {
     let frames = mixed();
-    let cards = Cards::with([&frames, &frames]).in_one_slot();
+    let cards = Cards::in_one_slot([&frames, &frames]);
     let total = 2 * frames.len();
     let script = format!(
         r#"{REFUSED}{FILES}

@@ -58,12 +58,16 @@ impl Cards {
     }
 
     fn playing(input: &[&[Vec<u8>]], iommu: bool) -> Self {
+        Self::playing_as("", input, iommu)
+    }
+
+    fn playing_as(identity: &str, input: &[&[Vec<u8>]], iommu: bool) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
         let wire = |(port, input): (usize, &&[Vec<u8>])| {
             let path = |name| files.path().join(format!("{name}{port}"));
             write_pcap(&path("in"), input);
             format!(
-                "pcap={},out={}",
+                "{identity}pcap={},out={}",
                 path("in").display(),
                 path("out").display()
             )
@@ -72,13 +76,15 @@ impl Cards {
         Self::on(&wires, Served::cards, files, iommu)
     }
 
-    /// Makes the cards functions of one slot, so that they are in one group.
-    pub fn in_one_slot(mut self) -> Self {
-        let mut machine = machine(self.iommu);
-        let sockets = (0..self.slots.len()).map(|card| self.served.socket(card));
-        self.slots = machine.vfio_user_functions(sockets);
-        self.machine = machine;
-        self
+    /// As [`with`](Self::with), as functions of one slot: in one group, for Linux takes no word for it that functions of
+    /// this card are kept apart, as it does of those with other ids.
+    pub fn in_one_slot<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
+        let mut cards = Self::playing_as("id=1557,", &input, true);
+        let sockets = (0..N).map(|card| cards.served.socket(card));
+        let mut machine = machine(true);
+        cards.slots = machine.vfio_user_functions(sockets);
+        cards.machine = machine;
+        cards
     }
 
     /// Two cards that a generator each sends frames to, so many a second, and takes frames back from.
