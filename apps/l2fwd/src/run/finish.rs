@@ -145,6 +145,7 @@ pub fn close<N: Net>(
         let hardware = Hardware::read(open, totals.as_ref());
         report.rx_dropped += hardware.dropped;
         report.rx_errors += hardware.errors;
+        report.rx_filtered = hardware.filtered;
         result = result.and(stop(open, N::stop));
     }
     for worker in workers {
@@ -176,6 +177,7 @@ pub fn close<N: Net>(
             missing: wire.errors.gaps,
             errors: wire.errors.total() - wire.errors.gaps - wire.errors.refused,
             refused: wire.errors.refused,
+            passed_by: wire.passed_by,
             failure: wire.failure,
         });
         let violations = software.violations();

@@ -237,6 +237,8 @@ fn line<N: Net>(
 pub struct Hardware {
     pub dropped: u64,
     pub errors: u64,
+    /// Frames for somebody else, which the port's filters kept out: exact once it does not receive any more.
+    pub filtered: u64,
 }
 
 impl Hardware {
@@ -249,6 +251,7 @@ impl Hardware {
         }
         if let Some(totals) = totals {
             sum.dropped = totals.missed();
+            sum.filtered = totals.filtered();
         }
         sum
     }
@@ -263,9 +266,12 @@ impl Hardware {
                 .map(|(_, v)| v)
                 .sum()
         };
+        let errors = of("rx_errors");
+        let let_in = of("rx_mac_good_packets");
         Self {
             dropped: of("rx_missed_errors"),
-            errors: of("rx_errors"),
+            errors,
+            filtered: of("rx_total_packets").saturating_sub(let_in + errors),
         }
     }
 }
@@ -274,5 +280,6 @@ impl AddAssign for Hardware {
     fn add_assign(&mut self, other: Self) {
         self.dropped += other.dropped;
         self.errors += other.errors;
+        self.filtered += other.filtered;
     }
 }

@@ -21,7 +21,7 @@ use sumac_devices::vfio_user::message::{
 use sumac_devices::vfio_user::{TAILS_KIND, is_tail};
 
 use super::VfioUserError;
-use super::connection::{Connection, Unanswered};
+use super::connection::{Connection, TIMEOUT, Unanswered};
 use crate::bar::{Area, Calls, MappedBar};
 use crate::dma::{Reach, Region};
 use crate::function::{self, Config};
@@ -68,18 +68,23 @@ impl ServedDevice {
             source,
         };
         let stream = stream(socket).map_err(unreachable)?;
-        Self::over(stream, socket)
+        Self::over(stream, socket, TIMEOUT)
     }
 
-    /// As [`connect`](Self::connect), over a stream that is connected.
-    pub(super) fn over(stream: UnixStream, socket: &Path) -> Result<Self, VfioUserError> {
+    /// As [`connect`](Self::connect), over a stream that is connected, and with another limit to how long an answer
+    /// takes.
+    pub(super) fn over(
+        stream: UnixStream,
+        socket: &Path,
+        timeout: Duration,
+    ) -> Result<Self, VfioUserError> {
         let failed = |what| move |unanswered| why(socket, what, unanswered);
         let broken = |error| failed("connecting")(Unanswered::Broken(error));
         let unfit = |reason| VfioUserError::Unfit {
             socket: socket.to_owned(),
             reason,
         };
-        let connection = Connection::new(stream).map_err(broken)?;
+        let connection = Connection::new(stream, timeout).map_err(broken)?;
         let (version, capabilities) =
             greet(&connection).map_err(failed("asking for its version"))?;
         if version.major != VERSION.0 || version.minor > VERSION.1 {
@@ -140,6 +145,12 @@ impl ServedDevice {
         function::halt(&*self.server, self.id, &self.bar, &LinuxClock, || {
             Ok(self.server.ask(Command::DeviceReset, &[], &[])?)
         })
+    }
+
+    /// Has answers take no longer from now on.
+    #[cfg(test)]
+    pub fn set_timeout_for_test(&self, timeout: Duration) {
+        self.server.connection.set_timeout_for_test(timeout);
     }
 
     /// The stream to the server.
