@@ -60,6 +60,13 @@ fn prepare(lab: &Lab, image: &Image, machine: &Machine) -> Result<(Command, Temp
     let mut command = machine.qemu();
     command.arg("-kernel").arg(lab.kernel()?);
     command.arg("-initrd").arg(&initrd);
+    if lab.has_own_kernel() {
+        // The kernel built here has no hot plug by ACPI, only PCIe's own.
+        command.args([
+            "-global",
+            "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+        ]);
+    }
     Ok((mortal(&command), folder))
 }
 

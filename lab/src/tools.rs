@@ -119,6 +119,11 @@ impl Lab {
         }
     }
 
+    /// Whether the guest's kernel is none of Debian's.
+    pub(crate) fn has_own_kernel(&self) -> bool {
+        self.kernel.is_some()
+    }
+
     /// The guest's kernel.
     pub(crate) fn kernel(&self) -> Result<PathBuf, LabError> {
         if let Some(kernel) = &self.kernel {

@@ -79,7 +79,7 @@ impl Cards {
     /// As [`with`](Self::with), as functions of one slot: in one group, for Linux takes no word for it that functions of
     /// this card are kept apart, as it does of those with other ids.
     pub fn in_one_slot<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
-        let mut cards = Self::playing_as("id=1557,", &input, true);
+        let mut cards = Self::playing_as("id=1517,", &input, true);
         let sockets = (0..N).map(|card| cards.served.socket(card));
         let mut machine = machine(true);
         cards.slots = machine.vfio_user_functions(sockets);
