@@ -245,6 +245,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::message::{Command, Header};
+    use super::super::tests::leave_socket;
     use super::super::{Served82599, Socket};
     use super::*;
     use crate::ixgbe::Identity;
@@ -336,7 +337,7 @@ mod tests {
         let [notes, socket, link] =
             ["notes.txt", "socket", "link"].map(|name| folder.path().join(name));
         std::fs::write(&notes, "mine").unwrap();
-        drop(UnixListener::bind(&socket).unwrap());
+        leave_socket(&socket);
         std::os::unix::fs::symlink(&socket, &link).unwrap();
         for path in [&notes, &link, &folder.path().to_owned()] {
             let refused = Listener::bind(path).map(drop);

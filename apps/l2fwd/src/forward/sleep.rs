@@ -11,7 +11,7 @@ use crate::report::Sleeps;
 /// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
 const NAP: Duration = Duration::from_secs(1);
 /// So much later than its frame an interrupt has been lost.
-const LATE: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_secs(1);
 /// Times a worker does not sleep because of frames it could not send, or that were not sent: a link that is down
 /// keeps them.
 const UNSENT_LOOKS: u32 = 64;

@@ -1,6 +1,7 @@
 //! The client against a server that answers, and then does not: scripted here, since no server of ours misbehaves.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -267,7 +268,10 @@ fn what_cannot_be_connected_to_says_why() {
     let path = folder.path().join("s.sock");
     let refusal = |path: &std::path::Path| ServedDevice::connect(path).err().unwrap().to_string();
     assert!(refusal(&path).contains("no such socket; start its server first"));
-    drop(UnixListener::bind(&path).unwrap());
+    let left = UnixListener::bind(&path).unwrap();
+    // Not only closed: a process that another test starts just now has it open as well for a moment.
+    nix::sys::socket::shutdown(left.as_raw_fd(), nix::sys::socket::Shutdown::Both).unwrap();
+    drop(left);
     assert!(refusal(&path).contains("nobody serves it any more"));
     let long = folder.path().join("x".repeat(120));
     assert!(refusal(&long).contains("at most 107 bytes"));
