@@ -94,8 +94,16 @@ impl Session {
     #[track_caller]
     pub fn wait_for_handled(&mut self, frames: u64) {
         self.ask("show fwd stats all", |said| {
-            let all = said.split_once("Accumulated");
-            all.is_some_and(|(_, all)| count(all, "RX-packets:") >= frames)
+            // Sums since `start`, which leave out what was there before, come after those of the queues.
+            let (queues, _) = said
+                .split_once("Forward statistics for port")
+                .unwrap_or((said, ""));
+            let counts = queues.split("RX-packets:").skip(1);
+            let digits = counts.filter_map(|after| after.split_whitespace().next());
+            digits
+                .filter_map(|word| word.parse::<u64>().ok())
+                .sum::<u64>()
+                >= frames
         });
     }
 
