@@ -5,6 +5,9 @@ use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::console::Console;
 
 const POLL: Duration = Duration::from_millis(10);
@@ -116,7 +119,9 @@ impl Process {
     /// Asks it to end, by SIGTERM.
     pub fn terminate(&self) {
         // The child is ours and not yet waited for, so its id cannot have been reused.
-        let _ = Command::new("kill").arg(self.id().to_string()).status();
+        if let Ok(id) = i32::try_from(self.id()) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
     }
 
     /// Waits for its end: how it ended and all that it wrote.

@@ -10,6 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
 /// How often a quiet program is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -160,10 +163,9 @@ fn wait_until(child: &mut Child, deadline: Instant) -> bool {
 /// Kills `child` and its group: all its descendants.
 fn kill_group(child: &mut Child) {
     // The child is ours and not yet waited for, so its id, which is the group's, cannot have been reused.
-    let _ = Command::new("kill")
-        .args(["-s", "KILL", "--", &format!("-{}", child.id())])
-        .stderr(Stdio::null())
-        .status();
+    if let Ok(group) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
     let _ = child.wait();
 }
 
