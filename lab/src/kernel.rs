@@ -1,4 +1,4 @@
-//! A kernel with iommufd, which none of Debian's has: built of Debian's source, a [part](Part) of the lab as what is fetched.
+//! A kernel with iommufd, which none of Debian's has: built of Debian's source, a part of the lab as what is fetched.
 //!
 //! Building takes a C compiler; what else it takes and this machine lacks is fetched like everything else.
 
