@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> bool {
         }
     };
     if options.list {
-        known.iter().for_each(|name| println!("{name}"));
+        report::list(known);
         return true;
     }
     if let Some(unknown) = options.targets.iter().find(|name| !known.contains(name)) {

@@ -321,7 +321,7 @@ mod tests {
             assert!(!matches!(ask(&silent[0]), Ok(Some(_))));
             drop(first);
             // Whoever comes when there is nobody is served, for all that others are silent.
-            let _next = loop {
+            let _served = loop {
                 let next = connect();
                 if ask(&next).unwrap() != busy {
                     break next;

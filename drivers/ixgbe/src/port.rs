@@ -2,7 +2,7 @@
 //!
 //! Queue pairs leave the port to run on cores of their own ([`Port::take_queues`]) and come back to
 //! be stopped ([`Port::return_queues`]); their *registers* stay here, so that a port can always stop
-//! its device. Invariant: a pair's buffers go back to the pool only when its queues stand still; a
+//! its device. Invariant: a pair's buffers and rings go back only when its queues stand still; a
 //! device that obeys neither stop nor reset keeps them.
 
 use alloc::string::{String, ToString};
@@ -37,7 +37,7 @@ pub struct Port {
     // Before the lanes: when dropped, the device is quiet before its rings go.
     control: Control,
     lanes: Vec<Lane>,
-    /// [`Control::is_quiet`], for pairs that are dropped away from home.
+    /// [`Control::is_quiet`], for pairs that are dropped away from home; and what tells whose they are.
     quiet: Arc<AtomicBool>,
 }
 
@@ -123,10 +123,12 @@ impl Port {
             .collect()
     }
 
-    /// Takes queue pairs back. If the port stands still, their buffers go back to the pool.
+    /// Takes queue pairs back. If the port stands still, their buffers go back to the pool. One of another
+    /// port, whose device may be at work, is dropped.
     pub fn return_queues(&mut self, pairs: impl IntoIterator<Item = QueuePair>) {
         let quiet = self.control.is_quiet();
-        for mut pair in pairs {
+        let ours = |pair: &QueuePair| pair.is_of(&self.quiet);
+        for mut pair in pairs.into_iter().filter(ours) {
             if quiet {
                 pair.drain();
             }
@@ -160,7 +162,7 @@ impl Drop for Port {
     /// Stops a port that still runs, so that its buffers go back to the pool.
     fn drop(&mut self) {
         if self.control.is_running() {
-            // Nobody is left to act on the error; without quiet the buffers stay withdrawn.
+            // Nobody is left to act on the error; without quiet buffers and rings stay withdrawn.
             let _stopped_or_withdrawn = self.stop();
         }
     }
@@ -276,6 +278,9 @@ impl Lane {
 
 impl QueueControl for Lane {
     fn start_transmit(&mut self, clock: &dyn Clock) -> Result<(), Fault> {
+        // The ring of a pair that is away may be gone.
+        let queue = self.tx.queue();
+        self.pair.as_ref().ok_or(Fault::QueueAway(queue))?;
         self.standing_still = None;
         let Ring { iova, size } = self.tx_ring;
         self.tx

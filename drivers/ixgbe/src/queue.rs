@@ -27,7 +27,7 @@ pub struct QueuePair {
     index: u16,
     /// Polls that found nothing.
     idle_polls: u32,
-    /// Whether the device is known to use no buffer.
+    /// Whether the device is known to use no ring and no buffer.
     quiet: Arc<AtomicBool>,
     /// None if the port has no interrupts.
     interrupt: Option<Arm>,
@@ -81,6 +81,11 @@ impl QueuePair {
         self.index
     }
 
+    /// Whether it is of the port that tells its pairs there whether it is quiet.
+    pub(crate) fn is_of(&self, quiet: &Arc<AtomicBool>) -> bool {
+        Arc::ptr_eq(&self.quiet, quiet)
+    }
+
     /// Where the device finds the receive and the transmit descriptors.
     pub(crate) fn ring_addresses(&self) -> (Iova, Iova) {
         (self.rx.iova(), self.tx.iova())
@@ -120,10 +125,13 @@ impl QueuePair {
 }
 
 impl Drop for QueuePair {
-    /// Buffers that a device may still write stay withdrawn; all others go back.
+    /// Buffers and rings that a device may still write stay withdrawn; all others go back.
     fn drop(&mut self) {
         if self.quiet.load(Ordering::Acquire) {
             self.drain();
+        } else {
+            self.rx.withhold();
+            self.tx.withhold();
         }
     }
 }

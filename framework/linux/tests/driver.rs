@@ -1,9 +1,7 @@
 //! The 82599 driver as a domain: loaded from its signed file, driving software devices under full traffic,
 //! dying at any moment, and started again. No DMA outside of what lives, no buffer lost.
-// UNSAFETY: memory that drivers let go of is kept and looked at.
-#![expect(unsafe_code)]
+#![forbid(unsafe_code)]
 
-mod graveyard;
 mod ports;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +18,8 @@ use sumac_rref::{PacketBatch, PacketPool, PoolGrant, SharedHeap};
 use sumac_runtime::load::{TrustedKeys, inspect};
 use sumac_runtime::{Domain, Quota};
 use sumac_testbed::domains::BuiltDomains;
+use sumac_testbed::graveyard::Graveyard;
 
-use graveyard::Graveyard;
 use ports::assert_clean;
 
 const BUFFERS: u32 = 4096;
@@ -258,6 +256,23 @@ fn what_a_device_may_still_write_to_is_not_used_again() {
     next.domain.kill(Cause::Killed);
     bury(next.domain, &host.shared).expect("nobody is in it");
     assert!(port.control.stop());
+    assert_clean(&host.opened);
+}
+
+#[test]
+fn what_a_driver_drops_while_its_device_runs_is_freed_once_that_was_stopped() {
+    let host = Host::new(&["sim:rate=max"]);
+    let Driver { domain, lane, port } = host.drive(&host.devices[0]);
+    drop(lane);
+    // The device goes on receiving.
+    thread::sleep(Duration::from_millis(2));
+    assert_eq!(host.graves.check(), 0, "its rings are not freed");
+    assert!(host.pool.account().device > 0);
+    domain.kill(Cause::Killed);
+    bury(domain, &host.shared).expect("nobody is in it");
+    assert!(host.graves.check() > 0, "now they are");
+    assert_eq!(host.pool.account().free, BUFFERS);
+    drop(port);
     assert_clean(&host.opened);
 }
 

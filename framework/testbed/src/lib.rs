@@ -3,6 +3,7 @@
 //! - [`domains`]: signed domain files in a folder of their own;
 //! - [`host`]: DMA memory on the heap and registers in a vector;
 //! - [`mod@format`]: the descriptor bits that the tests' device speaks, no real device's;
+//! - [`graveyard`]: DMA memory that was let go of, and whether a device still writes there;
 //! - [`model`]: a device that plays its part on the descriptors, checking what it was given;
 //! - [`machine`]: a machine's PCI devices, as files in a folder;
 //! - [`pretend`]: domains by name only;
@@ -16,6 +17,7 @@
 
 pub mod domains;
 pub mod format;
+pub mod graveyard;
 pub mod host;
 pub mod hostile;
 pub mod machine;

@@ -23,7 +23,7 @@ pub(crate) trait Sleeper {
     /// Why it cannot say.
     type Error;
 
-    /// Brings the figures up to date, and says whether no frame waits to be sent, here or with a device.
+    /// Whether no frame waits to be sent, here or with a device.
     fn all_is_sent(&mut self) -> Result<bool, Self::Error>;
 
     /// Arms all queues, then says whether none has anything to receive and each will wake.

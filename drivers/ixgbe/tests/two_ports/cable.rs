@@ -10,6 +10,7 @@ use sumac_devices::memory::SimDma;
 use sumac_devices::wire::pair;
 use sumac_ixgbe::{Port, PortConfig, QueuePair};
 use sumac_rref::{Packet, PacketBatch, PacketPool, SharedHeap};
+use sumac_testbed::graveyard::Graveyard;
 
 /// The far port's address.
 pub const FAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -48,6 +49,8 @@ pub struct Cable {
     pub far: End,
     pub pool: &'static PacketPool,
     pub clock: Arc<Stepped>,
+    /// Where rings lie that were let go of.
+    pub graves: Arc<Graveyard>,
 }
 
 impl End {
@@ -88,10 +91,12 @@ impl Cable {
         });
         let pool =
             PacketPool::create(SharedHeap::create(), &dma, 8192).expect("memory for packets");
+        let graves = Arc::new(Graveyard::new(Arc::new(dma)));
         let [near, far] = [(0, near), (1, far)].map(|(index, config)| {
             let device: Sim82599 = devices[index].clone();
             let mut backing = device.backing();
             backing.clock = clock.clone();
+            backing.dma = graves.clone();
             let port = Port::open(backing, pool, config).expect("the device is well");
             let mut end = End {
                 device,
@@ -106,6 +111,7 @@ impl Cable {
             far,
             pool,
             clock,
+            graves,
         }
     }
 
@@ -170,10 +176,14 @@ impl Cable {
         assert_eq!(numbers, (0..10).collect::<Vec<_>>());
     }
 
-    /// Drops the ports as they are: no rule was broken, and every buffer is back, once.
+    /// Drops the ports as they are: no rule was broken, and every buffer is back, once, as are the rings.
     pub fn end(self) {
         let Self {
-            near, far, pool, ..
+            near,
+            far,
+            pool,
+            clock,
+            graves,
         } = self;
         for End {
             device,
@@ -186,6 +196,8 @@ impl Cable {
             let violations = device.violations();
             assert_eq!(violations.total(), 0, "{violations}");
         }
+        clock.sleep_ns(1_000_000);
+        assert!(graves.check() > 0, "the rings are gone");
         assert_eq!(pool.audit(), Ok(8192));
         let account = pool.account();
         assert_eq!((account.device, account.held), (0, 0));

@@ -276,19 +276,55 @@ fn a_device_that_cannot_be_stopped_keeps_its_buffers() {
 }
 
 #[test]
-fn a_device_that_cannot_be_stopped_keeps_its_buffers_for_good() {
+fn a_device_that_cannot_be_stopped_keeps_buffers_and_rings_for_good() {
     let mut cable = cable();
     disobey(&mut cable);
     let Cable {
-        near, far, pool, ..
+        near,
+        far,
+        pool,
+        graves,
+        ..
     } = cable;
     drop(far.port);
     drop(far.pairs);
+    assert_eq!(graves.check(), 0, "its rings are not freed");
     drop(near.port);
     drop(near.pairs);
+    assert_eq!(graves.check(), 2, "those of the other one are");
     let account = pool.account();
     assert_eq!((account.device, account.held), (512, 0));
     assert_eq!(pool.audit(), Ok(account.total - 512));
+}
+
+#[test]
+fn a_pair_dropped_in_mid_traffic_keeps_its_rings_and_buffers() {
+    let mut cable = cable();
+    cable.works();
+    cable.far.pairs.clear();
+    // The device writes to its rings and buffers as ever.
+    assert_eq!(cable.send(cable.numbered(60)), 60);
+    assert_eq!(cable.graves.check(), 0, "its rings are not freed");
+    for end in [&mut cable.near, &mut cable.far] {
+        end.port.stop().expect("the device is well");
+        end.port.return_queues(end.pairs.drain(..));
+    }
+    let account = cable.pool.account();
+    assert_eq!((account.device, account.held), (512, 0));
+    assert_eq!(cable.pool.audit(), Ok(account.total - 512));
+    let started = fault(cable.far.port.start());
+    assert_eq!(started, Some(Fault::QueueAway(0)));
+    assert_eq!(cable.far.device.violations().total(), 0);
+}
+
+#[test]
+fn a_pair_is_not_another_ports_to_give_back() {
+    let mut cable = cable();
+    cable.far.port.stop().expect("the device is well");
+    let device = cable.pool.account().device;
+    cable.far.port.return_queues(cable.near.pairs.drain(..));
+    assert_eq!(cable.graves.check(), 0, "its device runs");
+    assert_eq!(cable.pool.account().device, device);
 }
 
 #[test]

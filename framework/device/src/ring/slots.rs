@@ -2,6 +2,7 @@
 //! Indices are masked here, so that no index reaches beyond the ring.
 
 use core::marker::PhantomData;
+use core::mem::forget;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -55,17 +56,18 @@ pub(super) fn write(descriptor: &Descriptor, words: [u64; 2]) {
 /// The slots of one ring: descriptors, shared with the device, and on our side the buffer posted in
 /// each, which the device cannot touch.
 pub(super) struct Slots {
-    /// First descriptor; `mask + 1` of them live in `memory`.
+    /// First descriptor; `mask + 1` of them are in the memory kept.
     first: NonNull<Descriptor>,
     mask: u32,
-    /// First of `mask + 2` numbers in `table`, `NO_BUFFER` where no buffer is posted; the last is apart.
+    /// First of `mask + 2` numbers in the table kept, `NO_BUFFER` where no buffer is posted; the last is apart.
     posted: NonNull<BufferId>,
-    memory: DmaMemory,
-    _table: Table,
+    iova: Iova,
+    /// What goes back when this is dropped: nothing once it is withheld, and then nobody frees it.
+    kept: Option<(DmaMemory, Table)>,
 }
 
-// SAFETY: descriptors are only reached through atomics, in memory that `memory` keeps; `posted` is
-// reached through this alone, in memory that `table` keeps.
+// SAFETY: descriptors are only reached through atomics, in memory that is kept; `posted` is reached
+// through this alone, in a table that is kept.
 unsafe impl Send for Slots {}
 
 impl Slots {
@@ -89,13 +91,19 @@ impl Slots {
             first: memory.base().cast(),
             mask: size.get() - 1,
             posted,
-            memory,
-            _table: table,
+            iova: memory.iova(),
+            kept: Some((memory, table)),
         })
     }
 
     pub(super) fn iova(&self) -> Iova {
-        self.memory.iova()
+        self.iova
+    }
+
+    /// Gives memory and table up for good: a device may still write here. A host that outlives its driver finds
+    /// both, and what was posted, once it has the device stand still.
+    pub(super) fn withhold(&mut self) {
+        forget(self.kept.take());
     }
 
     #[inline(always)]
@@ -112,8 +120,8 @@ impl Slots {
     #[inline(always)]
     pub(super) fn descriptor(&self, index: u32) -> &Descriptor {
         // SAFETY: `allocate` checked that there are `mask + 1` descriptors at `first`, 4 KiB aligned;
-        // `self.memory` keeps them, everybody reaches them through atomics, and the masked index is
-        // at most `mask`.
+        // they are kept, or freed by nobody, everybody reaches them through atomics, and the masked
+        // index is at most `mask`.
         unsafe { self.first.add((index & self.mask) as usize).as_ref() }
     }
 

@@ -176,6 +176,12 @@ impl<F: ReceiveFormat> ReceiveRing<F> {
         self.patience = calls;
     }
 
+    /// For a device that may not stand still: this ring's memory is not given back when it is dropped, nor is
+    /// what is posted, since the device may still write to both.
+    pub fn withhold(&mut self) {
+        self.slots.withhold();
+    }
+
     /// How many completed descriptors wait, looking at `limit` of them at most.
     pub fn completed(&self, limit: u32) -> u32 {
         (0..limit.min(self.size()))

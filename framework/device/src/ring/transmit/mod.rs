@@ -174,6 +174,12 @@ impl<F: TransmitFormat> TransmitRing<F> {
         self.next.wrapping_sub(self.oldest)
     }
 
+    /// For a device that may not stand still: this ring's memory is not given back when it is dropped, nor is
+    /// what is posted, since the device may still write to both.
+    pub fn withhold(&mut self) {
+        self.slots.withhold();
+    }
+
     /// Slots free for posting: one always stays empty, since head equal to tail means that.
     fn free(&self) -> u32 {
         self.slots.mask() - self.outstanding()

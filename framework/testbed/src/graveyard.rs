@@ -22,6 +22,9 @@ impl Graveyard {
     }
 
     /// How many pieces of memory were dropped; none of them was written since.
+    ///
+    /// # Panics
+    /// A device wrote there.
     pub fn check(&self) -> usize {
         let graves = self.graves.lock().unwrap_or_else(PoisonError::into_inner);
         for memory in graves.iter() {
