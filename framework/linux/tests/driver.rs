@@ -271,7 +271,8 @@ fn what_a_driver_drops_while_its_device_runs_is_freed_once_that_was_stopped() {
     domain.kill(Cause::Killed);
     bury(domain, &host.shared).expect("nobody is in it");
     assert!(host.graves.check() > 0, "now they are");
-    assert_eq!(host.pool.account().free, BUFFERS);
+    let account = host.pool.account();
+    assert_eq!((account.free, account.device), (BUFFERS, 0));
     drop(port);
     assert_clean(&host.opened);
 }

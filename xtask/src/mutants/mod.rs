@@ -134,14 +134,14 @@ impl Found {
 fn baseline(mutants: &[Mutant], tree: &Tree) -> Result<(), String> {
     let mut suites = BTreeMap::<_, Vec<&str>>::new();
     for mutant in mutants {
-        let tests = suites.entry((&mutant.suite, &mutant.with)).or_default();
+        let tests = suites.entry(&mutant.suite).or_default();
         if !tests.contains(&mutant.test.as_str()) {
             tests.push(&mutant.test);
         }
     }
-    for ((suite, with), tests) in suites {
+    for (suite, tests) in suites {
         build(suite, tree)?;
-        let found = test(suite, &tests, with.as_ref(), tree, BASELINE_LIMIT)?;
+        let found = test(suite, &tests, tree, BASELINE_LIMIT)?;
         if found != Found::Passed {
             let words = found.words();
             return Err(format!("{suite} {words} as it is: {}", tests.join(", ")));
@@ -154,9 +154,8 @@ fn baseline(mutants: &[Mutant], tree: &Tree) -> Result<(), String> {
 fn try_one(mutant: &Mutant, tree: &Tree) -> Result<Found, String> {
     let changed = mutant.applied(tree)?;
     let original = tree.change(&mutant.file, &changed)?;
-    let (suite, with) = (&mutant.suite, mutant.with.as_ref());
-    let found =
-        build(suite, tree).and_then(|()| test(suite, &[&mutant.test], with, tree, mutant.limit));
+    let suite = &mutant.suite;
+    let found = build(suite, tree).and_then(|()| test(suite, &[&mutant.test], tree, mutant.limit));
     tree.change(&mutant.file, &original)?;
     found.map_err(|error| format!("{mutant}: {error}"))
 }
@@ -170,17 +169,10 @@ fn build(suite: &Suite, tree: &Tree) -> Result<(), String> {
 }
 
 /// Runs tests by their whole names, all of which must be there.
-fn test(
-    suite: &Suite,
-    names: &[&str],
-    with: Option<&(String, String)>,
-    tree: &Tree,
-    limit: Duration,
-) -> Result<Found, String> {
+fn test(suite: &Suite, names: &[&str], tree: &Tree, limit: Duration) -> Result<Found, String> {
     let mut test = tree.command(cargo(["test"]), suite.is_loom());
     test.args(suite.arguments()).arg("--").arg("--exact");
     test.args(names);
-    test.envs(with.map(|(name, value)| (name, value)));
     let (mut begun, mut failed, mut said) = (0, false, Vec::new());
     let start = Instant::now();
     let result = process::listen(&mut test, limit, |line| {

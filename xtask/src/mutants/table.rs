@@ -11,8 +11,7 @@
 //! ```
 //!
 //! The row is that of docs/isolation.md. `fails` names package, target (`lib` and `bin` for unit tests, `loom`) and test;
-//! `limit SECONDS` may say how long a test may take that takes longer, or ends never, and `with NAME=VALUE` what is
-//! in its environment. Lines with `-` are the
+//! `limit SECONDS` may say how long a test may take that takes longer, or ends never. Lines with `-` are the
 //! text, which is in the file once, lines with `+` what takes its place.
 
 use std::fmt;
@@ -75,8 +74,6 @@ pub struct Mutant {
     pub test: String,
     /// How long it may take.
     pub limit: Duration,
-    /// What is in its environment.
-    pub with: Option<(String, String)>,
 }
 
 impl Mutant {
@@ -160,7 +157,6 @@ fn begin(line: &str) -> Option<Mutant> {
         },
         test: String::new(),
         limit: LIMIT,
-        with: None,
     })
 }
 
@@ -174,10 +170,6 @@ fn take(mutant: &mut Mutant, key: &str, rest: &str) -> Option<()> {
     match key {
         "in" => mutant.file = Path::new(rest).to_owned(),
         "limit" => mutant.limit = Duration::from_secs(rest.parse().ok()?),
-        "with" => {
-            let (name, value) = rest.split_once('=')?;
-            mutant.with = Some((name.to_owned(), value.to_owned()));
-        }
         "fails" => {
             let [package, target, test] = rest.split(' ').collect::<Vec<_>>()[..] else {
                 return None;
@@ -239,7 +231,7 @@ mod tests {
 
     #[test]
     fn test_a_table_is_read() {
-        let text = "# note\n\n7 owners\n  in a.rs\n  limit 7\n  with A=b\n  fails p t m::n\n  - one\n  -     two\n  -\n  + three\n";
+        let text = "# note\n\n7 owners\n  in a.rs\n  limit 7\n  fails p t m::n\n  - one\n  -     two\n  -\n  + three\n";
         let table = parse(text).expect("a table");
         let [mutant] = &table[..] else {
             panic!("one mutant");
@@ -250,13 +242,11 @@ mod tests {
             (mutant.row, mutant.limit, mutant.test.as_str()),
             (7, Duration::from_secs(7), "m::n")
         );
-        assert_eq!(mutant.with, Some(("A".to_owned(), "b".to_owned())));
         let changed = mutant.replaced("zero\none\n    two\n\nfour");
         assert_eq!(changed.as_deref(), Ok("zero\nthree\nfour"));
         for wrong in [
             "x y",
             "7 a\n  in",
-            "7 a\n  with A",
             "7 a\n  fails one two\n",
             "  - a",
         ] {

@@ -6,11 +6,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use super::in_use::{self, Holder, Need};
+use super::write::{WriteError, write};
 use super::{PciDevice, PciError, Tree, UIO_PCI, VFIO_PCI};
 use crate::spec::PciAddress;
 
@@ -54,7 +54,7 @@ impl UserDriver {
 }
 
 /// Longest that a driver may take to let go of a device or to take it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
 
 /// Why a device keeps the driver it has.
 #[derive(Debug, thiserror::Error)]
@@ -117,12 +117,18 @@ pub enum BindError {
         reason: io::Error,
     },
     /// A driver did not come to an end with a step.
-    #[error("{address}: {step} takes more than {} s: `dmesg` may tell why", PATIENCE.as_secs())]
+    #[error(
+        "{address}: {step} takes more than {} s: {driver} hangs, and keeps process {process}: `dmesg` and `sudo cat /proc/{process}/stack` tell where; the device is of no use until that process is gone, by itself or with a restart of the machine", PATIENCE.as_secs()
+    )]
     TooLong {
         /// The device.
         address: PciAddress,
         /// Which step.
         step: &'static str,
+        /// The driver.
+        driver: String,
+        /// The process that is left behind in the step.
+        process: u32,
     },
     /// Every step was done, and yet the driver does not have the device.
     #[error("{address}: {driver} did not take it: `dmesg | grep {address}` tells why")]
@@ -212,6 +218,8 @@ pub fn bind(
         .and_then(|()| steps.move_to(to.name()));
     match moved {
         Ok(()) => Ok(PciDevice::read(tree, address)?),
+        // What would be next waits for the same driver.
+        Err(error @ BindError::TooLong { .. }) => Err(error),
         Err(error) => {
             // What went wrong first is what matters; the kernel's driver takes it back if it can.
             let _ = restore(
@@ -423,27 +431,21 @@ impl Steps<'_> {
         }
     }
 
-    /// A driver can take long to let go, and one that hangs never returns from the write: it is made on a
-    /// thread of its own, which is then left behind.
+    /// A driver can take long to let go, and one that hangs never returns from the write.
     fn write(&self, step: &'static str, file: PathBuf, text: &str) -> Result<(), BindError> {
-        let (path, text) = (self.tree.path(file), text.to_owned());
-        let (done, wait) = mpsc::channel();
-        thread::spawn(move || {
-            let _ = done.send(
-                fs::OpenOptions::new()
-                    .write(true)
-                    .open(path)
-                    .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes())),
-            );
-        });
         let address = self.address;
-        match wait.recv_timeout(PATIENCE) {
-            Ok(written) => written.map_err(|reason| BindError::Refused {
+        write(self.tree.path(file), text, PATIENCE).map_err(|error| match error {
+            WriteError::Refused(reason) => BindError::Refused {
                 address,
                 step,
                 reason,
-            }),
-            Err(_) => Err(BindError::TooLong { address, step }),
-        }
+            },
+            WriteError::Hangs(process) => BindError::TooLong {
+                address,
+                step,
+                driver: self.driver().unwrap_or_else(|| "its driver".to_owned()),
+                process,
+            },
+        })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`Tree`]: where Linux's file systems are; a test gives a folder of its own.
 //! - [`PciDevice`]: one device as it is now; [`IommuGroup`]: what can only be handed over together.
-//! - [`binding`]: from the kernel's driver to vfio-pci and back.
+//! - [`binding`]: from the kernel's driver to vfio-pci and back, by writes (`write`) that may never return.
 //! - [`in_use`]: what the machine would miss: its default route, its disks, a process at work.
 //!
 //! - [`Transceiver`]: the module in its cage.
@@ -17,6 +17,7 @@ pub mod in_use;
 mod interface;
 mod transceiver;
 mod tree;
+mod write;
 
 #[cfg(test)]
 mod tests;

@@ -276,12 +276,15 @@ impl PacketCache {
 }
 
 impl Drop for PacketCache {
+    /// A shelf that is counted to have buffers with a device stays claimed: they may come back once its owner is gone.
     fn drop(&mut self) {
         // SAFETY: a copy of a shelf, and nothing in it fails.
         let _whole = unsafe { Whole::begin() };
         self.flush();
-        let nobody = DomainId::NONE.get();
-        self.shelf.owner.store(nobody, Ordering::Release);
+        if self.shelf.device() == 0 {
+            let nobody = DomainId::NONE.get();
+            self.shelf.owner.store(nobody, Ordering::Release);
+        }
     }
 }
 
