@@ -244,12 +244,7 @@ mod tests {
         );
         let changed = mutant.replaced("zero\none\n    two\n\nfour");
         assert_eq!(changed.as_deref(), Ok("zero\nthree\nfour"));
-        for wrong in [
-            "x y",
-            "7 a\n  in",
-            "7 a\n  fails one two\n",
-            "  - a",
-        ] {
+        for wrong in ["x y", "7 a\n  in", "7 a\n  fails one two\n", "  - a"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,8 +1,11 @@
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use sumac_testbed::machine::Machine;
 
 use super::binding::{BindError, UserDriver, bind, hand_over, unbind};
 use super::in_use::{holders, needs};
 use super::*;
+use std::path::Path;
 
 const CARD: &str = "0000:03:00.0";
 const OTHER: &str = "0000:03:00.1";
@@ -352,6 +355,35 @@ fn a_driver_that_does_not_take_a_device_is_named_and_the_former_one_told() {
     assert_eq!(text("sys/bus/pci/drivers/vfio-pci/bind"), CARD);
     let left = text(&format!("sys/bus/pci/devices/{CARD}/driver_override"));
     assert_ne!(left, VFIO_PCI, "the override was taken back");
+}
+
+/// A driver that hangs keeps whoever wrote to it in the kernel, so that must not be a thread of ours, nor anybody who
+/// has what we print to open: those who started us would wait for it.
+#[test]
+fn a_driver_that_hangs_is_told_of_and_not_waited_for() {
+    let machine = card();
+    machine.driver(CARD, "vfio-pci");
+    let hole = machine.root().join("sys/bus/pci/drivers/vfio-pci/unbind");
+    mkfifo(&hole, Mode::S_IRWXU).expect("a file that takes nothing while nobody reads it");
+    let error = unbind(&tree(&machine), address(CARD)).expect_err("it hangs");
+    let BindError::TooLong {
+        driver, process, ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((driver.as_str(), error.is_input()), ("vfio-pci", false));
+    let told = error.to_string();
+    let named = format!("vfio-pci hangs, and keeps process {process}");
+    assert!(told.starts_with(CARD) && told.contains(&named), "{told}");
+    let process = Path::new("/proc").join(process.to_string());
+    let text = std::fs::read_to_string(process.join("status")).expect("it is left behind");
+    let parent = format!("\nPPid:\t{}\n", std::process::id());
+    assert!(text.contains(&parent), "it is no thread: {text}");
+    let open = std::fs::read_dir(process.join("fd")).expect("its files");
+    assert_eq!(open.count(), 0, "it has nothing of ours");
+    // The driver goes on, and gets what was written.
+    assert_eq!(std::fs::read_to_string(hole).expect("it goes on"), CARD);
 }
 
 /// A card that was the kernel's and is with uio_pci_generic, on a machine without an IOMMU.
