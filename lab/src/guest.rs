@@ -14,6 +14,7 @@ use crate::console::Console;
 use crate::error::LabError;
 use crate::image::Image;
 use crate::machine::Machine;
+use crate::process::mortal;
 use crate::qmp::Monitor;
 use crate::tools::{self, Lab};
 
@@ -21,7 +22,7 @@ use crate::tools::{self, Lab};
 const SENTINEL: &str = "lab: exit code ";
 const POLL: Duration = Duration::from_millis(20);
 
-/// A running guest: stopped when dropped. Its console is kept in `target/lab/logs`.
+/// A running guest: stopped when dropped, and with the thread that started it. Its console is kept in `target/lab/logs`.
 pub struct Guest {
     qemu: Child,
     input: Option<ChildStdin>,
@@ -59,14 +60,23 @@ fn prepare(lab: &Lab, image: &Image, machine: &Machine) -> Result<(Command, Temp
     let mut command = machine.qemu();
     command.arg("-kernel").arg(lab.kernel()?);
     command.arg("-initrd").arg(&initrd);
-    Ok((command, folder))
+    if lab.has_own_kernel() {
+        // The kernel built here has no hot plug by ACPI, only PCIe's own.
+        command.args([
+            "-global",
+            "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+        ]);
+    }
+    Ok((mortal(&command), folder))
 }
 
 /// Runs a guest on this terminal until it ends.
 pub(crate) fn attend(lab: &Lab, image: &Image, machine: &Machine) -> Result<(), LabError> {
     let (mut command, _folder) = prepare(lab, image, machine)?;
     command.args(["-serial", "mon:stdio"]);
-    let status = command.status().map_err(LabError::file("QEMU"))?;
+    let status = command
+        .status()
+        .map_err(LabError::file("setpriv, which starts QEMU"))?;
     match status.success() {
         true => Ok(()),
         false => Err(LabError::Program {
@@ -87,7 +97,9 @@ impl Guest {
         command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
-        let mut qemu = command.spawn().map_err(LabError::file("QEMU"))?;
+        let mut qemu = command
+            .spawn()
+            .map_err(LabError::file("setpriv, which starts QEMU"))?;
         let console = Console::default();
         if let Some(stdout) = qemu.stdout.take() {
             console.take(stdout);
@@ -107,6 +119,11 @@ impl Guest {
             limit: machine.time_limit(),
             folder,
         })
+    }
+
+    /// QEMU's process id.
+    pub fn id(&self) -> u32 {
+        self.qemu.id()
     }
 
     /// Everything on the console so far.
@@ -201,14 +218,18 @@ impl Guest {
         }
     }
 
+    /// Whether it ends by itself; looked at once more after the deadline, for nobody may have looked for a while.
     fn wait_until(&mut self, deadline: Instant) -> bool {
-        while Instant::now() < deadline {
+        loop {
+            let in_time = Instant::now() < deadline;
             if !matches!(self.qemu.try_wait(), Ok(None)) {
                 return true;
             }
+            if !in_time {
+                return false;
+            }
             thread::sleep(POLL);
         }
-        false
     }
 }
 

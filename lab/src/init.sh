@@ -22,5 +22,9 @@ if [ $code -ne 0 ]; then
   echo "lab: the kernel's last words"
   dmesg | sed '1,/Run .init as/d' | tail -n 60
 fi
+# On a line of its own, whatever the script or the kernel was writing; and written before the machine is off.
+dmesg -n 1
+echo
 echo "lab: exit code $code"
+stty echo
 poweroff -f

@@ -1,10 +1,9 @@
-//! A kernel with iommufd, which none of Debian's has: built of Debian's source into `target/lab/kernel`.
+//! A kernel with iommufd, which none of Debian's has: built of Debian's source, a part of the lab as what is fetched.
 //!
-//! Invariant: `target/lab/kernel` is complete or absent, and names the recipe it was made by, as `target/lab/tools` is
-//! and does. Building takes a C compiler; what else it takes and this machine lacks is fetched like everything else.
+//! Building takes a C compiler; what else it takes and this machine lacks is fetched like everything else.
 
 use std::env;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,7 +13,7 @@ use std::time::Instant;
 use crate::apt::{self, Apt};
 use crate::error::LabError;
 use crate::library;
-use crate::tools::{folder, remove};
+use crate::part::{Part, remove};
 
 /// An empty package that names the source of the release's kernel.
 const SOURCE: &str = "linux-source";
@@ -23,19 +22,18 @@ const TOOLS: &[&str] = &["bc", "bison", "flex", "m4", "make", "xz-utils"];
 const CONFIG: &str = include_str!("iommufd.config");
 /// Raised when the way of building changes.
 const RECIPE: u32 = 1;
+/// The kernel within its part.
+const IMAGE: &str = "bzImage";
 
 /// The kernel, if one was built by today's recipe.
 pub(crate) fn built() -> Option<PathBuf> {
-    let made_by = fs::read_to_string(home().join("recipe")).ok()?;
-    (made_by == recipe()).then(|| home().join("bzImage"))
+    let part = part();
+    part.is_made().then(|| part.folder().join(IMAGE))
 }
 
-fn home() -> PathBuf {
-    folder().join("kernel")
-}
-
-fn recipe() -> String {
-    format!("{RECIPE} {} {SOURCE}\n{CONFIG}", apt::RELEASE)
+fn part() -> Part {
+    let recipe = format!("{RECIPE} {} {SOURCE}\n{CONFIG}", apt::RELEASE);
+    Part::new("kernel", recipe)
 }
 
 /// Builds the kernel if there is none, and returns its image.
@@ -44,28 +42,20 @@ fn recipe() -> String {
 /// [`LabError::Unavailable`] where packages cannot be had; others when files cannot be written or the kernel does
 /// not build.
 pub fn build() -> Result<PathBuf, LabError> {
-    let lock = folder().join("kernel.lock");
-    fs::create_dir_all(folder()).map_err(LabError::file(folder()))?;
-    let file = File::create(&lock).map_err(LabError::file(&lock))?;
-    file.lock().map_err(LabError::file(&lock))?;
-    if let Some(image) = built() {
-        return Ok(image);
-    }
-    libelf()?;
-    let start = Instant::now();
-    let new = folder().join("new-kernel");
-    remove(&new)?;
-    let work = new.join("work");
-    let image = make(&work)?;
-    let place = new.join("bzImage");
-    fs::rename(&image, &place).map_err(LabError::file(&place))?;
-    remove(&work)?;
-    let recipe_file = new.join("recipe");
-    fs::write(&recipe_file, recipe()).map_err(LabError::file(&recipe_file))?;
-    remove(&home())?;
-    fs::rename(&new, home()).map_err(LabError::file(home()))?;
-    println!("built in {:.0} s", start.elapsed().as_secs_f64());
-    Ok(home().join("bzImage"))
+    let part = part();
+    part.make(|new| {
+        libelf()?;
+        let start = Instant::now();
+        let work = new.join("work");
+        fs::create_dir(&work).map_err(LabError::file(&work))?;
+        let image = make(&work)?;
+        let place = new.join(IMAGE);
+        fs::rename(&image, &place).map_err(LabError::file(&place))?;
+        remove(&work)?;
+        println!("built in {:.0} s", start.elapsed().as_secs_f64());
+        Ok(())
+    })?;
+    Ok(part.folder().join(IMAGE))
 }
 
 /// Fetches the source and what it takes, and builds it below `work`.

@@ -15,7 +15,7 @@
 //! machine.boot(&lab, &image).finish().assert_code(0);
 //! ```
 //!
-//! - [`Lab`]: QEMU, a Debian kernel, busybox and a few programs, fetched once into `target/lab`;
+//! - [`Lab`]: QEMU, a Debian kernel, busybox and a few programs, fetched once into `target/lab`, a folder for each recipe;
 //! - [`kernel`]: one with iommufd, built for tests that need it;
 //! - [`Image`]: what is in the guest; [`Program`]s of this workspace come with their libraries;
 //! - [`Machine`]: the guest's memory, cores, IOMMU and devices;
@@ -24,8 +24,8 @@
 //! - [`Process`]: a program that runs beside it on the host, such as a device's server.
 //!
 //! Invariants: nothing is installed and nothing outside `target/lab` and the temporary folder is written; every
-//! guest and every process is gone when its value is dropped; a guest that takes too long is stopped and its
-//! console shown. KVM is never asked for.
+//! guest and every process is gone when its value is dropped, or the thread that started it has ended, by whatever; a
+//! guest that takes too long is stopped and its console shown. KVM is never asked for.
 #![forbid(unsafe_code)]
 
 mod apt;
@@ -38,6 +38,7 @@ pub mod kernel;
 mod library;
 mod machine;
 mod module;
+mod part;
 mod process;
 mod program;
 pub mod qmp;

@@ -11,8 +11,10 @@ use crate::guest::{self, Guest};
 use crate::image::Image;
 use crate::tools::{self, Lab};
 
+/// How long QEMU waits for an answer of a device's server: the server may not be scheduled for a while.
+const PATIENCE_MS: u32 = 60_000;
 /// A guest boots in seconds; what it does after that, on a busy machine, is what a test may raise this for.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A PCI device of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +134,34 @@ impl Machine {
         self.device(vfio_user(socket))
     }
 
+    /// Devices that are served at these sockets, as functions of one slot: in one IOMMU group, and not to be pulled out.
+    pub fn vfio_user_functions(
+        &mut self,
+        sockets: impl Iterator<Item = impl AsRef<Path>>,
+    ) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = Vec::new();
+        for (function, socket) in sockets.enumerate() {
+            let mut properties = vfio_user(socket.as_ref());
+            properties["addr"] = json!(format!("0.{function}"));
+            properties["multifunction"] = json!(true);
+            let slot = match slots.first() {
+                None => self.device(properties),
+                Some(first) => {
+                    let mut slot = first.clone();
+                    slot.address.pop();
+                    slot.address += &function.to_string();
+                    slot.id = format!("{}function{function}", first.id);
+                    properties["id"] = json!(slot.id);
+                    properties["bus"] = json!(slot.port);
+                    self.arguments(["-device".to_owned(), properties.to_string()]);
+                    slot
+                }
+            };
+            slots.push(slot);
+        }
+        slots
+    }
+
     /// QEMU's own NVMe controller with a file as its disk.
     pub fn nvme(&mut self, file: &Path) -> Slot {
         let node = format!("disk{}", self.ports + 1);
@@ -198,7 +228,7 @@ impl Machine {
 /// QEMU's properties of a device that a process serves at this socket.
 pub(crate) fn vfio_user(socket: &Path) -> Value {
     let socket = json!({ "type": "unix", "path": socket });
-    json!({ "driver": "vfio-user-pci", "rombar": 0, "socket": socket })
+    json!({ "driver": "vfio-user-pci", "rombar": 0, "socket": socket, "x-msg-timeout": PATIENCE_MS })
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! A program that runs beside a guest on this machine.
 
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::console::Console;
 
@@ -11,7 +14,33 @@ const POLL: Duration = Duration::from_millis(10);
 /// Far longer than anything here takes: a bound on hanging, not on speed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A running program: killed when dropped, with all it wrote at hand.
+/// The same command behind a front program (of util-linux) that has the kernel kill it when the thread that started it
+/// ends: nothing survives a test that panics, is killed, or forgets it. It does not start where this process was killed
+/// before the kernel was told.
+pub(crate) fn mortal(command: &Command) -> Command {
+    let mut front = Command::new("setpriv");
+    front.args(["--pdeathsig", "KILL", "--"]);
+    front.args([
+        "sh",
+        "-c",
+        r#"[ "$PPID" = "$1" ] && shift && exec "$@""#,
+        "sh",
+    ]);
+    front.arg(process::id().to_string());
+    front.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => front.env(name, value),
+            None => front.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        front.current_dir(folder);
+    }
+    front
+}
+
+/// A running program: killed when dropped, or with the thread that started it; with all it wrote at hand.
 pub struct Process {
     child: Child,
     name: String,
@@ -25,7 +54,7 @@ impl Process {
     /// When it cannot be started.
     pub fn start(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
+        let mut child = mortal(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -90,7 +119,9 @@ impl Process {
     /// Asks it to end, by SIGTERM.
     pub fn terminate(&self) {
         // The child is ours and not yet waited for, so its id cannot have been reused.
-        let _ = Command::new("kill").arg(self.id().to_string()).status();
+        if let Ok(id) = i32::try_from(self.id()) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
     }
 
     /// Waits for its end: how it ended and all that it wrote.

@@ -1,10 +1,9 @@
-//! What the lab is made of: fetched once, kept in `target/lab`.
-//!
-//! Invariant: `target/lab/tools` is complete or absent. It is filled under another name and renamed, by one
-//! process at a time, and names the recipe it was made by: another recipe fetches again.
+//! What the lab is made of: [parts](Part) fetched once. QEMU is one of them, and all that is in guests another, which those
+//! with a QEMU of their own use as well.
 
 use std::env;
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +15,7 @@ use crate::error::LabError;
 use crate::kernel;
 use crate::library;
 use crate::module::Modules;
+use crate::part::{Part, remove};
 
 /// First release with the device `vfio-user-pci`.
 const QEMU_LEAST: (u32, u32) = (10, 1);
@@ -25,7 +25,7 @@ const KERNEL: &str = "linux-image-amd64";
 const GUEST: &[&str] = &["busybox-static", "ethtool", "iperf3", "iproute2"];
 const DPDK: &[&str] = &["dpdk-dev"];
 /// Raised when the way of fetching or unpacking changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Names a kernel's image to boot guests with. What tests ask for has to be built in.
 const OWN_KERNEL: &str = "SUMAC_LAB_KERNEL";
@@ -119,12 +119,17 @@ impl Lab {
         }
     }
 
+    /// Whether the guest's kernel is none of Debian's.
+    pub(crate) fn has_own_kernel(&self) -> bool {
+        self.kernel.is_some()
+    }
+
     /// The guest's kernel.
     pub(crate) fn kernel(&self) -> Result<PathBuf, LabError> {
         if let Some(kernel) = &self.kernel {
             return Ok(kernel.clone());
         }
-        let boot = tools().join("kernel/boot");
+        let boot = of_guests().folder().join("kernel/boot");
         let found = fs::read_dir(&boot).map_err(LabError::file(&boot))?;
         found
             .flatten()
@@ -138,7 +143,7 @@ impl Lab {
         if self.kernel.is_some() {
             return Ok(None);
         }
-        let versions = tools().join("kernel/usr/lib/modules");
+        let versions = of_guests().folder().join("kernel/usr/lib/modules");
         let mut found = fs::read_dir(&versions).map_err(LabError::file(&versions))?;
         let version = found.next().and_then(Result::ok);
         let version = version.ok_or_else(|| LabError::NoFile("usr/lib/modules".to_owned()))?;
@@ -153,21 +158,39 @@ fn starts_with_vmlinuz(name: &std::ffi::OsStr) -> bool {
     name.to_string_lossy().starts_with("vmlinuz-")
 }
 
-fn tools() -> PathBuf {
-    folder().join("tools")
+/// QEMU with its libraries and firmware.
+fn of_qemu() -> Part {
+    Part::new("qemu", format!("{RECIPE} {} {QEMU:?}\n", apt::BACKPORTS))
+}
+
+/// Guests' kernel, and programs for guests.
+fn of_guests() -> Part {
+    let release = apt::RELEASE;
+    Part::new(
+        "guest",
+        format!("{RECIPE} {release} {KERNEL} {GUEST:?} {DPDK:?}\n"),
+    )
+}
+
+/// The parts that guests take.
+fn parts() -> Vec<Part> {
+    match own_qemu() {
+        Some(_) => vec![of_guests()],
+        None => vec![of_qemu(), of_guests()],
+    }
 }
 
 /// The file system made of the guest's Debian packages.
 pub(crate) fn guest_root() -> PathBuf {
-    tools().join("guest")
+    of_guests().folder().join("root")
 }
 
 /// QEMU's command, before its arguments: one's own by `SUMAC_QEMU`, or the fetched one with its own libraries.
 pub(crate) fn qemu() -> Command {
-    if let Some(own) = env::var_os("SUMAC_QEMU") {
+    if let Some(own) = own_qemu() {
         return Command::new(own);
     }
-    let root = tools().join("qemu");
+    let root = of_qemu().folder().join("root");
     let mut command = Command::new(root.join("usr/lib64/ld-linux-x86-64.so.2"));
     command
         .arg("--library-path")
@@ -189,28 +212,20 @@ pub fn fetch() -> Result<(), LabError> {
         let reason = "guests are x86-64 and so are their tools";
         return Err(LabError::Unavailable(reason.to_owned()));
     }
-    let home = folder();
-    fs::create_dir_all(&home).map_err(LabError::file(&home))?;
-    let path = home.join("lock");
-    let lock = File::create(&path).map_err(LabError::file(&path))?;
-    lock.lock().map_err(LabError::file(&path))?;
-    if fs::read_to_string(tools().join("recipe")).is_ok_and(|made_by| made_by == recipe()) {
-        return enough(&qemu_version()?);
-    }
     let start = Instant::now();
-    println!("fetching the QEMU lab into {}", home.display());
-    let new = home.join("new");
-    remove(&new)?;
-    fill(&new)?;
-    let recipe_file = new.join("recipe");
-    fs::write(&recipe_file, recipe()).map_err(LabError::file(&recipe_file))?;
-    remove(&tools())?;
-    fs::rename(&new, tools()).map_err(LabError::file(tools()))?;
+    let missing = parts().iter().any(|part| !part.is_made());
+    if missing {
+        println!("fetching the QEMU lab into {}", folder().display());
+    }
+    if own_qemu().is_none() {
+        of_qemu().make(fill_qemu)?;
+    }
+    of_guests().make(fill_guests)?;
     let version = qemu_version()?;
-    println!(
-        "{version}; fetched in {:.1} s",
-        start.elapsed().as_secs_f64()
-    );
+    if missing {
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{version}; fetched in {seconds:.1} s");
+    }
     enough(&version)
 }
 
@@ -219,55 +234,56 @@ pub fn fetch() -> Result<(), LabError> {
 /// # Errors
 /// When nothing was fetched.
 pub fn packages() -> Result<String, LabError> {
-    let path = tools().join("packages");
-    fs::read_to_string(&path).map_err(LabError::file(&path))
+    let mut all = String::new();
+    for part in parts() {
+        let path = part.folder().join(PACKAGES);
+        all += &fs::read_to_string(&path).map_err(LabError::file(&path))?;
+    }
+    Ok(all)
 }
 
-/// What is in `tools`: anything that decides it.
-fn recipe() -> String {
-    let qemu = if own_qemu() { &[] } else { QEMU };
-    format!(
-        "{RECIPE} {} {qemu:?} {KERNEL} {GUEST:?} {DPDK:?}\n",
-        apt::RELEASE
-    )
+/// One's own QEMU.
+fn own_qemu() -> Option<OsString> {
+    env::var_os("SUMAC_QEMU")
 }
 
-fn own_qemu() -> bool {
-    env::var_os("SUMAC_QEMU").is_some()
-}
-
-/// Downloads and unpacks everything below `new`.
-fn fill(new: &Path) -> Result<(), LabError> {
+/// Downloads and unpacks QEMU below `new`.
+fn fill_qemu(new: &Path) -> Result<(), LabError> {
     let downloads = new.join("apt");
     let apt = Apt::new(&downloads)?;
-    let mut list = Vec::new();
-    if !own_qemu() {
-        unpack_all(
-            &apt.download(apt::BACKPORTS, QEMU)?,
-            &new.join("qemu"),
-            &mut list,
-        )?;
-    }
+    let files = apt.download(apt::BACKPORTS, QEMU)?;
+    let list = unpack_all(&files, &new.join("root"))?;
+    write_list(new, list)?;
+    remove(&downloads)
+}
+
+/// Downloads and unpacks all that is in guests below `new`.
+fn fill_guests(new: &Path) -> Result<(), LabError> {
+    let downloads = new.join("apt");
+    let apt = Apt::new(&downloads)?;
     let kernel = apt.behind(KERNEL)?;
-    unpack_all(
-        &apt.download_alone(&kernel)?,
-        &new.join("kernel"),
-        &mut list,
-    )?;
+    let mut list = unpack_all(&apt.download_alone(&kernel)?, &new.join("kernel"))?;
     for packages in [GUEST, DPDK] {
         let files = apt.download(apt::RELEASE, packages)?;
         let wanted: Vec<_> = files
             .into_iter()
             .filter(|file| is_wanted(&package_name(file), packages))
             .collect();
-        unpack_all(&wanted, &new.join("guest"), &mut list)?;
+        list.extend(unpack_all(&wanted, &new.join("root"))?);
     }
+    write_list(new, list)?;
+    remove(&downloads)
+}
+
+/// A part's packages, a line each.
+const PACKAGES: &str = "packages";
+
+fn write_list(new: &Path, mut list: Vec<String>) -> Result<(), LabError> {
     list.sort();
     // Some are in several of the guest's parts.
     list.dedup();
-    let path = new.join("packages");
-    fs::write(&path, list.join("\n") + "\n").map_err(LabError::file(&path))?;
-    remove(&downloads)
+    let path = new.join(PACKAGES);
+    fs::write(&path, list.join("\n") + "\n").map_err(LabError::file(&path))
 }
 
 /// Of what packages depend on, only shared libraries: no scripts, headers or documentation.
@@ -276,12 +292,12 @@ fn is_wanted(package: &str, asked_for: &[&str]) -> bool {
     asked_for.contains(&name) || (name.starts_with("lib") && !name.ends_with("-dev"))
 }
 
-fn unpack_all(packages: &[PathBuf], to: &Path, list: &mut Vec<String>) -> Result<(), LabError> {
+/// Unpacks packages; returns what they are.
+fn unpack_all(packages: &[PathBuf], to: &Path) -> Result<Vec<String>, LabError> {
     for package in packages {
         apt::unpack(package, to)?;
-        list.push(package_name(package));
     }
-    Ok(())
+    Ok(packages.iter().map(|file| package_name(file)).collect())
 }
 
 /// `name_version_architecture`.
@@ -290,13 +306,6 @@ fn package_name(file: &Path) -> String {
         .unwrap_or_default()
         .to_string_lossy()
         .replace("%3a", ":")
-}
-
-pub(crate) fn remove(folder: &Path) -> Result<(), LabError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LabError::file(folder)(error)),
-        _ => Ok(()),
-    }
 }
 
 /// QEMU's first line about itself.

@@ -18,6 +18,14 @@ ask() {
   cat /tmp/doctor
 }
 
+# Waits until this process has the card's group open, and is no shell any more.
+opened() {
+  until ls -l "/proc/$1/fd" | grep -q "/dev/vfio/$(group $card)\$" && [ "$(cat "/proc/$1/comm")" != sh ]; do
+    [ -e "/proc/$1" ] || fail
+    sleep 0.2
+  done
+}
+
 # The first finding of a state: its name, what is said, the command below it.
 first() {
   line=$(grep -n "^$1 " /tmp/doctor | head -n 1)
@@ -43,11 +51,11 @@ mends() {
     eval "$command" || fail
   done
   # A process that was told to end takes a moment.
-  seconds=0
+  tries=0
   until ask; [ $verdict = 0 ]; do
     sleep 1
-    seconds=$((seconds + 1))
-    [ $seconds -lt 15 ] || fail
+    tries=$((tries + 1))
+    [ $tries -lt 60 ] || fail
   done
 }
 

@@ -1,17 +1,19 @@
 //! The lab itself: a guest boots, has what it was given and ends with its script's exit code.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{env, fs, mem, thread};
 
 use serde_json::json;
-use sumac_lab::{Image, Lab, Machine};
+use sumac_lab::{Image, Lab, Machine, Process};
 
-/// `cargo xtask lab`, as people call it; with all that it starts it ends after some minutes.
+/// `cargo xtask lab`, as people call it; with all that it starts it ends after some minutes, and with this test.
 fn xtask_lab(arguments: &[&str]) -> Command {
-    let mut command = Command::new("timeout");
+    let mut command = Command::new("setpriv");
     command
-        .args(["240", env!("CARGO"), "xtask", "lab"])
+        .args(["--pdeathsig", "TERM", "--", "timeout", "600"])
+        .args([env!("CARGO"), "xtask", "lab"])
         .args(arguments);
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command
@@ -94,17 +96,89 @@ fn guest_that_hangs_is_stopped() {
         return;
     };
     let mut image = Image::new(&lab);
-    image.script("echo asleep; sleep 1000");
+    image.script("sleep 1000");
     let mut machine = Machine::new();
-    machine.limit(Duration::from_secs(15));
-    let ended = machine.boot(&lab, &image).finish();
+    // While it boots on a slow machine, and after that on any other.
+    let limit = Duration::from_secs(5);
+    machine.limit(limit);
+    let guest = machine.boot(&lab, &image);
+    let qemu = guest.id();
+    let ended = guest.finish();
     assert_eq!(ended.code, None, "{}", ended.text);
-    assert!(ended.text.contains("asleep"), "{}", ended.text);
-    assert!(
-        ended.elapsed >= Duration::from_secs(15),
-        "{:?}",
-        ended.elapsed
-    );
+    assert!(ended.elapsed >= limit, "{:?}", ended.elapsed);
+    assert_ends(qemu);
+}
+
+/// Waits until a process is gone, but for what is left of it to be waited for.
+#[track_caller]
+fn assert_ends(id: u32) {
+    let stat = format!("/proc/{id}/stat");
+    let runs = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while runs() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!runs(), "process {id} is still running");
+}
+
+/// A guest, and a program beside it: their process ids. Whoever calls forgets them.
+fn left_behind(lab: &Lab) -> [u32; 2] {
+    let mut image = Image::new(lab);
+    image.script("sleep 1000");
+    let guest = Machine::new().boot(lab, &image);
+    let process = Process::start(Command::new("sleep").arg("1000"));
+    let ids = [guest.id(), process.id()];
+    ids.into_iter().for_each(wait_until_started);
+    mem::forget((guest, process));
+    ids
+}
+
+/// Waits until a process is what was to be started, and no more on the way to it.
+#[track_caller]
+fn wait_until_started(id: u32) {
+    let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm"));
+    let own = name("thread-self").expect("a thread has a name");
+    let on_the_way = [own.as_str(), "setpriv\n", "sh\n"];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while on_the_way.contains(&name(&id.to_string()).expect("it runs").as_str()) {
+        assert!(Instant::now() < deadline, "process {id} does not start");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Set for the process that is to be killed: a test of these once more.
+const VICTIM: &str = "SUMAC_LAB_VICTIM";
+
+/// A test that is killed, and one that ends without a word to its guest, leave neither QEMU nor another process behind.
+#[test]
+fn nothing_survives_its_test() {
+    let Some(lab) = Lab::open("nothing_survives_its_test") else {
+        return;
+    };
+    if env::var_os(VICTIM).is_some() {
+        let [guest, process] = left_behind(&lab);
+        println!("\nvictim {guest} {process}");
+        thread::sleep(Duration::from_secs(600));
+        return;
+    }
+    let of_thread = thread::spawn(move || left_behind(&lab)).join();
+    of_thread
+        .expect("both start")
+        .into_iter()
+        .for_each(assert_ends);
+
+    let mut victim = Command::new(env::current_exe().expect("this program has a path"));
+    victim.args(["--exact", "nothing_survives_its_test", "--nocapture"]);
+    victim.env(VICTIM, "1").stdout(Stdio::piped());
+    let mut victim = victim.spawn().expect("this program runs");
+    let said = BufReader::new(victim.stdout.take().expect("a pipe"));
+    let ids = (said.lines().map_while(Result::ok))
+        .find_map(|line| line.strip_prefix("victim ").map(str::to_owned));
+    let ids = ids.expect("its line, or it failed");
+    victim.kill().expect("it is ours");
+    victim.wait().expect("it was killed");
+    let ids = ids.split(' ').map(|id| id.parse().expect("a number"));
+    ids.for_each(assert_ends);
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> bool {
         }
     };
     if options.list {
-        known.iter().for_each(|name| println!("{name}"));
+        report::list(known);
         return true;
     }
     if let Some(unknown) = options.targets.iter().find(|name| !known.contains(name)) {
@@ -121,7 +121,7 @@ fn fuzz_one(target: &str, seconds: u64) -> Outcome {
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .args([
             "-max_len=4096",
-            "-timeout=10",
+            "-timeout=60",
             "-rss_limit_mb=2048",
             "-print_final_stats=1",
         ])
@@ -130,7 +130,7 @@ fn fuzz_one(target: &str, seconds: u64) -> Outcome {
     if seeds.is_dir() {
         run.arg(seeds);
     }
-    report::command(&mut run, Duration::from_secs(seconds * 2 + 60))
+    report::command(&mut run, Duration::from_secs(seconds * 2 + 180))
 }
 
 fn build_dir() -> PathBuf {

@@ -141,9 +141,9 @@ fn list() -> bool {
     let Ok(listed) = listed else {
         return false;
     };
-    for line in String::from_utf8_lossy(&listed.stdout).lines() {
-        println!("{}", line.strip_suffix(": test").unwrap_or(line));
-    }
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let name = |line| str::strip_suffix(line, ": test").unwrap_or(line);
+    report::list(text.lines().map(name));
     listed.status.success()
 }
 

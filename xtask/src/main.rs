@@ -46,7 +46,7 @@ enum Command {
     Test(test::Options),
     /// Check formatting, lints and documentation; any warning fails.
     Check,
-    /// Measure: the parts alone (criterion), or against DPDK's driver on the same device.
+    /// Measure: the parts alone, beside DPDK's driver, and what isolation, restarts and waiting cost.
     #[command(subcommand)]
     Bench(bench::What),
     /// Treat ports at random, and run l2fwd under random set-ups, for a bounded time.

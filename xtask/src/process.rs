@@ -1,15 +1,17 @@
 //! Runs a program with a time limit, and hands each line of its output to the caller, shown or not.
 //!
-//! Invariant: when [`run`] returns, the program has ended; past its time limit it and everything it
-//! started were killed.
+//! Invariant: when [`run`] returns, the program has ended; past its time limit, or when this process was killed, it and
+//! everything it started are killed. cargo does not take its test programs along, so all are in a group of processes.
 
-use std::collections::HashMap;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// How often a quiet program is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -63,8 +65,10 @@ fn supervise(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .spawn()
         .map_err(|e| format!("{name}: {e}"))?;
+    let heir = Heir::of(&child);
     let (sender, lines) = channel();
     if let Some(stdout) = child.stdout.take() {
         forward(stdout, Stream::Stdout, sender.clone());
@@ -72,10 +76,14 @@ fn supervise(
     if let Some(stderr) = child.stderr.take() {
         forward(stderr, Stream::Stderr, sender);
     }
+    if let Err(error) = heir {
+        kill_group(&mut child);
+        return Err(format!("{name}: not started for want of sh: {error}"));
+    }
     let deadline = Instant::now() + limit;
     let in_time = read_until(&lines, deadline, &mut line) && wait_until(&mut child, deadline);
     if !in_time {
-        kill_tree(&mut child);
+        kill_group(&mut child);
         return Err(format!(
             "{name}: stopped after its limit of {} s",
             limit.as_secs()
@@ -152,56 +160,41 @@ fn wait_until(child: &mut Child, deadline: Instant) -> bool {
     false
 }
 
-/// Kills `child` and all its descendants: cargo does not take its test programs along.
-fn kill_tree(child: &mut Child) {
-    let descendants = descendants(child.id());
-    // The child is ours and not yet waited for, so its id cannot have been reused.
-    let _ = child.kill();
+/// Kills `child` and its group: all its descendants.
+fn kill_group(child: &mut Child) {
+    // The child is ours and not yet waited for, so its id, which is the group's, cannot have been reused.
+    if let Ok(group) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
     let _ = child.wait();
-    if !descendants.is_empty() {
-        let _ = Command::new("kill")
-            .arg("-KILL")
-            .args(descendants.iter().map(u32::to_string))
-            .stderr(Stdio::null())
-            .status();
+}
+
+/// Kills a child's group when this process has ended, by whatever: it reads from a pipe that nobody else writes to.
+struct Heir(Child);
+
+impl Heir {
+    fn of(child: &Child) -> io::Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"read -r end; kill -s KILL -- "-$1""#, "heir"]);
+        shell.arg(child.id().to_string());
+        shell.stdin(Stdio::piped());
+        shell.stdout(Stdio::null()).stderr(Stdio::null());
+        // In a group of its own, so that it outlives what kills this process's.
+        shell.process_group(0).spawn().map(Self)
     }
 }
 
-/// Every process below `root`, from /proc.
-fn descendants(root: u32) -> Vec<u32> {
-    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        if let Some(parent) = parent_of(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
+impl Drop for Heir {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
-    let mut found = Vec::new();
-    let mut pending = vec![root];
-    while let Some(pid) = pending.pop() {
-        for &child in children.get(&pid).into_iter().flatten() {
-            found.push(child);
-            pending.push(child);
-        }
-    }
-    found
-}
-
-/// The parent's id: the second field after the command name, which may itself hold spaces.
-fn parent_of(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{env, fs};
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -240,24 +233,63 @@ mod tests {
         assert!(error.starts_with("no-such-program-here: "), "{error}");
     }
 
-    #[test]
-    fn test_limit_kills_grandchildren_too() {
-        let mut grandchild = None;
-        let mut script = sh("sleep 1000 & echo $!; wait");
-        let error = run(&mut script, Duration::from_secs(1), |line| {
-            grandchild = line.parse().ok()
-        })
-        .expect_err("it runs for longer than the limit");
-        assert!(error.contains("limit of 1 s"), "{error}");
-        let pid: u32 = grandchild.expect("the script prints the grandchild's id");
-        let gone = |pid| {
+    /// Waits until a process is gone, but for what is left of it to be waited for.
+    fn assert_ends(pid: u32) {
+        let gone = || {
             fs::read_to_string(format!("/proc/{pid}/stat"))
                 .map_or(true, |stat| stat.contains(") Z "))
         };
         let deadline = Instant::now() + LONG;
-        while !gone(pid) && Instant::now() < deadline {
+        while !gone() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
         }
-        assert!(gone(pid), "process {pid} is still running");
+        assert!(gone(), "process {pid} is still running");
+    }
+
+    #[test]
+    fn test_limit_kills_grandchildren_too() {
+        let mut grandchild = None;
+        // A limit that is over before the script has begun says nothing.
+        for limit in [1, 10, 100] {
+            let mut script = sh("sleep 1000 & echo $!; wait");
+            let error = run(&mut script, Duration::from_secs(limit), |line| {
+                grandchild = line.parse().ok()
+            })
+            .expect_err("it runs for longer than the limit");
+            assert!(error.contains(&format!("limit of {limit} s")), "{error}");
+            if grandchild.is_some() {
+                break;
+            }
+        }
+        assert_ends(grandchild.expect("the script prints the grandchild's id"));
+    }
+
+    /// Set for the process that is to be killed: this test once more.
+    const VICTIM: &str = "SUMAC_VICTIM";
+
+    #[test]
+    fn test_grandchildren_of_a_process_that_is_killed_end() {
+        if env::var_os(VICTIM).is_some() {
+            let mut script = sh("sleep 1000 & echo grandchild $! child $$; wait");
+            let _ = run(&mut script, LONG, |_| {});
+            return;
+        }
+        let this = env::current_exe().expect("this program has a path");
+        let name = "process::tests::test_grandchildren_of_a_process_that_is_killed_end";
+        let mut victim = Command::new(this);
+        victim.args(["--exact", name, "--nocapture"]);
+        victim.env(VICTIM, "1").stdout(Stdio::piped());
+        let mut victim = victim.spawn().expect("this program runs");
+        let said = BufReader::new(victim.stdout.take().expect("a pipe"));
+        let line = (said.lines().map_while(Result::ok))
+            .find(|line| line.contains("grandchild"))
+            .expect("a line of the script's");
+        let ids: Vec<u32> = (line.split(' '))
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        assert_eq!(ids.len(), 2, "{line}");
+        victim.kill().expect("it is ours");
+        victim.wait().expect("it was killed");
+        ids.into_iter().for_each(assert_ends);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: every step that was planned has exactly one row in the summary.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -89,6 +91,16 @@ pub fn tests(command: &mut Command, limit: Duration) -> Outcome {
         failure: result.err(),
         skips,
         failed_tests: failed,
+    }
+}
+
+/// Prints lines that were asked for, as far as somebody reads them.
+pub fn list(lines: impl IntoIterator<Item = impl Display>) {
+    let mut out = io::stdout();
+    for line in lines {
+        if writeln!(out, "{line}").is_err() {
+            return;
+        }
     }
 }
 

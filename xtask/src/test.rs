@@ -121,9 +121,8 @@ const STEPS: [Step; 8] = [
 /// Runs the steps asked for; true if nothing failed.
 pub fn run(options: &Options) -> bool {
     if options.list {
-        STEPS
-            .iter()
-            .for_each(|step| println!("{:<6} {}", step.name, step.about));
+        let steps = STEPS.iter();
+        report::list(steps.map(|step| format!("{:<6} {}", step.name, step.about)));
         return true;
     }
     let wanted = |step: &&Step| {

@@ -19,11 +19,15 @@ pub const MAX_QUEUES: u16 = 64;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "l2fwd", version, max_term_width = 100, after_long_help = EXAMPLES)]
 pub struct Options {
-    /// Ports to forward between: `sim` (a built-in software 82599) or `sim:KEY=VALUE,...`.
+    /// Ports to forward between: a PCI address (`0000:03:00.0`) of a card that `sumac bind` took from the kernel,
+    /// `vfio-user:SOCKET` of one that `sumac serve` or another process serves, `sim` (a built-in software 82599) or
+    /// `sim:KEY=VALUE,...`.
     ///
     /// What is plugged into a software port: `gen` (frames from a generator, checked when they come
-    /// back; size=64, rate=line|max|10mpps, flows=N, frames=N), `pcap=FILE` (input), `out=FILE`
-    /// (output), `tap=NAME`, `veth=IFACE`, `peer=ID` (back to back with the port of the same ID).
+    /// back; size=64, rate=line|max|10mpps, flows=N, frames=N), `pcap=FILE` (input; loop=N times), `out=FILE`
+    /// (output), `tap=NAME`, `veth=IFACE`, `peer=ID` (back to back with the port of the same ID), `null` (nobody).
+    /// Besides: id=1517 and mac=ADDRESS (what the card says it is), gone=1s and back=3s (when it is pulled out, and
+    /// put back).
     #[arg(value_name = "DEVICE", default_values = ["sim", "sim"])]
     pub devices: Vec<DeviceSpec>,
 
@@ -99,7 +103,7 @@ pub struct Options {
     #[arg(long, overrides_with = "no_promiscuous")]
     pub promiscuous: bool,
 
-    /// Take only frames for the port's own address, and broadcasts.
+    /// Take only frames for the port's own address, and broadcasts. Others are counted (rx_filtered).
     #[arg(long)]
     pub no_promiscuous: bool,
 
@@ -162,15 +166,16 @@ pub struct Crashes {
 }
 
 const EXAMPLES: &str = "Examples:
-  l2fwd                                      two software ports, each with a 10 Gbit/s generator
-  l2fwd sim:rate=max sim:rate=max --batch 64 as fast as the software devices go
-  l2fwd sim:pcap=in.pcap sim:out=out.pcap    a capture through the driver, and out again
-  l2fwd sim:tap=a sim:tap=b                  between two TAP interfaces (as root)
-  l2fwd --duration 5s --json                 figures for a script
-  l2fwd --isolation shadow --crash-every 1s  drivers that crash, and go on
-  l2fwd --application domain                 drivers and application each in a domain
+  l2fwd                                       two software ports, each with a 10 Gbit/s generator
+  l2fwd 0000:03:00.0 0000:03:00.1             two real cards; `sumac doctor` says what they lack
+  l2fwd sim:rate=max sim:rate=max --batch 64  as fast as the software devices go
+  l2fwd sim:pcap=in.pcap sim:out=out.pcap     a capture through the driver, and out again
+  l2fwd sim:tap=a sim:tap=b                   between two TAP interfaces (as root)
+  l2fwd --duration 5s --json                  figures for a script
+  l2fwd --isolation shadow --crash-every 1s   drivers that crash, and go on
+  l2fwd --application domain                  drivers and application each in a domain
   l2fwd sim sim sim sim:gone=1s,back=3s --wait-for-device
-                                             a card that is pulled out, and put back
+                                              a card that is pulled out, and put back
 
 SUMAC_VFIO=group or SUMAC_VFIO=cdev insists on one of the kernel's two ways to hand over PCI devices.
 

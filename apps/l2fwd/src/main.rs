@@ -64,7 +64,11 @@ fn refuse(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
-    let line = text.lines().next().unwrap_or_default();
+    let mut lines = text.lines();
+    let line = lines.next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
-    fail(&format!("{line}; see l2fwd --help"), 2)
+    // What there is to choose from stands below.
+    let choice = lines.map(str::trim).find(|line| line.starts_with('['));
+    let choice = choice.map_or(String::new(), |choice| format!(" {choice}"));
+    fail(&format!("{line}{choice}; see l2fwd --help"), 2)
 }

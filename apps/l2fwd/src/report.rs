@@ -115,6 +115,8 @@ pub struct PortReport {
     pub tx_dropped_removed: u64,
     /// Frames the device or the driver found wrong: bad FCS or length, too long, no end.
     pub rx_errors: u64,
+    /// Frames for somebody else, which the port did not take: with `--no-promiscuous`.
+    pub rx_filtered: u64,
     /// Frames the device had received and no driver had handed out when one of them died or went away.
     pub lost_received: u64,
     /// Frames handed over to be transmitted that were not when driver or device died or went away.
@@ -155,6 +157,8 @@ pub struct WireReport {
     pub errors: u64,
     /// Frames the other end refused: an interface that is down, for one.
     pub refused: u64,
+    /// Frames that came while the port did not receive, and are gone.
+    pub passed_by: u64,
     /// What failed behind the wire (a full disk, a vanished interface).
     pub failure: Option<String>,
 }
@@ -263,37 +267,7 @@ impl fmt::Display for Report {
             )?;
         }
         for port in &self.ports {
-            writeln!(
-                f,
-                "  {} ({}): received {} ({} dropped, {} bad), transmitted {} ({} dropped)",
-                port.device,
-                port.mac,
-                port.rx_packets,
-                port.rx_dropped,
-                port.rx_errors,
-                port.tx_packets,
-                port.tx_dropped
-            )?;
-            if port.removed || port.returns > 0 {
-                let now = if port.removed { "gone" } else { "back" };
-                writeln!(
-                    f,
-                    "    {now}: returned {} times, {} of the dropped while it was gone, {} lost with it",
-                    port.returns,
-                    port.tx_dropped_removed,
-                    port.lost_received + port.lost_transmit
-                )?;
-            }
-            if let Some(wire) = &port.wire {
-                writeln!(
-                    f,
-                    "    wire: {} in, {} out, {} missing, {} wrong; {} rules broken",
-                    wire.sent, wire.received, wire.missing, wire.errors, port.violations
-                )?;
-            }
-            for rule in &port.violated {
-                writeln!(f, "    broken: {rule}")?;
-            }
+            write!(f, "{port}")?;
         }
         if let Some(access) = self.vfio {
             writeln!(f, "PCI devices by VFIO's {access}")?;
@@ -308,5 +282,83 @@ impl fmt::Display for Report {
             "pool: {} buffers in {pages}: {} free, {} held, {} with devices",
             self.pool.total, self.pool.free, self.pool.held, self.pool.device
         )
+    }
+}
+
+/// Its lines of the summary.
+impl fmt::Display for PortReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  {} ({}): received {} ({} dropped, {} bad), transmitted {} ({} dropped)",
+            self.device,
+            self.mac,
+            self.rx_packets,
+            self.rx_dropped,
+            self.rx_errors,
+            self.tx_packets,
+            self.tx_dropped
+        )?;
+        if self.rx_filtered > 0 {
+            writeln!(f, "    {} for somebody else, not taken", self.rx_filtered)?;
+        }
+        if self.removed || self.returns > 0 {
+            let now = if self.removed { "gone" } else { "back" };
+            writeln!(
+                f,
+                "    {now}: came back {} times, {} dropped while it was gone, {} lost with it",
+                self.returns,
+                self.tx_dropped_removed,
+                self.lost_received + self.lost_transmit
+            )?;
+        }
+        if let Some(wire) = &self.wire {
+            writeln!(
+                f,
+                "    wire: {} in, {} out, {} missing, {} wrong; {} rules broken",
+                wire.sent, wire.received, wire.missing, wire.errors, self.violations
+            )?;
+            if wire.passed_by > 0 {
+                writeln!(
+                    f,
+                    "    wire: {} came while the port did not receive, and are gone",
+                    wire.passed_by
+                )?;
+            }
+        }
+        for rule in &self.violated {
+            writeln!(f, "    broken: {rule}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_were_not_taken_are_told_of_where_there_are_any() {
+        let told = |rx_filtered, passed_by| {
+            let wire = Some(WireReport {
+                passed_by,
+                ..WireReport::default()
+            });
+            let port = PortReport {
+                rx_filtered,
+                wire,
+                ..PortReport::default()
+            };
+            let ports = vec![port];
+            let report = Report {
+                ports,
+                ..Report::default()
+            };
+            report.to_string()
+        };
+        let text = told(7, 9);
+        assert!(text.contains("    7 for somebody else"), "{text}");
+        assert!(text.contains("    wire: 9 came while"), "{text}");
+        assert_eq!(told(0, 0).lines().count() + 2, text.lines().count());
     }
 }

@@ -9,9 +9,9 @@ use crate::{Trouble, cards, output};
 /// What `sumac devices` takes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Columns: the address that every command here takes; vendor and device; the driver that has the \n\
-        device (vfio-pci and uio_pci_generic hand it to a process); the IOMMU group, which goes to a process whole; the NUMA node \n\
-        it is near to; the PCI Express link as it runs; its network interfaces while the kernel drives it."
+    after_help = "Columns: the address that every command here takes; vendor and device; the driver that has the\n\
+        device (vfio-pci and uio_pci_generic hand it to a process); the IOMMU group, which goes to a process whole; the\n\
+        NUMA node it is near to; the PCI Express link as it runs; its network interfaces while the kernel drives it."
 )]
 pub struct Options {
     /// Every device of the bus, not only network and NVMe controllers.

@@ -13,11 +13,12 @@ mod hugepages;
 mod output;
 mod serve;
 
+use std::env;
 use std::process::ExitCode;
 
 use caller::Caller;
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use cli::{Command, DomainCommand, Options, ServeCommand};
 use sumac_linux::logging;
 use sumac_linux::pci::Tree;
@@ -93,25 +94,39 @@ fn refuse(error: &clap::Error) -> ExitCode {
             false => ExitCode::SUCCESS,
         };
     }
-    fail(&Trouble::Input(mistake(&error.render().to_string())))
+    let words: Vec<_> = env::args().skip(1).collect();
+    let text = error.render().to_string();
+    fail(&Trouble::Input(mistake(&text, &words)))
 }
 
-/// What clap says of a mistake, in one line: what is wrong, the arguments it is about, whose help says more.
-fn mistake(text: &str) -> String {
+/// What clap says of a mistake in these words, in one line: what is wrong, the arguments it is about or what there
+/// is to choose from, whose help says more.
+fn mistake(text: &str, words: &[String]) -> String {
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
     // Arguments are listed below a line that ends with a colon.
-    let listed = lines.take_while(|line| first.ends_with(':') && line.starts_with("  "));
+    let is_listed = |line: &&str| first.ends_with(':') || line.trim_start().starts_with('[');
+    let listed = lines.take_while(|line| line.starts_with("  ") && is_listed(line));
     let listed: Vec<_> = listed.map(str::trim).collect();
-    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
-    let is_command = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let words = usage.unwrap_or("sumac").split(' ').take_while(is_command);
-    let command: Vec<_> = words.collect();
     let blank = if listed.is_empty() { "" } else { " " };
     format!(
         "{first}{blank}{}; see {} --help",
         listed.join(" "),
-        command.join(" ")
+        asked(words)
     )
+}
+
+/// The command that these words ask for, down to its last part.
+fn asked(words: &[String]) -> String {
+    let all = Options::command();
+    let mut command = &all;
+    let mut asked = vec![all.get_name()];
+    for word in words {
+        if let Some(part) = command.find_subcommand(word) {
+            asked.push(part.get_name());
+            command = part;
+        }
+    }
+    asked.join(" ")
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use sumac_devices::ixgbe::{Counter, DeviceThread, Totals};
 use sumac_devices::vfio_user::{ListenError, Listener, ServeError, Served82599, SessionReport};
+use sumac_linux::cores::{CoreError, CoreList};
 use sumac_linux::signals::Stop;
 use sumac_linux::spec::{DeviceSpec, SpecError};
 use sumac_linux::{OpenError, open};
@@ -38,7 +39,7 @@ pub struct ServeOptions {
     /// once for each.
     #[arg(long, value_name = "SPEC", default_value = "null")]
     wire: Vec<String>,
-    /// How many ports.
+    /// How many ports, 1 to 8.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     ports: u8,
     /// Do not offer MSI-X, only MSI and the pin: for cards to be unplugged with `device_del`, in which QEMU (up to
@@ -79,6 +80,9 @@ pub enum Refused {
     /// No socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A core that there is not.
+    #[error("--core: {0}")]
+    Core(#[from] CoreError),
     /// No thread, no signal handler.
     #[error("cannot serve: {0}")]
     System(#[from] io::Error),
@@ -96,6 +100,9 @@ struct Port {
 /// [`Refused`], before anything is served.
 pub fn serve(options: &ServeOptions) -> Result<bool, Refused> {
     let specs = specs(options)?;
+    if let Some(core) = options.core {
+        CoreList::from(core).check_usable()?;
+    }
     let mut ports = Vec::new();
     for (number, (identity, wire)) in open::sockets(&specs)?.into_iter().enumerate() {
         let path = socket_path(&options.socket, number, options.ports);

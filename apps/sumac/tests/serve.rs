@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustix::event::{EventfdFlags, eventfd};
 use sumac_devices::vfio_user::Socket;
 use sumac_devices::vfio_user::message::{
@@ -39,15 +41,13 @@ fn serve(
     (child, lines)
 }
 
+fn ask_to_end(child: &Child) {
+    let id = i32::try_from(child.id()).unwrap();
+    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+}
+
 fn terminate(mut child: Child, mut lines: impl Read) -> (Option<i32>, String) {
-    let id = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    ask_to_end(&child);
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
     (child.wait().unwrap().code(), rest)
@@ -91,9 +91,7 @@ fn ports_have_a_socket_each_that_goes_with_the_server() {
 
 /// What becomes of a server that is told to end.
 fn ends(child: &mut Child) -> Option<i32> {
-    let id = child.id().to_string();
-    let told = Command::new("kill").args(["-TERM", &id]).status();
-    assert!(told.unwrap().success());
+    ask_to_end(child);
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {

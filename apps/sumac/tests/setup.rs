@@ -59,6 +59,11 @@ fn wrong_arguments_are_refused_in_one_line() {
     );
     assert_refused(&["hugepages", "99999999999"], "more than nine tenths");
     assert_refused(&["devices", "0000:03:00.0"], "see sumac devices --help");
+    assert_refused(&["doctor", "x"], "see sumac doctor --help");
+    assert_refused(
+        &["serve", "82599", "--socket", "x", "--core", "4095"],
+        "core 4095 is not to be used",
+    );
     assert_refused(&["bnd"], "'bnd'; see sumac --help");
     assert_refused(
         &["serve", "82599"],

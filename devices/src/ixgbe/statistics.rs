@@ -148,6 +148,20 @@ impl Totals {
         self.get(Counter::Missed) + of_queues.sum::<u64>()
     }
 
+    /// Frames that no filter let in: neither good ones nor wrong.
+    pub fn filtered(&self) -> u64 {
+        let wrong = [
+            Counter::CrcErrors,
+            Counter::IllegalBytes,
+            Counter::LengthErrors,
+            Counter::Undersize,
+            Counter::Oversize,
+        ];
+        let wrong: u64 = wrong.iter().map(|&counter| self.get(counter)).sum();
+        let others = self.get(Counter::GoodReceived) + wrong;
+        self.get(Counter::TotalReceived).saturating_sub(others)
+    }
+
     /// Frames transmitted by the queues mapped to statistics set `set`.
     pub fn queue_transmitted(&self, set: usize) -> u64 {
         self.queues.get(set).map_or(0, |queue| queue[3])

@@ -1,9 +1,11 @@
 //! A socket at which clients find a function, one after another.
 //!
-//! Invariant: there is at most one client at a time; a second is told that the device is in use. The socket
-//! is gone from the file system when the [`Listener`] is.
+//! Invariant: there is at most one client at a time; a second is told that the device is in use, as soon as it says
+//! something, which nobody waits for. The socket is gone from the file system when the [`Listener`] is.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use super::session::{self, SessionReport};
 
 /// How long a wait for clients lasts before it is looked whether to stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// Clients that came too many and have said nothing yet; of more the first have to go.
+const MOST_SILENT: usize = 16;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -134,15 +138,14 @@ impl Listener {
         function: &'scope dyn Function,
         ended: &'scope (dyn Fn(SessionReport, io::Result<()>) + Sync),
     ) -> io::Result<()> {
+        let mut silent = Silent::default();
         while !self.stopping.load(Ordering::Acquire) {
-            let Some(stream) = self.accept()? else {
+            let Some(stream) = self.accept(&mut silent)? else {
                 continue;
             };
             let mut client = self.lock_client();
             if client.is_some() {
-                drop(client);
-                // Whoever goes away before the answer does not need it.
-                let _ = session::refuse(stream, Errno::BUSY);
+                silent.add(stream);
                 continue;
             }
             *client = Some(stream.try_clone()?);
@@ -161,9 +164,11 @@ impl Listener {
         Ok(())
     }
 
-    /// A client, if one comes soon.
-    fn accept(&self) -> io::Result<Option<UnixStream>> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+    /// A client, if one comes soon. Whoever of the `silent` says something meanwhile is refused.
+    fn accept(&self, silent: &mut Silent) -> io::Result<Option<UnixStream>> {
+        let clients = silent.0.iter().map(|stream| stream.as_fd());
+        let all = std::iter::once(self.socket.as_fd()).chain(clients);
+        let mut fds: Vec<_> = (all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))).collect();
         let look = Timespec {
             tv_sec: 0,
             tv_nsec: i64::from(LOOK.subsec_nanos()),
@@ -172,6 +177,8 @@ impl Listener {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+        let speaks: Vec<_> = (fds[1..].iter().map(|fd| !fd.revents().is_empty())).collect();
+        silent.refuse(&speaks);
         match self.socket.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false)?;
@@ -194,6 +201,30 @@ impl Listener {
     }
 }
 
+/// Clients that came while there was one already. What they are told answers what they say first.
+#[derive(Default)]
+struct Silent(VecDeque<UnixStream>);
+
+impl Silent {
+    fn add(&mut self, client: UnixStream) {
+        self.0.push_back(client);
+        if self.0.len() > MOST_SILENT {
+            self.0.pop_front();
+        }
+    }
+
+    /// Refuses those that have said something.
+    fn refuse(&mut self, speaks: &[bool]) {
+        for (client, speaks) in std::mem::take(&mut self.0).into_iter().zip(speaks) {
+            match speaks {
+                // Whoever goes away before the answer does not need it.
+                true => _ = session::refuse(client, Errno::BUSY),
+                false => self.0.push_back(client),
+            }
+        }
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         // Somebody may have removed it already, or put something else there.
@@ -213,11 +244,21 @@ mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
-    use super::super::Served82599;
     use super::super::message::{Command, Header};
+    use super::super::tests::leave_socket;
+    use super::super::{Served82599, Socket};
     use super::*;
     use crate::ixgbe::Identity;
     use crate::wire::NullWire;
+
+    /// Has the listener end with the test, however that ends.
+    struct Ends<'a>(&'a Listener);
+
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.stop();
+        }
+    }
 
     /// One who is refused and never comes to an end keeps nobody waiting for good.
     #[test]
@@ -248,13 +289,55 @@ mod tests {
         assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Ok(true));
     }
 
+    /// One who is slow to say what it wants is told all the same, and keeps nobody waiting.
+    #[test]
+    fn whoever_comes_too_many_is_told_when_it_speaks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nic");
+        let listener = Listener::bind(&path).unwrap();
+        let device = Served82599::new(Identity::default(), NullWire::new().into()).unwrap();
+        let connect = || Socket::from(UnixStream::connect(&path).unwrap());
+        let ask = |client: &Socket| {
+            client.set_timeout(Duration::from_secs(60))?;
+            client.send(&Header::request(7, Command::DeviceReset, 0), &[], &[])?;
+            let answer = client.receive(&mut Vec::new())?;
+            Ok::<_, io::Error>(answer.and_then(|answer| answer.header.refused()))
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| listener.run(&device, &|_, _| {}));
+            let _ends = Ends(&listener);
+            let first = connect();
+            while !listener.is_connected() {
+                std::thread::yield_now();
+            }
+            let silent: Vec<_> = (0..=MOST_SILENT).map(|_| connect()).collect();
+            // Longer than whoever is refused has to end what it says, and longer than a look.
+            std::thread::sleep(session::PATIENCE + 2 * LOOK);
+            let busy = Some(Errno::BUSY.raw_os_error().unsigned_abs());
+            assert_eq!(ask(&silent[MOST_SILENT]).unwrap(), busy);
+            assert_eq!(ask(&silent[1]).unwrap(), busy);
+            assert_eq!(ask(&connect()).unwrap(), busy);
+            // Of too many the first had to go, when the last but those came.
+            assert!(!matches!(ask(&silent[0]), Ok(Some(_))));
+            drop(first);
+            // Whoever comes when there is nobody is served, for all that others are silent.
+            let _served = loop {
+                let next = connect();
+                if ask(&next).unwrap() != busy {
+                    break next;
+                }
+            };
+            assert!(listener.is_connected());
+        });
+    }
+
     #[test]
     fn what_is_no_socket_stays_where_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let [notes, socket, link] =
             ["notes.txt", "socket", "link"].map(|name| folder.path().join(name));
         std::fs::write(&notes, "mine").unwrap();
-        drop(UnixListener::bind(&socket).unwrap());
+        leave_socket(&socket);
         std::os::unix::fs::symlink(&socket, &link).unwrap();
         for path in [&notes, &link, &folder.path().to_owned()] {
             let refused = Listener::bind(path).map(drop);

@@ -23,8 +23,8 @@ use super::message::{
 use super::socket::{Received, Socket};
 use crate::memory::{PAGE, WindowError};
 
-/// How long one who is refused has to say something.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one who is refused has to end what it began to say.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What happened in a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn serve(function: &dyn Function, stream: UnixStream) -> (SessionReport, io:
     (session.report, end)
 }
 
-/// Tells a client that the function is in use; it gets no further.
+/// Tells a client, which has begun to say something, that the function is in use; it gets no further.
 pub fn refuse(stream: UnixStream, errno: Errno) -> io::Result<()> {
     let socket = Socket::from(stream);
     socket.set_timeout(PATIENCE)?;

@@ -105,7 +105,7 @@ impl Socket {
         self.receive_into(body, Taken::default())
     }
 
-    /// As [`receive`](Self::receive), but all of the message has to be there by `deadline`, however it
+    /// As [`receive`](Self::receive), but no part of the message is waited for after `deadline`, however it
     /// trickles in. Changes the timeout for receiving.
     ///
     /// # Errors
@@ -183,14 +183,15 @@ impl Socket {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(bytes)];
         let message = loop {
+            let mut flags = RecvFlags::CMSG_CLOEXEC;
             if let Some(deadline) = taken.deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(ErrorKind::TimedOut.into());
+                // What is there is taken, however late this thread comes to it.
+                match left.is_zero() {
+                    true => flags |= RecvFlags::DONTWAIT,
+                    false => self.stream.set_read_timeout(Some(left))?,
                 }
-                self.stream.set_read_timeout(Some(left))?;
             }
-            let flags = RecvFlags::CMSG_CLOEXEC;
             match recvmsg(self.stream.as_fd(), &mut parts, &mut ancillary, flags) {
                 Ok(message) => break message,
                 Err(rustix::io::Errno::INTR) => {}
@@ -336,9 +337,15 @@ mod tests {
     #[test]
     fn a_message_that_trickles_in_ends_at_the_deadline() {
         let (mut a, b) = UnixStream::pair().unwrap();
+        // Byte by byte, far slower than the deadline; and longer than whatever may come while this thread does not run.
+        let mut start = Vec::new();
+        Header::request(1, Command::Version, MAX_BODY).put(&mut start);
         let trickle = std::thread::spawn(move || {
-            // A header byte by byte, far slower than the deadline.
-            while a.write_all(&[0]).is_ok() {
+            let mut bytes = start.into_iter().chain(std::iter::repeat(0));
+            while bytes
+                .next()
+                .is_some_and(|byte| a.write_all(&[byte]).is_ok())
+            {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
@@ -348,5 +355,17 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         drop(b);
         trickle.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_there_after_the_deadline_is_taken() {
+        let (a, b) = pair();
+        let header = Header::request(3, Command::Version, 5);
+        a.send(&header, b"12345", &[]).unwrap();
+        let late = |body: &mut Vec<u8>| b.receive_by(body, Instant::now());
+        let mut body = Vec::new();
+        let message = late(&mut body).unwrap().unwrap();
+        assert_eq!((message.header, &body[..]), (header, &b"12345"[..]));
+        assert_eq!(late(&mut body).unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

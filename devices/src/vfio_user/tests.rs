@@ -3,7 +3,8 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,6 +26,13 @@ mod memory;
 /// Where the client's memory is on the bus.
 const MEMORY: u64 = 0x4000_0000;
 const MEMORY_BYTES: u64 = 1 << 20;
+
+/// Makes a socket as a killed server leaves it. Not only closed: a process that another test starts just now has it open
+/// as well for a moment.
+pub(super) fn leave_socket(path: &Path) {
+    let socket = UnixListener::bind(path).unwrap();
+    rustix::net::shutdown(&socket, rustix::net::Shutdown::Both).unwrap();
+}
 
 fn null_device() -> Served82599 {
     Served82599::new(Identity::default(), NullWire::new().into()).unwrap()

@@ -179,23 +179,6 @@ impl Wire for PcapWire {
 mod tests {
     use super::*;
 
-    /// A folder that goes away with the test.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("sumac-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
     fn record(path: &std::path::Path, frames: &[&[u8]]) {
         let mut wire = PcapWire::new().record(path).unwrap();
         assert!(frames.iter().all(|frame| wire.transmit(7, frame)));
@@ -216,8 +199,8 @@ mod tests {
 
     #[test]
     fn what_is_recorded_is_played() {
-        let folder = Folder::new("play");
-        let path = folder.0.join("a.pcap");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcap");
         record(&path, &[&[1; 60], &[2; 9000], &[3; 9729], &[4; 14]]);
         let mut wire = PcapWire::new().play(&path, 2).unwrap();
         assert!(!wire.report().finished && wire.report().has_input);
@@ -234,8 +217,8 @@ mod tests {
 
     #[test]
     fn an_empty_capture_ends_however_often_it_is_played() {
-        let folder = Folder::new("empty");
-        let path = folder.0.join("a.pcap");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcap");
         record(&path, &[]);
         let mut wire = PcapWire::new().play(&path, u64::MAX).unwrap();
         assert!(wire.peek(0).is_none() && wire.report().finished);
@@ -243,8 +226,8 @@ mod tests {
 
     #[test]
     fn a_cut_capture_is_refused_by_name() {
-        let folder = Folder::new("cut");
-        let path = folder.0.join("a.pcap");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcap");
         record(&path, &[&[1; 60], &[2; 60]]);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
@@ -257,8 +240,8 @@ mod tests {
 
     #[test]
     fn a_capture_cut_while_it_is_played_is_a_failure() {
-        let folder = Folder::new("cut-later");
-        let path = folder.0.join("a.pcap");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pcap");
         // More than is read ahead.
         let frames = vec![&[7; 1000][..]; 200];
         record(&path, &frames);

@@ -47,7 +47,7 @@ fn ip(arguments: &str) {
 /// Waits until the kernel sends what it is given on interface `name`. An interface that came up before its
 /// other end drops frames, silently, until the kernel has taken note of the carrier.
 fn wait_for_carrier(name: &str) {
-    for _ in 0..10_000 {
+    for _ in 0..60_000 {
         let mut show = Command::new("ip");
         show.args(["-o", "link", "show", "dev", name]);
         let shown = show.output().expect("iproute2").stdout;
@@ -72,7 +72,7 @@ fn veth_pair() {
 
 /// Waits for the next frame.
 fn next(wire: &mut impl Wire) -> Vec<u8> {
-    for attempt in 0..10_000u64 {
+    for attempt in 0..120_000u64 {
         if let Some(frame) = wire.peek(attempt * 1_000_000) {
             let frame = frame.to_vec();
             wire.consume();
@@ -80,7 +80,7 @@ fn next(wire: &mut impl Wire) -> Vec<u8> {
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    panic!("no frame in ten seconds");
+    panic!("no frame in two minutes");
 }
 
 /// A broadcast frame of `length` bytes that means nothing to the kernel.

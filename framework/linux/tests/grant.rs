@@ -6,6 +6,7 @@
 mod ports;
 
 use std::mem::forget;
+use std::time::{Duration, Instant};
 
 use sumac_ixgbe::{Port, PortConfig};
 use sumac_linux::grant::GrantedDevice;
@@ -16,6 +17,8 @@ use sumac_testbed::pretend::{HOOKS, inside};
 use ports::assert_clean;
 
 const BUFFERS: u32 = 4096;
+/// Far longer than any frame takes to come.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Host {
     opened: OpenPorts,
@@ -39,9 +42,8 @@ fn host(specs: &[&str]) -> Host {
     }
 }
 
-/// Drives both devices for some rounds and dies there, frames in every ring. Returns how
-/// many frames it forwarded.
-fn live_and_die(host: &Host, rounds: u32) -> usize {
+/// Drives both devices for some rounds and dies there, frames in every ring.
+fn live_and_die(host: &Host, rounds: usize) {
     let config = PortConfig {
         promiscuous: true,
         rx_descriptors: 128,
@@ -61,16 +63,20 @@ fn live_and_die(host: &Host, rounds: u32) -> usize {
         .map(|port| port.take_queues().pop().unwrap())
         .collect();
     let mut batch = host.pool.batch().unwrap();
-    let mut forwarded = 0;
-    for round in 0..rounds as usize {
+    let (start, mut forwarded) = (Instant::now(), 0);
+    for round in 0.. {
         let (from, to) = (round % 2, (round + 1) % 2);
         forwarded += queues[from].receive(&mut batch, 32).unwrap();
         if round % 3 != 0 {
             queues[to].transmit(&mut batch).unwrap();
         }
+        // In its first rounds a device may not have begun; in many it has, however late.
+        if round >= rounds && (rounds < 1000 || forwarded > 0) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "no frames come");
     }
     forget((ports, queues, batch));
-    forwarded
 }
 
 fn bury(host: &Host, id: DomainId) -> (u32, usize) {
@@ -94,10 +100,10 @@ fn deaths_under_traffic_leave_nothing_behind() {
         Err(_) => 40,
     };
     let host = host(&["sim:rate=max", "sim:rate=max"]);
-    let mut forwarded = 0;
     for death in 0..deaths {
         let id = DomainId::new(10 + death);
-        forwarded += inside(id, || live_and_die(&host, 10 + death % 7 * 1000));
+        let rounds = 10 + death as usize % 7 * 1000;
+        inside(id, || live_and_die(&host, rounds));
         let (buffers, memories) = bury(&host, id);
         assert!(buffers >= 256, "{buffers} were with the rings at least");
         assert_eq!(memories, 4, "two rings a port");
@@ -109,7 +115,6 @@ fn deaths_under_traffic_leave_nothing_behind() {
         );
         assert_eq!(host.pool.heap().count(), 0);
     }
-    assert!(forwarded > 0, "the device was at work when its driver died");
     assert_clean(&host.opened);
 }
 

@@ -21,7 +21,7 @@ use sumac_testbed::domains::BuiltDomains;
 const QUOTA: Quota = Quota {
     pages: 2048,
     threads: 0,
-    call_ns: 50_000_000,
+    call_ns: 500_000_000,
 };
 
 /// A domain's file; all are built and signed once.

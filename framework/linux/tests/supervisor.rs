@@ -19,7 +19,7 @@ use sumac_testbed::domains::BuiltDomains;
 const QUOTA: Quota = Quota {
     pages: 512,
     threads: 0,
-    call_ns: 20_000_000,
+    call_ns: 250_000_000,
 };
 
 /// Restarts in a row that serve nobody.

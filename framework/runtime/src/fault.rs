@@ -36,7 +36,7 @@ pub enum TrapKind {
     Instruction,
     /// None: the thread takes single steps since [`Verdict::OpenReserve`], and took one.
     Step,
-    /// None: the host interrupted the thread since a domain it runs in died, or might have.
+    /// None: the host interrupted the thread since a domain it runs in died, or might have, or to see whether it runs.
     Interrupt,
 }
 
@@ -83,6 +83,7 @@ pub fn on_trap(trap: Trap) -> Verdict {
         && block.trusted.load(Ordering::Relaxed) == 0
         && control.has_code(trap.instruction);
     if trap.kind == TrapKind::Interrupt {
+        block.hear();
         return if inside && !control.is_live(id) {
             resume(frame.saved.load(Ordering::Relaxed))
         } else {

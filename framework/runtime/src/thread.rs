@@ -116,6 +116,8 @@ pub struct ThreadBlock {
     pub(crate) reserve_open: AtomicBool,
     /// How many more single steps the thread takes towards the end of trusted code.
     pub(crate) steps: AtomicU32,
+    /// How often the host's interrupt reached the thread.
+    heard: AtomicU32,
     used: AtomicBool,
     handle: AtomicU64,
     stack_low: AtomicUsize,
@@ -171,6 +173,7 @@ impl ThreadBlock {
             fpu_control: AtomicU32::new(0),
             reserve_open: AtomicBool::new(false),
             steps: AtomicU32::new(0),
+            heard: AtomicU32::new(0),
             used: AtomicBool::new(true),
             handle: AtomicU64::new(0),
             stack_low: AtomicUsize::new(0),
@@ -282,6 +285,18 @@ impl ThreadBlock {
     pub(crate) fn overflows(&self, address: usize) -> bool {
         let low = self.stack_low.load(Ordering::Relaxed);
         (low..self.stack_high.load(Ordering::Relaxed)).contains(&address)
+    }
+
+    /// The host's interrupt has reached the thread.
+    pub(crate) fn hear(&self) {
+        let heard = self.heard.load(Ordering::Relaxed).wrapping_add(1);
+        self.heard.store(heard, Ordering::Relaxed);
+    }
+
+    /// How often [`Host::interrupt`](crate::host::Host::interrupt) reached the thread: one that was interrupted and
+    /// has not heard it does not run.
+    pub fn heard(&self) -> u32 {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// The host's name for the thread.

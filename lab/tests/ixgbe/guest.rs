@@ -8,12 +8,12 @@ const FUNCTIONS: &str = r#"
 set -e
 say() { echo "test: $*"; }
 # until COMMAND...: waits for it to succeed, for a while.
-until_true() { for i in $(seq 100); do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; done; say "in vain: $*"; return 1; }
+until_true() { for i in $(seq 300); do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; done; say "in vain: $*"; return 1; }
 up() { grep -q 1 /sys/class/net/$1/carrier; }
 apart() {
   unshare -n sleep 10000 & APART=$!
-  until_true nsenter -t $APART -n true
-  sleep 0.5
+  until_true elsewhere
+  HERE_MAC=$(cat /sys/class/net/eth0/address) THERE_MAC=$(cat /sys/class/net/eth1/address)
   /bin/ip link set eth1 netns $APART
   there ip link set lo up
   /bin/ip addr add 10.0.0.1/24 dev eth0
@@ -22,12 +22,25 @@ apart() {
   there /bin/ip link set eth1 up
   until_true up eth0
   until_true ping -c 1 -W 1 10.0.0.2
+  # Neighbours that are known for good ask no more who is there: from here on nothing comes unasked.
+  known 10.0.0.2 eth0 $THERE_MAC
+  there_known 10.0.0.1 eth1 $HERE_MAC
 }
+elsewhere() { test "$(readlink /proc/$APART/ns/net)" != "$(readlink /proc/self/ns/net)"; }
+# known ADDRESS INTERFACE MAC
+known() { /bin/ip neigh replace $1 dev $2 lladdr $3 nud permanent; }
+there_known() { there /bin/ip neigh replace $1 dev $2 lladdr $3 nud permanent; }
 there() { nsenter -t $APART -n "$@"; }
 # The driver has nothing to complain of.
 no_complaints() { ! dmesg | grep ixgbe | grep -i 'hang\|unsupported\|reset adapter\|probe.*failed'; }
-# stat NAME: a statistic of eth0's.
+# stat NAME: a statistic of eth0's; kept NAME: the same, as it was when all was quiet.
 stat() { ethtool -S eth0 | sed -n "s/^ *$1: //p"; }
+kept() { sed -n "s/^ *$1: //p" /tmp/kept; }
+# Waits until nothing is counted any more for a while, and keeps what was.
+quiet() {
+  ethtool -S eth0 > /tmp/kept
+  until sleep 2.5; ethtool -S eth0 > /tmp/now; cmp -s /tmp/kept /tmp/now; do mv /tmp/now /tmp/kept; done
+}
 "#;
 
 /// What a guest left behind.

@@ -39,12 +39,12 @@ fn files_arrive_whole_and_counters_agree() {
         until_true ping -c 1 -W 1 -s 8900 10.0.0.2
         transfer
         say jumbo done
-        sleep 2.5
-        for name in {} rx_csum_offload_errors tx_timeout_count; do say $name: $(stat $name); done",
+        quiet
+        for name in {} rx_csum_offload_errors tx_timeout_count; do say $name: $(kept $name); done",
         COUNTED.map(|(name, _)| name).join(" ")
     );
     let outcome = run(&lab, &script, |machine| {
-        machine.limit(Duration::from_secs(300));
+        machine.limit(Duration::from_secs(600));
     });
     let ended = &outcome.ended;
     assert!(ended.text.contains("test: small done") && ended.text.contains("test: jumbo done"));
@@ -54,11 +54,14 @@ fn files_arrive_whole_and_counters_agree() {
     };
     let card = &outcome.carried[0];
     for (name, register) in COUNTED {
-        assert_eq!(
-            said(name),
-            Some(card.counter(register)),
-            "{name} and {register}"
-        );
+        let counted = card.counter(register);
+        // The driver reads and clears the halves of these one after the other, and loses what is counted in between.
+        let right = match name.ends_with("bytes_nic") {
+            true => counted / 2..=counted,
+            false => counted..=counted,
+        };
+        let told = said(name).is_some_and(|said| right.contains(&said));
+        assert!(told, "{name}: {:?}, {register}: {counted}", said(name));
     }
     assert_eq!(said("tx_pkts_nic"), Some(card.from_driver));
     assert_eq!(said("rx_pkts_nic"), Some(card.to_driver));
@@ -83,8 +86,8 @@ fn frames_that_find_no_room_are_counted_as_the_driver_expects() {
         until_true up eth0
         received() { test $(stat rx_missed_errors) -gt 0; }
         until_true received
-        sleep 5
-        for name in rx_pkts_nic rx_missed_errors; do say $name: $(stat $name); done";
+        quiet
+        for name in rx_pkts_nic rx_missed_errors; do say $name: $(kept $name); done";
     let wires = ["gen,rate=1mpps,frames=1000000", "null"];
     let outcome = run_on(&lab, wires, script, |_| {});
     let said = |name: &str| -> u64 {
@@ -119,8 +122,11 @@ fn filters_tags_and_queues_do_what_they_are_told() {
     let script = r#"
         apart
         # Flows are spread over both queues.
-        for host in $(seq 10 40); do there /bin/ip addr add 10.0.0.$host/24 dev eth1; done
-        for host in $(seq 10 40); do ping -c 1 -W 2 10.0.0.$host > /dev/null; done
+        for host in $(seq 10 40); do
+          there /bin/ip addr add 10.0.0.$host/24 dev eth1
+          known 10.0.0.$host eth0 $THERE_MAC
+        done
+        for host in $(seq 10 40); do until_true ping -c 1 -W 1 10.0.0.$host; done
         say queues $(ethtool -S eth0 | grep -c '[tr]x_queue_[01]_packets: [1-9]')
         # Tags, stripped and inserted by the port; one it has no part in does not pass.
         /bin/ip link add link eth0 name tagged type vlan id 100
@@ -134,47 +140,38 @@ fn filters_tags_and_queues_do_what_they_are_told() {
         there /bin/ip link add link eth1 name stranger type vlan id 200
         there /bin/ip addr add 10.2.0.2/24 dev stranger
         there /bin/ip link set stranger up
-        # Neighbours that are known for good ask no more who is there: from here on nothing comes unasked.
-        mac=$(cat /sys/class/net/eth0/address)
-        there /bin/ip neigh replace 10.0.0.1 lladdr $mac dev eth1
-        there /bin/ip neigh replace 10.1.0.1 lladdr $mac dev tagged
-        there /bin/ip neigh replace 10.2.0.1 lladdr $mac dev stranger
-        sleep 2.5
-        before=$(stat rx_packets)
+        known 10.1.0.2 tagged $THERE_MAC
+        there_known 10.1.0.1 tagged $HERE_MAC
+        there_known 10.2.0.1 stranger $HERE_MAC
+        quiet
+        before=$(kept rx_packets)
         there ping -c 20 -i 0.1 -W 1 10.2.0.1 || true
-        sleep 2.5
-        say strange $(( $(stat rx_packets) - before ))
+        quiet
+        say strange $(( $(kept rx_packets) - before ))
         # Multicast: only groups somebody joined, until all are wanted.
-        before=$(stat multicast)
+        before=$(kept multicast)
         there ping -c 3 -W 1 -I eth1 224.1.2.3 || true
-        sleep 2.5
-        say unwanted $(( $(stat multicast) - before ))
-        before=$(stat multicast)
+        quiet
+        say unwanted $(( $(kept multicast) - before ))
         /bin/ip link set eth0 allmulticast on
-        there ping -c 3 -W 1 -I eth1 224.1.2.3 || true
-        sleep 2.5
-        test $(stat multicast) -ge $((before + 3))
+        more_multicast() { there ping -c 3 -W 1 -I eth1 224.1.2.3 || true; test $(stat multicast) -ge $((before + 3)); }
+        until_true more_multicast
         # Promiscuous: frames to others.
-        there /bin/ip neigh replace 10.0.0.99 lladdr 02:00:00:00:00:99 dev eth1
-        sleep 2.5
-        before=$(stat rx_pkts_nic)
+        there_known 10.0.0.99 eth1 02:00:00:00:00:99
+        quiet
+        before=$(kept rx_pkts_nic)
         there ping -c 3 -W 1 10.0.0.99 || true
-        sleep 2.5
-        say others $(( $(stat rx_pkts_nic) - before ))
+        quiet
+        say others $(( $(kept rx_pkts_nic) - before ))
         /bin/ip link set eth0 promisc on
-        there ping -c 3 -W 1 10.0.0.99 || true
-        sleep 2.5
-        test $(stat rx_pkts_nic) -ge $((before + 3))
+        more_of_others() { there ping -c 3 -W 1 10.0.0.99 || true; test $(stat rx_pkts_nic) -ge $((before + 3)); }
+        until_true more_of_others
         say all done"#;
     let outcome = run(&lab, script, |_| {});
     let ended = &outcome.ended;
     assert_eq!(ended.value("test: queues"), Some("4"));
     assert_eq!(ended.value("test: unwanted"), Some("0"));
-    let strange: Option<u32> = ended
-        .value("test: strange")
-        .and_then(|said| said.parse().ok());
-    // Not one of the 20; a stray question of a neighbour's is none of them.
-    assert!(strange < Some(3) && strange.is_some(), "{strange:?}");
+    assert_eq!(ended.value("test: strange"), Some("0"));
     assert_eq!(ended.value("test: others"), Some("0"));
     assert_eq!(ended.value("test: all"), Some("done"));
 }
@@ -203,7 +200,7 @@ fn a_reset_amid_traffic_is_survived() {
         say again"
     );
     let outcome = run(&lab, &script, |machine| {
-        machine.limit(Duration::from_secs(300));
+        machine.limit(Duration::from_secs(600));
     });
     assert!(outcome.ended.text.contains("test: again"));
 }

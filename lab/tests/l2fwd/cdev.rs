@@ -70,6 +70,37 @@ fn l2fwd_takes_cards_by_their_own_files() {
     assert_eq!(ways(text), [r#""cdev","#, r#""cdev","#, r#""group","#]);
     assert_same(&outcome.sent[1], &forth);
     assert_same(&outcome.sent[0], &back);
+    takes_two_cards_of_a_group(&lab);
+}
+
+/// Cards of one group are taken like any others, by one process. They are not to be had by two, for each could reach what
+/// the other's does.
+fn takes_two_cards_of_a_group(lab: &Lab) {
+    let frames = mixed();
+    let cards = Cards::in_one_slot([&frames, &frames]);
+    let total = 2 * frames.len();
+    let script = format!(
+        r#"{REFUSED}{FILES}
+        test $(group $A) = $(group $B)
+        /bin/l2fwd $A $B --isolation driver --no-mac-updating --json --frames {total}
+        l2fwd() {{ /bin/l2fwd --isolation driver --json "$@"; }}
+        by() {{ SUMAC_VFIO=$1; shift; export SUMAC_VFIO; "$@"; unset SUMAC_VFIO; }}
+        /bin/l2fwd $A --isolation driver --json &
+        first=$!
+        until grep -q vfio-device /proc/$first/maps || grep -q "$(own $A)" /proc/$first/maps; do sleep 0.1; done
+        for way in cdev group; do
+          by $way refused "$B: process $first (l2fwd) has its group $(group $B) open; end that first" l2fwd $B
+        done
+        refused "$A: process $first (l2fwd) has it open; end that first" l2fwd $A
+        kill -TERM $first
+        wait $first"#
+    );
+    let guest = cards.boot(lab, &script);
+    let outcome = cards.finish(guest);
+    let text = &outcome.ended.text;
+    assert_eq!(ways(text), [r#""cdev","#; 2]);
+    assert_same(&outcome.sent[1], &frames);
+    assert_same(&outcome.sent[0], &frames);
 }
 
 /// An ordinary user with the cards' own files, and nothing of their groups, forwards as root does, within the memory that

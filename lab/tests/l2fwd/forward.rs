@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sumac_lab::Lab;
+use sumac_lab::{Ended, Lab};
 
 use crate::frames::mixed;
 use crate::setup::{Cards, assert_same};
@@ -117,25 +117,36 @@ fn l2fwd_runs_as_an_ordinary_user() {
     }
 }
 
-/// A driver in a domain that dies a tenth of a second after it has come up is started again each time, on a card behind
-/// the IOMMU.
 #[test]
 fn l2fwd_goes_on_over_drivers_that_die() {
-    let Some(lab) = Lab::open("l2fwd_goes_on_over_drivers_that_die") else {
-        return;
-    };
-    let cards = Cards::under_load("20000pps");
-    let script = "l2fwd $A $B --domains /domains --isolation shadow --crash-every 100ms,panic --duration 8s --json";
-    let guest = cards.boot(&lab, script);
-    let (ended, carried) = cards.finish_load(guest);
-    let restarts = ended
-        .value("\"restarts\":")
-        .map(|value| value.trim_end_matches(','));
-    let restarts: u64 = restarts.and_then(|count| count.parse().ok()).unwrap_or(0);
-    assert!(restarts >= 3, "{restarts} restarts:\n{}", ended.text);
-    for card in carried {
-        assert!(card.from_driver > 0, "{card:?}");
+    if let Some(lab) = Lab::open("l2fwd_goes_on_over_drivers_that_die") {
+        goes_on_over_drivers_that_die(&lab);
     }
+}
+
+/// A driver in a domain that dies a tenth of a second after it has come up is started again each time, on a card behind
+/// the IOMMU. Frames may be lost in between, each as a whole: those that come out are those that went in, in their order.
+pub fn goes_on_over_drivers_that_die(lab: &Lab) -> Ended {
+    let frames = udp(30_000);
+    let cards = Cards::with([&frames, &frames]);
+    let script = r#"
+        l2fwd $A $B --domains /domains --isolation shadow --no-mac-updating --json \
+          --crash-every 100ms,panic --stats-interval 500ms > /tmp/report 2> /tmp/said &
+        l2fwd=$!
+        until grep -qE '^([4-9]|[1-9][0-9]+) restarts' /tmp/said; do kill -0 $l2fwd; sleep 0.2; done
+        kill -INT $l2fwd
+        wait $l2fwd
+        grep -E '"(restarts|vfio)"' /tmp/report"#;
+    let guest = cards.boot(lab, script);
+    let outcome = cards.finish(guest);
+    for sent in &outcome.sent {
+        assert!(!sent.is_empty(), "{}", outcome.ended.text);
+        let mut left = frames.iter();
+        for (i, frame) in sent.iter().enumerate() {
+            assert!(left.any(|other| other == frame), "frame {i} did not go in");
+        }
+    }
+    outcome.ended
 }
 
 /// Workers that sleep are woken by MSI-X through the IOMMU, wherever the driver runs: none of the frames of a card's
@@ -145,11 +156,11 @@ fn l2fwd_is_woken_by_interrupts() {
     let Some(lab) = Lab::open("l2fwd_is_woken_by_interrupts") else {
         return;
     };
-    let cards = Cards::under_load("100pps");
+    let cards = Cards::under_load("50pps");
     let script = "
         for isolation in driver domain shadow; do
           echo isolation $isolation
-          l2fwd $A $B --domains /domains --interrupt --isolation $isolation --json --duration 4s
+          l2fwd $A $B --domains /domains --interrupt --isolation $isolation --json --frames 300
         done";
     let guest = cards.boot(&lab, script);
     let (ended, _) = cards.finish_load(guest);
@@ -162,8 +173,8 @@ fn l2fwd_is_woken_by_interrupts() {
             digits.parse().ok()
         };
         assert!(count("packets") >= Some(100), "{run}");
-        assert!(count("slept") >= Some(20), "{run}");
-        assert!(count("woken") >= Some(20), "{run}");
+        assert!(count("slept") >= Some(5), "{run}");
+        assert!(count("woken") >= Some(5), "{run}");
         assert_eq!(count("overslept"), Some(0), "{run}");
         assert_eq!(count("link_mbps"), Some(10_000), "{run}");
     }

@@ -12,7 +12,9 @@ now() { awk '{ printf "%.0f", 1e9 * $1 }' /proc/uptime; }
 watch() { # watch NAME OPTIONS
   l2fwd $A --domains /domains --json $2 > /tmp/report &
   l2fwd=$!
-  sleep 3
+  # Its worker runs: all else is done.
+  until grep -q '^l2fwd-0' /proc/$l2fwd/task/*/comm; do kill -0 $l2fwd; sleep 0.2; done
+  sleep 2
   for window in $(seq $WINDOWS); do
     before=$(taken $l2fwd) since=$(now)
     sleep 2

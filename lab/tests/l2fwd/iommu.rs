@@ -161,13 +161,13 @@ stray_dma $GOOD good /tmp/enough > /tmp/beside &
 beside=$!
 until grep -q 'at work' /tmp/beside; do sleep 0.1; done
 stray_dma $BAD bad
-sleep 0.2
+# The kernel tells of them when it gets to it.
+until faults "DMA Read.*Request device \[${BAD#0000:}\] fault addr 0x1000000" | grep .; do sleep 0.1; done
+until faults "DMA Write.*Request device \[${BAD#0000:}\] fault addr 0x1000000" | grep .; do sleep 0.1; done
 touch /tmp/enough
 wait $beside
 cat /tmp/beside
 faults fault
-faults "DMA Read.*Request device \[${BAD#0000:}\] fault addr 0x1000000" | grep -q .
-faults "DMA Write.*Request device \[${BAD#0000:}\] fault addr 0x1000000" | grep -q .
 test -z "$(faults "Request device \[${GOOD#0000:}\]")"
 stray_dma $GOOD good 20
 "#;

@@ -5,6 +5,7 @@
 use serde_json::Value;
 use sumac_lab::{Ended, Lab};
 
+use crate::forward::goes_on_over_drivers_that_die;
 use crate::setup::Cards;
 
 /// Runs l2fwd on these cards, waits for frames of the last one, sees that go, and what comes after; then asserts with which
@@ -33,7 +34,7 @@ fn script(cards: &str, options: &str, gone: &str, after: &str, code: u8) -> Stri
         code=0
         wait $l2fwd || code=$?
         tail -n 8 /tmp/said
-        grep -E '"(device|removed|returns|tx_dropped_removed|free|total)"' /tmp/report
+        grep -E '"(vfio|device|removed|returns|tx_dropped_removed|free|total)"' /tmp/report
         test $code -eq {code}"#,
         last = cards.rsplit(' ').next().unwrap_or_default(),
     )
@@ -54,15 +55,22 @@ fn last<'a>(ended: &'a Ended, key: &str) -> &'a str {
 
 #[test]
 fn l2fwd_goes_on_without_a_card_that_is_unplugged() {
-    let Some(lab) = Lab::open("l2fwd_goes_on_without_a_card_that_is_unplugged") else {
-        return;
-    };
+    if let Some(lab) = Lab::open("l2fwd_goes_on_without_a_card_that_is_unplugged") {
+        goes_on_without_a_card_that_is_unplugged(&lab);
+    }
+}
+
+fn goes_on_without_a_card_that_is_unplugged(lab: &Lab) -> Ended {
     let cards = Cards::pluggable_under_load(4, "2000pps");
     let gone = format!("echo {PULL}; while present $LAST; do sleep 0.1; done");
-    let after = r#"more $A; more $B"#;
+    // Until both have had more than it by far, however unevenly all three were served before.
+    let after = r#"
+        for card in $A $B; do
+          while [ $(received $card) -le $((2 * $(received $LAST) + 100)) ]; do kill -0 $l2fwd; sleep 0.2; done
+        done"#;
     let script = script("$A $B $C $D", "--isolation driver", &gone, after, 1);
     let named = r#"grep "^l2fwd: $D: taken back by the kernel" /tmp/said"#;
-    let mut guest = cards.boot(&lab, &format!("{script}\n{named}"));
+    let mut guest = cards.boot(lab, &format!("{script}\n{named}"));
     guest.wait_for(PULL);
     cards.pull(&mut guest.monitor(), 3);
     let (ended, carried) = cards.finish_load(guest);
@@ -71,13 +79,17 @@ fn l2fwd_goes_on_without_a_card_that_is_unplugged() {
     assert_eq!(last(&ended, "free"), last(&ended, "total"));
     let went_on = |card: usize| carried[card].from_driver > carried[3].from_driver;
     assert!(went_on(0) && went_on(1), "{carried:?}");
+    ended
 }
 
 #[test]
 fn l2fwd_waits_for_a_card_that_is_unplugged() {
-    let Some(lab) = Lab::open("l2fwd_waits_for_a_card_that_is_unplugged") else {
-        return;
-    };
+    if let Some(lab) = Lab::open("l2fwd_waits_for_a_card_that_is_unplugged") {
+        waits_for_a_card_that_is_unplugged(&lab);
+    }
+}
+
+fn waits_for_a_card_that_is_unplugged(lab: &Lab) -> Ended {
     let cards = Cards::pluggable_under_load(4, "2000pps");
     let gone = format!("echo {PULL}; while present $LAST; do sleep 0.1; done; more $A");
     let back = format!(
@@ -85,7 +97,7 @@ fn l2fwd_waits_for_a_card_that_is_unplugged() {
     );
     let options = "--isolation domain --wait-for-device";
     let script = script("$A $B $C $D", options, &gone, &back, 0);
-    let mut guest = cards.boot(&lab, &script);
+    let mut guest = cards.boot(lab, &script);
     guest.wait_for(PULL);
     let mut monitor = guest.monitor();
     cards.pull(&mut monitor, 3);
@@ -95,6 +107,7 @@ fn l2fwd_waits_for_a_card_that_is_unplugged() {
     assert_eq!(last(&ended, "removed"), "false", "{}", ended.text);
     assert_eq!(last(&ended, "returns"), "1", "{}", ended.text);
     assert_eq!(last(&ended, "free"), last(&ended, "total"));
+    ended
 }
 
 /// The only card there is goes, and with it the IOMMU's mappings; they are made again when it comes back.
@@ -105,15 +118,24 @@ fn l2fwd_waits_for_its_only_card() {
     }
 }
 
-/// The same for a card with a file of its own: the mappings stay, for they are not the card's.
+/// The same, and all else that goes and comes, for cards with files of their own: the mappings stay, for they are not the
+/// card's.
 #[test]
-fn l2fwd_waits_for_its_only_card_by_its_own_file() {
-    if let Some(lab) = Lab::with_iommufd("l2fwd_waits_for_its_only_card_by_its_own_file") {
-        waits_for_its_only_card(&lab);
+fn l2fwd_goes_on_over_what_goes_by_its_own_file() {
+    if let Some(lab) = Lab::with_iommufd("l2fwd_goes_on_over_what_goes_by_its_own_file") {
+        for goes_on in [
+            waits_for_its_only_card,
+            goes_on_without_a_card_that_is_unplugged,
+            waits_for_a_card_that_is_unplugged,
+            goes_on_over_drivers_that_die,
+        ] {
+            let ended = goes_on(&lab);
+            assert_eq!(last(&ended, "vfio"), r#""cdev""#, "{}", ended.text);
+        }
     }
 }
 
-fn waits_for_its_only_card(lab: &Lab) {
+fn waits_for_its_only_card(lab: &Lab) -> Ended {
     let cards = Cards::pluggable_under_load(1, "2000pps");
     // Comes back when nobody has the card open any more.
     let gone = "echo 1 > /sys/bus/pci/devices/$LAST/remove; test ! -e /sys/bus/pci/devices/$LAST";
@@ -123,6 +145,7 @@ fn waits_for_its_only_card(lab: &Lab) {
     let (ended, _) = cards.finish_load(guest);
     assert_eq!(last(&ended, "returns"), "1", "{}", ended.text);
     assert_eq!(last(&ended, "free"), last(&ended, "total"));
+    ended
 }
 
 /// Two cards read as all ones after a while; one of them answers again, is reset and goes on. Of the other the run's end

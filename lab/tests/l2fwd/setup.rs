@@ -58,18 +58,33 @@ impl Cards {
     }
 
     fn playing(input: &[&[Vec<u8>]], iommu: bool) -> Self {
+        Self::playing_as("", input, iommu)
+    }
+
+    fn playing_as(identity: &str, input: &[&[Vec<u8>]], iommu: bool) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
         let wire = |(port, input): (usize, &&[Vec<u8>])| {
             let path = |name| files.path().join(format!("{name}{port}"));
             write_pcap(&path("in"), input);
             format!(
-                "pcap={},out={}",
+                "{identity}pcap={},out={}",
                 path("in").display(),
                 path("out").display()
             )
         };
         let wires: Vec<_> = input.iter().enumerate().map(wire).collect();
         Self::on(&wires, Served::cards, files, iommu)
+    }
+
+    /// As [`with`](Self::with), as functions of one slot: in one group, for Linux takes no word for it that functions of
+    /// this card are kept apart, as it does of those with other ids.
+    pub fn in_one_slot<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
+        let mut cards = Self::playing_as("id=1517,", &input, true);
+        let sockets = (0..N).map(|card| cards.served.socket(card));
+        let mut machine = machine(true);
+        cards.slots = machine.vfio_user_functions(sockets);
+        cards.machine = machine;
+        cards
     }
 
     /// Two cards that a generator each sends frames to, so many a second, and takes frames back from.
@@ -111,11 +126,7 @@ impl Cards {
     ) -> Self {
         let wires: Vec<&str> = wires.iter().map(String::as_str).collect();
         let served = serve(&wires);
-        let mut machine = Machine::new();
-        machine.cores(2).memory_mib(768);
-        if iommu {
-            machine.iommu(IOMMU_BITS);
-        }
+        let mut machine = machine(iommu);
         let slots = (0..wires.len())
             .map(|port| machine.vfio_user(&served.socket(port)))
             .collect();
@@ -203,6 +214,16 @@ impl Cards {
             sent: sent.collect(),
         }
     }
+}
+
+/// What the cards are plugged into.
+fn machine(iommu: bool) -> Machine {
+    let mut machine = Machine::new();
+    machine.cores(2).memory_mib(768);
+    if iommu {
+        machine.iommu(IOMMU_BITS);
+    }
+    machine
 }
 
 /// The domain files that l2fwd starts drivers from, and a configuration that trusts them.

@@ -99,6 +99,7 @@ fn testpmd_receives_on_four_queues_by_hash_and_counts() {
     let mut session = Session::start(&lab, [&frames, &[]], options);
     session.command("start");
     session.wait_for(0, "RX-packets:", 2000);
+    session.wait_for_handled(2000);
     let said = session.command("show port xstats 0");
     let bytes: usize = frames.iter().map(Vec::len).sum();
     assert_eq!(count(&said, "rx_good_packets:"), 2000, "{said}");
@@ -127,7 +128,7 @@ fn testpmd_transmits() {
         session.wait_for(port, "TX-packets:", 2000);
     }
     session.command("stop");
-    let said = session.command("show port xstats 0");
+    let said = session.settled("show port xstats 0", "tx_good_packets:");
     let outcome = session.finish();
     assert_eq!(
         outcome.carried[0].from_driver,

@@ -10,9 +10,9 @@ use crate::frames::{read_pcap, write_pcap};
 
 const PLUGINS: &str = "usr/lib/x86_64-linux-gnu/dpdk/pmds-25.0";
 /// Far longer than a few thousand frames take: a bound on hanging, not on speed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two questions.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(500);
 const PROMPT: &str = "testpmd> ";
 
 /// testpmd with two ports, and the captures on their wires.
@@ -85,16 +85,48 @@ impl Session {
     /// Asks until a port has counted so many, as in `RX-packets:`.
     #[track_caller]
     pub fn wait_for(&mut self, port: usize, counter: &str, at_least: u64) {
+        self.ask(&format!("show port stats {port}"), |said| {
+            count(said, counter) >= at_least
+        });
+    }
+
+    /// Asks until testpmd has handled so many frames, which is after the port has counted them.
+    #[track_caller]
+    pub fn wait_for_handled(&mut self, frames: u64) {
+        self.ask("show fwd stats all", |said| {
+            // Sums since `start`, which leave out what was there before, come after those of the queues.
+            let (queues, _) = said
+                .split_once("Forward statistics for port")
+                .unwrap_or((said, ""));
+            let counts = queues.split("RX-packets:").skip(1);
+            let digits = counts.filter_map(|after| after.split_whitespace().next());
+            digits
+                .filter_map(|word| word.parse::<u64>().ok())
+                .sum::<u64>()
+                >= frames
+        });
+    }
+
+    /// Asks until a counter is the same twice: nothing is under way any more. Returns what was said last.
+    #[track_caller]
+    pub fn settled(&mut self, command: &str, counter: &str) -> String {
+        let mut last = None;
+        self.ask(command, |said| {
+            let now = Some(count(said, counter));
+            std::mem::replace(&mut last, now) == now
+        })
+    }
+
+    /// Asks until the answer is one to go on with.
+    #[track_caller]
+    fn ask(&mut self, command: &str, mut enough: impl FnMut(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let said = self.command(&format!("show port stats {port}"));
-            if count(&said, counter) >= at_least {
-                return;
+            let said = self.command(command);
+            if enough(&said) {
+                return said;
             }
-            assert!(
-                Instant::now() < deadline,
-                "{at_least} on port {port}: {said}"
-            );
+            assert!(Instant::now() < deadline, "{command}: {said}");
             thread::sleep(PAUSE);
         }
     }

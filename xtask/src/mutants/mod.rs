@@ -19,8 +19,8 @@ use clap::Args;
 
 use self::table::{Mutant, Suite};
 use self::tree::Tree;
-use crate::process;
 use crate::workspace::cargo;
+use crate::{process, report};
 
 /// Building a crate and all that depends on it on two slow cores, and the trusted build where a test needs it.
 const BUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -65,7 +65,7 @@ fn run_all(options: &Options) -> Result<bool, String> {
         return Err("no such mechanism; --list shows them".to_owned());
     }
     if options.list {
-        mutants.iter().for_each(|mutant| println!("{mutant}"));
+        report::list(mutants);
         return Ok(true);
     }
     let tree = Tree::copy()?;

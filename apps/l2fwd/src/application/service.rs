@@ -9,18 +9,11 @@ use sumac_interface::net::NetQueue;
 use sumac_interface::{Object, RpcError, RpcResult};
 use sumac_linux::domains::{Losses, Program, Service, StartError, start_with};
 use sumac_rref::{PacketPool, PoolGrant};
-use sumac_runtime::{Domain, Quota, SharedReclaim};
+use sumac_runtime::{Domain, SharedReclaim};
 
 use super::{LanePlan, Share};
+use crate::domains::{QUOTA, QUOTA_CRASHING};
 use crate::run::partner;
-
-/// What the application's domain may use. A call of it is some hundred rounds, which takes less than a
-/// millisecond; the time that drivers take is theirs.
-const QUOTA: Quota = Quota {
-    pages: 16 * 1024 * 1024 / 4096,
-    threads: 0,
-    call_ns: 100_000_000,
-};
 
 /// An application's domain, by what it offers.
 #[derive(Clone)]
@@ -150,11 +143,13 @@ impl<Q: NetQueue + 'static> Service for ApplicationService<Q> {
                     self.set_up(domain, RootObject::Forward(root))
                 })
             }
-            ApplicationProgram::Fragile(program) => {
-                start_with(NAME, program, QUOTA, &*self.shared, |domain, root| {
-                    self.set_up(domain, RootObject::Fragile(root))
-                })
-            }
+            ApplicationProgram::Fragile(program) => start_with(
+                NAME,
+                program,
+                QUOTA_CRASHING,
+                &*self.shared,
+                |domain, root| self.set_up(domain, RootObject::Fragile(root)),
+            ),
         }
     }
 }

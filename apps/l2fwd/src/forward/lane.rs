@@ -46,8 +46,8 @@ impl<Q: NetQueue> Lane<Q> {
         self.queue.as_ref().map_or(0, |queue| queue.waiting(limit))
     }
 
-    /// Frames whose descriptors are still with the device.
-    pub(super) fn outstanding(&mut self) -> u32 {
+    /// Takes back buffers of frames that have left; says how many descriptors the device still has.
+    pub(super) fn reclaim(&mut self) -> u32 {
         self.queue.as_mut().map_or(0, NetQueue::reclaim)
     }
 }
@@ -96,16 +96,29 @@ pub struct LaneFigures {
 impl LaneFigures {
     pub(crate) fn publish(&self, stats: QueueStats, waiting: u32, gone: u64, busy_ticks: u64) {
         let store = |cell: &AtomicU64, value: u64| cell.store(value, Ordering::Relaxed);
-        store(&self.rx_packets, stats.rx_packets);
-        store(&self.rx_bytes, stats.rx_bytes);
-        store(&self.tx_packets, stats.tx_packets);
-        store(&self.tx_bytes, stats.tx_bytes);
-        store(&self.rx_errors, stats.rx_errors);
-        store(&self.tx_errors, stats.tx_errors);
+        // By name, so that none is forgotten here that comes to be counted.
+        let QueueStats {
+            rx_packets,
+            rx_bytes,
+            rx_errors,
+            rx_starved,
+            rx_no_buffer,
+            tx_packets,
+            tx_bytes,
+            tx_errors,
+            tx_full,
+            tx_outstanding: _,
+        } = stats;
+        store(&self.rx_packets, rx_packets);
+        store(&self.rx_bytes, rx_bytes);
+        store(&self.rx_errors, rx_errors);
+        store(&self.rx_starved, rx_starved);
+        store(&self.rx_no_buffer, rx_no_buffer);
+        store(&self.tx_packets, tx_packets);
+        store(&self.tx_bytes, tx_bytes);
+        store(&self.tx_errors, tx_errors);
+        store(&self.tx_full, tx_full);
         store(&self.tx_gone, gone);
-        store(&self.rx_starved, stats.rx_starved);
-        store(&self.rx_no_buffer, stats.rx_no_buffer);
-        store(&self.tx_full, stats.tx_full);
         store(&self.waiting, u64::from(waiting));
         store(&self.busy_ticks, busy_ticks);
     }

@@ -202,7 +202,12 @@ impl<Q: NetQueue> Worker<Q> {
         }
     }
 
+    /// Sleeps, if there is anything to sleep on: what is shown meanwhile is up to date.
     fn sleep(&mut self) {
+        if !self.rest.may_sleep() {
+            return;
+        }
+        self.publish();
         let mut rest = std::mem::take(&mut self.rest);
         let Ok(()) = rest.sleep(self, &Arc::clone(&self.shared));
         self.rest = rest;
@@ -309,7 +314,7 @@ impl<Q: NetQueue> Worker<Q> {
                 .lanes
                 .iter()
                 .any(|lane| !lane.batch.is_empty() || may_receive && lane.waiting(1) > 0);
-            let outstanding: u32 = self.lanes.iter_mut().map(Lane::outstanding).sum();
+            let outstanding: u32 = self.lanes.iter_mut().map(Lane::reclaim).sum();
             if moved != Exchanged::default() || pending || outstanding > 0 {
                 quiet = 0;
             } else {
@@ -338,8 +343,7 @@ impl<Q: NetQueue> Sleeper for Worker<Q> {
     type Error = Infallible;
 
     fn all_is_sent(&mut self) -> Result<bool, Infallible> {
-        self.publish();
-        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.outstanding() == 0;
+        let sent = |lane: &mut Lane<Q>| lane.batch.is_empty() && lane.reclaim() == 0;
         Ok(self.lanes.iter_mut().all(sent))
     }
 

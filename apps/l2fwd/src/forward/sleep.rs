@@ -11,7 +11,7 @@ use crate::report::Sleeps;
 /// The longest sleep: whoever stops a worker wakes it, so that this is for what nobody foresaw.
 const NAP: Duration = Duration::from_secs(1);
 /// So much later than its frame an interrupt has been lost.
-const LATE: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_secs(1);
 /// Times a worker does not sleep because of frames it could not send, or that were not sent: a link that is down
 /// keeps them.
 const UNSENT_LOOKS: u32 = 64;
@@ -23,7 +23,7 @@ pub(crate) trait Sleeper {
     /// Why it cannot say.
     type Error;
 
-    /// Brings the figures up to date, and says whether no frame waits to be sent, here or with a device.
+    /// Whether no frame waits to be sent, here or with a device.
     fn all_is_sent(&mut self) -> Result<bool, Self::Error>;
 
     /// Arms all queues, then says whether none has anything to receive and each will wake.

@@ -99,7 +99,11 @@ impl<N: Net> Ports<'_, N> {
             _ => true,
         };
         if let Some(mut port) = open.port.take() {
-            open.absence.past += Hardware::of(&mut port);
+            // Read amid traffic, counters do not tell what was filtered from what is on its way in.
+            open.absence.past += Hardware {
+                filtered: 0,
+                ..Hardware::of(&mut port)
+            };
             if quiet {
                 // One that is gone cannot be stopped, and need not be.
                 let _ = port.stop();

@@ -3,6 +3,7 @@
 use std::thread::JoinHandle;
 
 use sumac_interface::net::{Net, NetError};
+use sumac_linux::open::SoftwareDevice;
 use sumac_linux::vfio::Access;
 
 use crate::forward::{Order, Shared};
@@ -145,6 +146,7 @@ pub fn close<N: Net>(
         let hardware = Hardware::read(open, totals.as_ref());
         report.rx_dropped += hardware.dropped;
         report.rx_errors += hardware.errors;
+        report.rx_filtered = hardware.filtered;
         result = result.and(stop(open, N::stop));
     }
     for worker in workers {
@@ -162,33 +164,43 @@ pub fn close<N: Net>(
         }
     }
     ports.opened.finish();
-    let mut stray_dma = 0;
     for (index, (open, report)) in ports.list.iter().zip(&mut report.ports).enumerate() {
         let totals = supervision.totals(index, open);
         supervision.account(index, totals.as_ref(), &open.absence, report);
-        let Some(software) = &open.software else {
-            continue;
-        };
-        let wire = software.wire();
-        report.wire = Some(WireReport {
-            sent: wire.to_device_frames,
-            received: wire.from_device_frames,
-            missing: wire.errors.gaps,
-            errors: wire.errors.total() - wire.errors.gaps - wire.errors.refused,
-            refused: wire.errors.refused,
-            failure: wire.failure,
-        });
-        let violations = software.violations();
-        report.violations = violations.iter().map(|(_, count)| count).sum();
-        let stray = violations.iter().filter(|(rule, _)| *rule == STRAY);
-        stray_dma += stray.map(|(_, count)| count).sum::<u64>();
-        report.violated = violations
-            .iter()
-            .map(|(rule, n)| format!("{rule}: {n}"))
-            .collect();
+        if let Some(software) = &open.software {
+            judge(software, report);
+        }
     }
-    report.stray_dma = stray_dma;
+    let software = ports.list.iter().filter_map(|open| open.software.as_ref());
+    report.stray_dma = software.map(stray_dma).sum();
     report.vfio = ports.opened.access().map(Access::name);
     supervision.sum_up(report);
     result
+}
+
+/// Adds what a software device saw of its driver, and its wire of the frames.
+fn judge(software: &SoftwareDevice, report: &mut PortReport) {
+    let wire = software.wire();
+    report.wire = Some(WireReport {
+        sent: wire.to_device_frames,
+        received: wire.from_device_frames,
+        missing: wire.errors.gaps,
+        errors: wire.errors.total() - wire.errors.gaps - wire.errors.refused,
+        refused: wire.errors.refused,
+        passed_by: wire.passed_by,
+        failure: wire.failure,
+    });
+    let violations = software.violations();
+    report.violations = violations.iter().map(|(_, count)| count).sum();
+    report.violated = violations
+        .iter()
+        .map(|(rule, n)| format!("{rule}: {n}"))
+        .collect();
+}
+
+/// How often a software device was to reach memory that its driver does not have.
+fn stray_dma(software: &SoftwareDevice) -> u64 {
+    let violations = software.violations();
+    let stray = violations.iter().filter(|(rule, _)| *rule == STRAY);
+    stray.map(|(_, count)| count).sum()
 }

@@ -87,12 +87,7 @@ pub fn watch<N: Net>(
             ports.look_at_links();
         }
         if !interval.is_zero() && drawn.elapsed() >= interval {
-            let Ports { list, links, .. } = &mut *ports;
-            let lines = list
-                .iter_mut()
-                .enumerate()
-                .map(|(i, open)| line(i, open, workers, links, supervision));
-            let lines: Vec<_> = lines.collect();
+            let lines = lines(ports, workers, supervision);
             let besides = supervision.shown(lines.len());
             table.draw(lines, drawn.elapsed(), besides.as_deref());
             drawn = Instant::now();
@@ -197,6 +192,19 @@ impl Live {
     }
 }
 
+/// What the table shows of the ports.
+fn lines<N: Net>(
+    ports: &mut Ports<'_, N>,
+    workers: &[RunningWorker<N::Queue>],
+    supervision: &Supervision<'_>,
+) -> Vec<Line> {
+    let Ports { list, links, .. } = ports;
+    let ports = list.iter_mut().enumerate();
+    ports
+        .map(|(index, open)| line(index, open, workers, links, supervision))
+        .collect()
+}
+
 fn line<N: Net>(
     index: usize,
     open: &mut OpenPort<N>,
@@ -237,6 +245,8 @@ fn line<N: Net>(
 pub struct Hardware {
     pub dropped: u64,
     pub errors: u64,
+    /// Frames for somebody else, which the port's filters kept out: exact once it does not receive any more.
+    pub filtered: u64,
 }
 
 impl Hardware {
@@ -249,6 +259,7 @@ impl Hardware {
         }
         if let Some(totals) = totals {
             sum.dropped = totals.missed();
+            sum.filtered = totals.filtered();
         }
         sum
     }
@@ -263,9 +274,12 @@ impl Hardware {
                 .map(|(_, v)| v)
                 .sum()
         };
+        let errors = of("rx_errors");
+        let let_in = of("rx_mac_good_packets");
         Self {
             dropped: of("rx_missed_errors"),
-            errors: of("rx_errors"),
+            errors,
+            filtered: of("rx_total_packets").saturating_sub(let_in + errors),
         }
     }
 }
@@ -274,5 +288,6 @@ impl AddAssign for Hardware {
     fn add_assign(&mut self, other: Self) {
         self.dropped += other.dropped;
         self.errors += other.errors;
+        self.filtered += other.filtered;
     }
 }

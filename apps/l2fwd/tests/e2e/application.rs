@@ -7,10 +7,16 @@ use std::thread;
 use tempfile::TempDir;
 
 use crate::frames::{mixed, read_pcap, write_pcap};
-use crate::program::{Finished, Report, Running, built, run, skip};
+use crate::program::{Finished, Report, Running, built, long_enough, run, skip};
 
 fn report(arguments: &[&str]) -> Report {
     run(["--json"].iter().chain(arguments)).report()
+}
+
+/// A run until there was enough of what a test is about.
+fn until(enough: impl Fn(&Report) -> bool, arguments: &[&str]) -> Report {
+    let run_for = |duration: &str| report(&[arguments, &["--duration", duration]].concat());
+    long_enough(run_for, enough)
 }
 
 /// A folder whose `l2fwd` is the application that dies after a hundred calls for each frame of a batch.
@@ -38,9 +44,7 @@ fn test_an_application_in_a_domain_forwards_and_its_books_balance() {
     for isolation in ["driver", "domain", "shadow"] {
         for application in ["domain", "shadow"] {
             let arguments = ["--isolation", isolation, "--application", application];
-            let report = report(&[&arguments[..], &["--duration", "500ms"]].concat());
-            report.assert_books_balance();
-            assert!(report.count("/packets") > 0, "{:#}", report.0);
+            let report = until(Report::forwarded, &arguments);
             assert!(report.number("/ticks_per_packet") > 0.0, "{:#}", report.0);
             assert_eq!(report.count("/application/restarts"), 0);
         }
@@ -57,13 +61,12 @@ fn test_what_is_not_in_a_domain_is_not_reported_as_such() {
 fn test_ports_without_a_partner_and_several_pairs() {
     for ports in [1, 3, 4] {
         let devices = vec!["sim"; ports];
-        let arguments = ["--application", "domain", "--duration", "500ms"];
-        let report = report(&[&arguments[..], &devices].concat());
-        report.assert_books_balance();
-        for port in 0..ports {
-            let sent = report.count(&format!("/ports/{port}/tx_packets"));
-            assert!(sent > 0, "{:#}", report.0);
-        }
+        let sent = |report: &Report, port| report.count(&format!("/ports/{port}/tx_packets"));
+        let all_sent = |report: &Report| (0..ports).all(|port| sent(report, port) > 0);
+        until(
+            all_sent,
+            &[&["--application", "domain"], &devices[..]].concat(),
+        );
     }
 }
 
@@ -72,10 +75,11 @@ fn test_several_queues_on_several_cores() {
     if thread::available_parallelism().map_or(1, usize::from) < 2 {
         return skip("test_several_queues_on_several_cores", "needs two cores");
     }
-    let cores = ["--queues", "3", "--cores", "0,1", "--duration", "1s"];
-    let report = report(&[&["--application", "domain"], &cores[..]].concat());
-    report.assert_books_balance();
-    assert!(report.count("/packets") > 0, "{:#}", report.0);
+    let cores = ["--queues", "3", "--cores", "0,1"];
+    until(
+        Report::forwarded,
+        &[&["--application", "domain"], &cores[..]].concat(),
+    );
 }
 
 #[test]
@@ -128,33 +132,31 @@ fn test_forwarding_goes_on_whatever_the_application_dies_of() {
         ("5ms,oom", "(out of memory)"),
     ];
     for (every, named) in deaths {
+        let died = |report: &Report| {
+            let death = report.0["application"]["last_death"].as_str();
+            let death = death.unwrap_or_default();
+            let named = death.starts_with("l2fwd died") && death.contains(named);
+            report.application_restarts() > 1 && report.forwarded() && named
+        };
         let crashing = ["--application", "shadow", "--crash-every", every];
-        let report = report(&[&crashing[..], &["--duration", "1500ms"]].concat());
-        report.assert_books_balance();
+        let report = until(died, &crashing);
         report.assert_losses_are_in_hand(32, 1);
         // The drivers live on, and the devices know nothing of it.
         report.assert_losses_are_explained(0, 1);
-        assert_eq!(report.count("/restarts"), 0, "{:#}", report.0);
-        let restarts = report.count("/application/restarts");
-        assert!(restarts > 1, "{every}: {:#}", report.0);
-        assert!(report.count("/packets") > 0, "{every}: {:#}", report.0);
-        let death = report.0["application"]["last_death"].as_str();
-        let death = death.unwrap_or_default();
-        assert!(death.starts_with("l2fwd died"), "{every}: {death}");
-        assert!(death.contains(named), "{every}: {death}");
+        assert_eq!(report.restarts(), 0, "{:#}", report.0);
     }
 }
 
 #[test]
 fn test_drivers_and_the_application_die_by_turns() {
     let shadows = ["--isolation", "shadow", "--application", "shadow"];
-    let every = ["--crash-every", "5ms", "--duration", "2s"];
-    let report = report(&[&shadows[..], &every].concat());
-    report.assert_books_balance();
+    let both_died = |report: &Report| report.restarts() > 1 && report.application_restarts() > 1;
+    let report = until(
+        both_died,
+        &[&shadows[..], &["--crash-every", "5ms"]].concat(),
+    );
     report.assert_losses_are_in_hand(32, 1);
     report.assert_losses_are_explained(512, 1);
-    assert!(report.count("/restarts") > 1, "{:#}", report.0);
-    assert!(report.count("/application/restarts") > 1, "{:#}", report.0);
 }
 
 /// One worker's forwarder takes the domain of all with it; each goes on with one of the next.
@@ -165,13 +167,11 @@ fn test_cores_that_share_an_application_all_go_on_with_the_next() {
     }
     for isolation in ["driver", "domain"] {
         let crashing = ["--application", "shadow", "--crash-every", "5ms"];
-        let cores = ["--queues", "4", "--cores", "0,1", "--duration", "1s"];
+        let cores = ["--queues", "4", "--cores", "0,1"];
         let where_ = ["--isolation", isolation];
-        let report = report(&[&crashing[..], &cores, &where_].concat());
-        report.assert_books_balance();
+        let died = |report: &Report| report.application_restarts() > 1 && report.forwarded();
+        let report = until(died, &[&crashing[..], &cores, &where_].concat());
         report.assert_losses_are_in_hand(32, 4);
-        assert!(report.count("/application/restarts") > 1, "{:#}", report.0);
-        assert!(report.count("/packets") > 0, "{:#}", report.0);
     }
 }
 
@@ -201,10 +201,9 @@ fn test_restarts_of_the_application_in_a_row_have_a_limit() {
     };
     // It dies before it has done what one call asks for.
     assert_failed(&with_batch("1", &[]), 1, &["l2fwd died", "its life"]);
-    let report = with_batch("32", &["--duration", "1s"]).report();
-    report.assert_books_balance();
+    let run_for = |duration: &str| with_batch("32", &["--duration", duration]).report();
+    let report = long_enough(run_for, |report| report.application_restarts() > 8);
     report.assert_losses_are_in_hand(32, 1);
-    assert!(report.count("/application/restarts") > 8, "{:#}", report.0);
 }
 
 #[test]

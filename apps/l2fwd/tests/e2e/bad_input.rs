@@ -72,6 +72,11 @@ fn test_unknown_device_specs() {
 }
 
 #[test]
+fn test_an_unknown_choice_is_told_what_there_is() {
+    assert_refuses(&["--isolation", "process"], "driver, domain, shadow");
+}
+
+#[test]
 fn test_devices_this_build_cannot_drive() {
     // No such function exists on a bus 255, and no server listens there.
     assert_refuses(&["0000:ff:1f.7"], "0000:ff:1f.7");

@@ -137,6 +137,26 @@ fn test_counts_are_those_of_the_file() {
 }
 
 #[test]
+fn test_frames_for_somebody_else_are_counted() {
+    let frames = mixed();
+    let files = Files::with(&frames);
+    let report = files.forward(&["--no-promiscuous"]);
+    let for_all = |frame: &&Vec<u8>| frame[..6] == [0xff; 6];
+    let taken = frames.iter().filter(for_all).count() as u64;
+    assert_eq!(report.count("/ports/0/wire/sent"), frames.len() as u64);
+    assert_eq!(report.count("/ports/0/rx_packets"), taken);
+    let others = frames.len() as u64 - taken;
+    assert_eq!(report.count("/ports/0/rx_filtered"), others);
+    for none in [
+        "/ports/0/rx_errors",
+        "/ports/0/rx_dropped",
+        "/ports/1/rx_filtered",
+    ] {
+        assert_eq!(report.count(none), 0, "{none}");
+    }
+}
+
+#[test]
 fn test_more_frames_than_any_ring_holds() {
     // Far more than the rings and the pool, so that every buffer is used many times over.
     let frames: Vec<_> = std::iter::repeat_with(mixed).take(300).flatten().collect();

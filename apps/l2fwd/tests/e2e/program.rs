@@ -257,11 +257,47 @@ pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Finished 
     Running::start(arguments).finish()
 }
 
+/// Runs for a second, and for longer until there was enough of what a test is about: how much happens in a time is the
+/// machine's affair. `run_for` is given the time as `--duration` takes it; the books of every run balance.
+///
+/// # Panics
+/// When the longest was not enough.
+#[track_caller]
+pub fn long_enough(run_for: impl Fn(&str) -> Report, enough: impl Fn(&Report) -> bool) -> Report {
+    let mut longer = ["4s", "30s"].into_iter();
+    let mut report = run_for("1s");
+    loop {
+        report.assert_books_balance();
+        if enough(&report) {
+            return report;
+        }
+        match longer.next() {
+            Some(duration) => report = run_for(duration),
+            None => panic!("not enough in the longest run: {:#}", report.0),
+        }
+    }
+}
+
 /// The JSON object `l2fwd --json` prints.
 #[derive(Debug)]
 pub struct Report(pub Value);
 
 impl Report {
+    /// Whether anything was forwarded.
+    pub fn forwarded(&self) -> bool {
+        self.count("/packets") > 0
+    }
+
+    /// How often drivers were started again.
+    pub fn restarts(&self) -> u64 {
+        self.count("/restarts")
+    }
+
+    /// How often the application was started again.
+    pub fn application_restarts(&self) -> u64 {
+        self.count("/application/restarts")
+    }
+
     /// A count at a JSON pointer such as `/ports/0/rx_packets`.
     pub fn count(&self, pointer: &str) -> u64 {
         self.0

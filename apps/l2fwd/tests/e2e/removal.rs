@@ -1,7 +1,10 @@
 //! Devices that go away in mid-run: the others go on, and so do they when they come back; and whatever happens, each
 //! frame and buffer is accounted for.
 
+use std::fs;
+
 use nix::sys::signal::Signal;
+use tempfile::TempDir;
 
 use crate::program::{Finished, Report, Running, run};
 
@@ -106,16 +109,21 @@ fn test_a_device_that_comes_back_goes_on() {
 /// However short a device was away, it has forgotten all that its driver told it: nothing would pass any more.
 #[test]
 fn test_a_device_that_was_away_for_a_moment_goes_on() {
-    let back = format!("{TWO_SECONDS},gone=300ms,back=320ms");
     for way in WAYS {
-        let ports = ["sim", "sim", "--wait-for-device", "sim", &back];
-        let report = finished(way, &ports).report();
+        let folder = TempDir::new().expect("a temporary folder");
+        let dump = folder.path().join("forwarded");
+        let forwarded = || fs::metadata(&dump).map_or(0, |file| file.len());
+        let dumped = dump.display().to_string();
+        let ports = ["sim:null", "sim:rate=10000pps,gone=300ms,back=320ms"];
+        let options = ["--json", "--wait-for-device", "--pcap-dump", &dumped];
+        let mut running = Running::start(options.iter().chain(way).chain(&ports));
+        running.wait_for_words(": back", 1);
+        let before = forwarded();
+        running.wait_for("frame forwarded again", || forwarded() > before + 4096);
+        running.signal(Signal::SIGINT);
+        let report = running.finish().report();
         assert_exact(&report);
-        assert_eq!(report.count("/ports/3/returns"), 1, "{way:?}");
-        assert_eq!(report.count("/ports/3/wire/sent"), FRAMES, "{way:?}");
-        // More than came before it went.
-        let received = report.count("/ports/3/rx_packets");
-        assert!(received > FRAMES / 5, "{way:?}: {:#}", report.0);
+        assert_eq!(report.count("/ports/1/returns"), 1, "{way:?}");
     }
 }
 
@@ -168,8 +176,5 @@ fn test_people_are_told_what_is_gone() {
     assert_eq!(status.code(), Some(1), "{stderr}");
     let line = stderr.lines().rfind(|line| line.starts_with("sim:gone"));
     assert!(line.is_some_and(|line| line.contains(" gone ")), "{stderr}");
-    assert!(
-        stdout.contains("of the dropped while it was gone"),
-        "{stdout}"
-    );
+    assert!(stdout.contains("dropped while it was gone"), "{stdout}");
 }

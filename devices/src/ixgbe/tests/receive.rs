@@ -204,6 +204,7 @@ fn filters_decide_who_gets_in() {
     assert_eq!(status(ring.words(2)), 0);
     assert_eq!(bench.core.totals().get(Counter::BroadcastReceived), 1);
     assert_eq!(bench.core.totals().get(Counter::TotalReceived), 3);
+    assert_eq!(bench.core.totals().filtered(), 1);
 }
 
 #[test]

@@ -155,8 +155,7 @@ fn a_message_shorter_than_its_header_ends_the_session() {
 fn clients_come_one_after_another() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nic");
-    // What a killed server leaves behind.
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    leave_socket(&path);
     let listener = Listener::bind(&path).unwrap();
     assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
     let device = null_device();

@@ -16,7 +16,7 @@ use crate::time::Time;
 /// Rounds until everything that was under way must have arrived, where time is counted.
 const SETTLE_ROUNDS: u32 = 100_000;
 /// The same where it is not.
-const SETTLE_TIME: Duration = Duration::from_secs(20);
+const SETTLE_TIME: Duration = Duration::from_secs(120);
 
 /// One direction: received here, not yet transmitted there.
 pub struct Lane {

@@ -31,8 +31,19 @@ struct FileConfig(File);
 struct Held {
     /// Closing it ends the device's DMA: Linux does so when the process ends, however it does.
     _uio: File,
-    /// Locked: one process at a time.
-    _registers: File,
+    /// One process at a time.
+    _registers: Locked,
+}
+
+/// A file that is locked until this is dropped, also where a process that was started has it open as well: that goes on
+/// until it runs its own program.
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing it is what is left if this fails.
+        let _ = self.0.unlock();
+    }
 }
 
 impl UioDevice {
@@ -119,7 +130,7 @@ fn map(registers: File, uio: File, device: &PciDevice) -> io::Result<Option<Bar>
     let area = Area::map(&registers, 0, 0, len)?;
     let held = Held {
         _uio: uio,
-        _registers: registers,
+        _registers: Locked(registers),
     };
     let bar = MappedBar::new(len, vec![area], held);
     Ok(Some(Bar::new(Arc::new(bar))))

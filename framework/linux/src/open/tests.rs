@@ -7,6 +7,9 @@ use sumac_devices::vfio_user::{Function, Served82599};
 
 use super::*;
 
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 fn specs(texts: &[&str]) -> Vec<DeviceSpec> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
@@ -79,7 +82,7 @@ fn a_device_goes_and_comes_back_as_its_spec_says() {
     std::thread::sleep(Duration::from_millis(5));
     assert!(is_there(&opened.ports[0]), "its driver has not started it");
     opened.ports.iter().for_each(receive);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while is_there(&opened.ports[0]) {
         assert!(Instant::now() < deadline);
         std::thread::yield_now();
@@ -149,11 +152,11 @@ fn the_devices_run_on_the_core_asked_for() {
     let core = *usable.as_slice().last().unwrap();
     let opened = open(&specs(&["sim:null"]), Some(core)).unwrap();
     // The thread says where it may run as soon as it has pinned itself.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !pinned_to(core) && Instant::now() < deadline {
+    let deadline = Instant::now() + PATIENCE;
+    while !pinned_to(core) {
+        assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(pinned_to(core));
     drop(opened);
     let error = open(&specs(&["sim"]), Some(1023))
         .err()

@@ -54,7 +54,7 @@ impl UserDriver {
 }
 
 /// Longest that a driver may take to let go of a device or to take it.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 20 });
 
 /// Why a device keeps the driver it has.
 #[derive(Debug, thiserror::Error)]

@@ -61,7 +61,8 @@ fn refusal(
         Some(libc::EBUSY) => VfioError::InUse {
             device: device.address,
             group: Some(number),
-            holder: holders_named(tree, device).unwrap_or_else(|| "another process".to_owned()),
+            holder: group_holders_named(tree, device)
+                .unwrap_or_else(|| "another process".to_owned()),
         },
         Some(libc::ENOENT) if without_iommu() => VfioError::WithoutIommu(device.address),
         Some(libc::ENOENT) => VfioError::NoVfio(path),
@@ -92,9 +93,21 @@ pub(super) fn holders_named(tree: &Tree, device: &PciDevice) -> Option<String> {
     (!holders.is_empty()).then(|| holders.join(", "))
 }
 
+/// Who else has the device, or one that is in its group, as far as one can see.
+pub(super) fn group_holders_named(tree: &Tree, device: &PciDevice) -> Option<String> {
+    let of_others = || {
+        let group = IommuGroup::read(tree, device.group?);
+        let mut others = group
+            .others(device.address)
+            .filter_map(|other| other.address);
+        others.find_map(|other| holders_named(tree, &PciDevice::read(tree, other).ok()?))
+    };
+    holders_named(tree, device).or_else(of_others)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{CARD, OTHER, card, told, tree};
+    use super::super::tests::{CARD, OTHER, card, told, tree, with_own_files};
     use super::*;
 
     fn device(tree: &Tree) -> PciDevice {
@@ -145,6 +158,14 @@ mod tests {
         let error = refused_with(&tree, libc::EBUSY);
         assert!(matches!(error, VfioError::InUse { .. }), "{error:?}");
         told(&error, &[CARD, "process 4711 (testpmd)", "end that first"]);
+    }
+
+    #[test]
+    fn a_group_of_which_another_has_a_device_names_who_has_it() {
+        let machine = with_own_files();
+        machine.process(4711, "testpmd", "dev/vfio/devices/vfio4");
+        let error = refused_with(&tree(&machine), libc::EBUSY);
+        told(&error, &[CARD, "process 4711 (testpmd) has its group 12"]);
     }
 
     #[test]

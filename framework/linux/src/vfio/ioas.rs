@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::group::{holders_named, not_viable};
+use super::group::{group_holders_named, holders_named, not_viable};
 use super::space::{DeviceFile, Joined, Space, open, refusal, system};
 use super::{Access, VfioError, iommufd, sys};
 use crate::dma::{Reach, Region};
@@ -83,29 +83,30 @@ fn unopened(device: PciAddress, path: PathBuf, error: io::Error) -> VfioError {
 /// Why a device is not handed over.
 fn untaken(tree: &Tree, device: &PciDevice, error: io::Error) -> VfioError {
     let address = device.address;
-    let holder = holders_named(tree, device);
-    let others_have = |group: &u32| {
-        let group = IommuGroup::read(tree, *group);
-        group.in_the_way(address).next().is_some()
+    let in_use = |group, holder: Option<String>| VfioError::InUse {
+        device: address,
+        group,
+        holder: holder.unwrap_or_else(|| "another process".to_owned()),
     };
     match (error.raw_os_error(), device.group) {
-        (Some(libc::EPERM), _) => VfioError::NoInterruptRemapping {
-            device: address,
-            module: "iommufd",
+        // Of its group: by a driver of the kernel's, or by whoever has that, or part of it.
+        (Some(libc::EBUSY | libc::EPERM), Some(group))
+            if IommuGroup::read(tree, group).in_the_way(address).count() > 0 =>
+        {
+            not_viable(tree, address, group)
+        }
+        (Some(libc::EPERM), group) => match group_holders_named(tree, device) {
+            None => VfioError::NoInterruptRemapping {
+                device: address,
+                module: "iommufd",
+            },
+            holder => in_use(group, holder),
         },
-        // Of its group: by whoever has that, or by a driver of the kernel's.
-        (Some(libc::EBUSY), Some(group)) if others_have(&group) => not_viable(tree, address, group),
-        (Some(libc::EBUSY), group) => VfioError::InUse {
-            device: address,
-            group,
-            holder: holder.unwrap_or_else(|| "another process".to_owned()),
-        },
+        (Some(libc::EBUSY), group) => in_use(group, group_holders_named(tree, device)),
         // Bound already: the kernel has no better word for it.
-        (Some(libc::EINVAL), _) if holder.is_some() => VfioError::InUse {
-            device: address,
-            group: None,
-            holder: holder.unwrap_or_default(),
-        },
+        (Some(libc::EINVAL), _) if holders_named(tree, device).is_some() => {
+            in_use(None, holders_named(tree, device))
+        }
         _ => system(address, "taking the device", error),
     }
 }
@@ -234,11 +235,25 @@ mod tests {
     fn a_group_in_other_hands_is_not_viable() {
         let machine = with_own_files();
         machine.driver(OTHER, "ixgbe");
-        let error = untaken_with(&machine, libc::EBUSY);
-        told(
-            &error,
-            &["group 12 is not viable", OTHER, "is bound to ixgbe"],
-        );
+        for code in [libc::EBUSY, libc::EPERM] {
+            let error = untaken_with(&machine, code);
+            told(
+                &error,
+                &["group 12 is not viable", OTHER, "is bound to ixgbe"],
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_that_another_has_part_of_names_who_has_it() {
+        let machine = with_own_files();
+        machine.process(4711, "testpmd", "dev/vfio/devices/vfio4");
+        for code in [libc::EBUSY, libc::EPERM] {
+            let error = untaken_with(&machine, code);
+            assert!(matches!(error, VfioError::InUse { .. }), "{error:?}");
+            let words = [CARD, "process 4711 (testpmd) has its group 12 open"];
+            told(&error, &words);
+        }
     }
 
     #[test]

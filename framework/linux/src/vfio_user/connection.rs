@@ -15,10 +15,7 @@ use sumac_devices::vfio_user::Socket;
 use sumac_devices::vfio_user::message::{Command, Header};
 
 /// An answer takes no longer.
-const TIMEOUT: Duration = match cfg!(test) {
-    false => Duration::from_secs(5),
-    true => Duration::from_millis(300),
-};
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests of the server's own that are turned down while an answer is waited for.
 const MOST_REQUESTS: usize = 64;
 
@@ -29,6 +26,7 @@ pub(super) struct Connection {
 
 struct Open {
     socket: Socket,
+    timeout: Duration,
     next_id: u16,
     /// Of the last message.
     body: Vec<u8>,
@@ -56,13 +54,14 @@ impl From<Unanswered> for io::Error {
 }
 
 impl Connection {
-    /// A connection over `stream`.
-    pub fn new(stream: UnixStream) -> io::Result<Self> {
+    /// A connection over `stream`, on which an answer takes no longer than `timeout`.
+    pub fn new(stream: UnixStream, timeout: Duration) -> io::Result<Self> {
         let socket = Socket::from(stream);
-        socket.set_timeout(TIMEOUT)?;
+        socket.set_timeout(timeout)?;
         Ok(Self {
             open: Mutex::new(Open {
                 socket,
+                timeout,
                 next_id: 0,
                 body: Vec::new(),
                 alive: true,
@@ -82,6 +81,11 @@ impl Connection {
             .stream()
             .try_clone()
             .expect("a descriptor")
+    }
+
+    #[cfg(test)]
+    pub fn set_timeout_for_test(&self, timeout: Duration) {
+        self.open().timeout = timeout;
     }
 
     /// Whether the server closed the connection, or ended: not so if it only said nothing, or nonsense.
@@ -138,7 +142,7 @@ impl Open {
         self.next_id = self.next_id.wrapping_add(1);
         let question = Header::request(self.next_id, command, request.len());
         self.socket.send(&question, request, fds)?;
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         for _ in 0..=MOST_REQUESTS {
             let message = self.socket.receive_by(&mut self.body, deadline)?;
             let message = message.ok_or(ErrorKind::UnexpectedEof)?;

