@@ -19,6 +19,10 @@ const RESERVED: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
 const SURPLUS: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages";
 /// Pages reserved and not in use.
 const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+/// Has the kernel move memory together, where it can.
+const COMPACT: &str = "/proc/sys/vm/compact_memory";
+/// How often it is asked for pages that are missing.
+const ATTEMPTS: u32 = 3;
 /// Where notes are kept: `NOTE_PREFIX` and a number, with the number of pages inside.
 const NOTES: &str = "/run";
 const NOTE_PREFIX: &str = "sumac-huge-pages.";
@@ -51,11 +55,10 @@ impl Reservation {
             note,
             held,
         };
-        let raised = reservation.raise(pages);
+        let free = reservation.raise_to(pages);
         // Before the reservation could end, which takes a turn too.
         drop(turn);
-        raised?;
-        let free = read(FREE)?;
+        let free = free?;
         if free < pages {
             return Err(SharedBarError::HugePages(format!(
                 "asked for {pages} free 2 MiB pages, got {free}: free some memory, or reserve them after a restart"
@@ -64,11 +67,28 @@ impl Reservation {
         Ok(reservation)
     }
 
-    fn raise(&mut self, pages: u64) -> Result<(), SharedBarError> {
-        write_debt(&self.held, pages)?;
-        let change = change(pages as i64);
+    /// Raises the reservation by `pages`, and by as many as are missing then; says how many are free.
+    fn raise_to(&mut self, pages: u64) -> Result<u64, SharedBarError> {
+        self.raise(pages)?;
+        let mut free = read(FREE)?;
+        for _ in 0..ATTEMPTS {
+            if free >= pages {
+                break;
+            }
+            // Free memory may be in pieces, or somebody has taken of ours, who takes what is free.
+            let _ = fs::write(COMPACT, "1");
+            self.raise(pages - free)?;
+            free = read(FREE)?;
+        }
+        Ok(free)
+    }
+
+    /// Raises the reservation by `more`, or as many as the kernel finds.
+    fn raise(&mut self, more: u64) -> Result<(), SharedBarError> {
+        write_debt(&self.held, self.pages + more)?;
+        let change = change(more as i64);
         // The kernel may find fewer than it was asked for; only those are given back.
-        self.pages = change
+        self.pages += change
             .as_ref()
             .map_or(0, |gained| gained.max(&0).unsigned_abs());
         write_debt(&self.held, self.pages)?;
