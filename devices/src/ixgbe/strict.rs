@@ -39,7 +39,8 @@ violations! {
     QueueWriteWhileEnabled = "queue-write-while-enabled",
     /// Whether frame check sequences are stripped, changed while the receiver is enabled.
     ControlWriteWhileReceiving = "control-write-while-receiving",
-    /// A tail moved before the queue was enabled.
+    /// A tail moved before the queue was enabled, or a queue enabled with one that is not its head
+    /// (sections 4.6.7.1 and 4.6.8.1).
     TailWhileDisabled = "tail-while-disabled",
     /// A transmit queue enabled before DMATXCTL.TE.
     TransmitEnableOrder = "transmit-enable-order",

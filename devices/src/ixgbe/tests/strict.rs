@@ -37,6 +37,14 @@ fn register_rules() {
     breaks(Violation::TailWhileDisabled, |bench| {
         bench.write(receive_offset(5, Tail), 3);
     });
+    // One that was stopped is left alone until it is started with that tail.
+    breaks(Violation::TailWhileDisabled, |bench| {
+        let _ring = bench.receive_queue(0, 0);
+        bench.write(receive_offset(0, Control), 0);
+        bench.write(receive_offset(0, Tail), 3);
+        assert_eq!(bench.core.violations().total(), 0);
+        bench.write(receive_offset(0, Control), r::QUEUE_ENABLE);
+    });
     breaks(Violation::QueueWriteWhileEnabled, |bench| {
         let _ring = bench.receive_queue(0, 0);
         bench.write(r::SRRCTL_LOW, 1 << 25 | 4);
