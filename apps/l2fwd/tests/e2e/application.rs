@@ -7,17 +7,9 @@ use std::thread;
 use tempfile::TempDir;
 
 use crate::frames::{mixed, read_pcap, write_pcap};
-use crate::program::{Finished, Report, Running, built, long_enough, run, skip};
-
-fn report(arguments: &[&str]) -> Report {
-    run(["--json"].iter().chain(arguments)).report()
-}
-
-/// A run until there was enough of what a test is about.
-fn until(enough: impl Fn(&Report) -> bool, arguments: &[&str]) -> Report {
-    let run_for = |duration: &str| report(&[arguments, &["--duration", duration]].concat());
-    long_enough(run_for, enough)
-}
+use crate::program::{
+    Finished, Report, Running, built, long_enough, report, report_until, run, skip,
+};
 
 /// A folder whose `l2fwd` is the application that dies after a hundred calls for each frame of a batch.
 fn mortal() -> TempDir {
@@ -44,7 +36,7 @@ fn test_an_application_in_a_domain_forwards_and_its_books_balance() {
     for isolation in ["driver", "domain", "shadow"] {
         for application in ["domain", "shadow"] {
             let arguments = ["--isolation", isolation, "--application", application];
-            let report = until(Report::forwarded, &arguments);
+            let report = report_until(Report::forwarded, &arguments);
             assert!(report.number("/ticks_per_packet") > 0.0, "{:#}", report.0);
             assert_eq!(report.count("/application/restarts"), 0);
         }
@@ -63,7 +55,7 @@ fn test_ports_without_a_partner_and_several_pairs() {
         let devices = vec!["sim"; ports];
         let sent = |report: &Report, port| report.count(&format!("/ports/{port}/tx_packets"));
         let all_sent = |report: &Report| (0..ports).all(|port| sent(report, port) > 0);
-        until(
+        report_until(
             all_sent,
             &[&["--application", "domain"], &devices[..]].concat(),
         );
@@ -76,7 +68,7 @@ fn test_several_queues_on_several_cores() {
         return skip("test_several_queues_on_several_cores", "needs two cores");
     }
     let cores = ["--queues", "3", "--cores", "0,1"];
-    until(
+    report_until(
         Report::forwarded,
         &[&["--application", "domain"], &cores[..]].concat(),
     );
@@ -139,7 +131,7 @@ fn test_forwarding_goes_on_whatever_the_application_dies_of() {
             report.application_restarts() > 1 && report.forwarded() && named
         };
         let crashing = ["--application", "shadow", "--crash-every", every];
-        let report = until(died, &crashing);
+        let report = report_until(died, &crashing);
         report.assert_losses_are_in_hand(32, 1);
         // The drivers live on, and the devices know nothing of it.
         report.assert_losses_are_explained(0, 1);
@@ -151,7 +143,7 @@ fn test_forwarding_goes_on_whatever_the_application_dies_of() {
 fn test_drivers_and_the_application_die_by_turns() {
     let shadows = ["--isolation", "shadow", "--application", "shadow"];
     let both_died = |report: &Report| report.restarts() > 1 && report.application_restarts() > 1;
-    let report = until(
+    let report = report_until(
         both_died,
         &[&shadows[..], &["--crash-every", "5ms"]].concat(),
     );
@@ -170,7 +162,7 @@ fn test_cores_that_share_an_application_all_go_on_with_the_next() {
         let cores = ["--queues", "4", "--cores", "0,1"];
         let where_ = ["--isolation", isolation];
         let died = |report: &Report| report.application_restarts() > 1 && report.forwarded();
-        let report = until(died, &[&crashing[..], &cores, &where_].concat());
+        let report = report_until(died, &[&crashing[..], &cores, &where_].concat());
         report.assert_losses_are_in_hand(32, 4);
     }
 }

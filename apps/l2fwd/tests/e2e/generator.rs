@@ -2,15 +2,11 @@
 
 use nix::sys::signal::Signal;
 
-use crate::program::{Report, Running, long_enough, run};
-
-fn timed(duration: &str, arguments: &[&str]) -> Report {
-    run(["--json", "--duration", duration].iter().chain(arguments)).report()
-}
+use crate::program::{Report, Running, report_until, run};
 
 /// A run of these until frames were forwarded.
 fn forwarding(arguments: &[&str]) -> Report {
-    let report = long_enough(|duration| timed(duration, arguments), Report::forwarded);
+    let report = report_until(Report::forwarded, arguments);
     assert_measured(&report);
     report
 }
@@ -38,7 +34,7 @@ fn test_odd_port_forwards_to_itself() {
 fn test_four_ports_form_two_pairs() {
     let sent = |report: &Report, port| report.count(&format!("/ports/{port}/tx_packets"));
     let all_sent = |report: &Report| (0..4).all(|port| sent(report, port) > 0);
-    let report = long_enough(|duration| timed(duration, &["sim"; 4]), all_sent);
+    let report = report_until(all_sent, &["sim"; 4]);
     assert_eq!(report.ports(), 4);
 }
 

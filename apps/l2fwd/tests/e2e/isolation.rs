@@ -11,20 +11,12 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::frames::{mixed, read_pcap, write_pcap};
-use crate::program::{Finished, L2FWD, Report, Running, built, long_enough, run, skip};
+use crate::program::{
+    Finished, L2FWD, Report, Running, built, long_enough, report, report_until, run, skip,
+};
 
 /// Descriptors of each ring, unless a test says otherwise.
 const DESCRIPTORS: u64 = 512;
-
-fn report(arguments: &[&str]) -> Report {
-    run(["--json"].iter().chain(arguments)).report()
-}
-
-/// A run until frames were forwarded.
-fn forwarding(arguments: &[&str]) -> Report {
-    let run_for = |duration: &str| report(&[arguments, &["--duration", duration]].concat());
-    long_enough(run_for, Report::forwarded)
-}
 
 /// A run over drivers that crash and are started again, on so many queues, until the last died of what is named.
 fn crashing(every: &str, named: &str, queues: u64, arguments: &[&str]) -> Report {
@@ -67,7 +59,7 @@ fn mortal() -> TempDir {
 #[test]
 fn test_a_driver_in_a_domain_forwards_and_its_books_balance() {
     for isolation in ["driver", "domain", "shadow"] {
-        let report = forwarding(&["--isolation", isolation]);
+        let report = report_until(Report::forwarded, &["--isolation", isolation]);
         assert_eq!(report.ports(), 2);
         assert_eq!(report.restarts(), 0);
     }
@@ -91,7 +83,7 @@ fn test_a_program_in_its_checkout_builds_its_domain() {
 
 #[test]
 fn test_several_queues_of_domains() {
-    forwarding(&["--queues", "2"]);
+    report_until(Report::forwarded, &["--queues", "2"]);
 }
 
 #[test]

@@ -278,6 +278,18 @@ pub fn long_enough(run_for: impl Fn(&str) -> Report, enough: impl Fn(&Report) ->
     }
 }
 
+/// The JSON object of a run with these arguments that must end well.
+pub fn report(arguments: &[&str]) -> Report {
+    run(["--json"].iter().chain(arguments)).report()
+}
+
+/// The same of a run that was [`long_enough`].
+#[track_caller]
+pub fn report_until(enough: impl Fn(&Report) -> bool, arguments: &[&str]) -> Report {
+    let run_for = |duration: &str| report(&[arguments, &["--duration", duration]].concat());
+    long_enough(run_for, enough)
+}
+
 /// The JSON object `l2fwd --json` prints.
 #[derive(Debug)]
 pub struct Report(pub Value);
