@@ -49,25 +49,26 @@ pub struct Outcome {
 impl Cards {
     /// Cards that receive these frames.
     pub fn with<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
-        Self::playing(&input, true)
+        Self::playing("", &input, true)
+    }
+
+    /// The same, over and over, for as long as somebody receives.
+    pub fn again_and_again<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
+        Self::playing("loop=1000000000,", &input, true)
     }
 
     /// As [`with`](Self::with), in a machine without an IOMMU.
     pub fn without_iommu<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
-        Self::playing(&input, false)
+        Self::playing("", &input, false)
     }
 
-    fn playing(input: &[&[Vec<u8>]], iommu: bool) -> Self {
-        Self::playing_as("", input, iommu)
-    }
-
-    fn playing_as(identity: &str, input: &[&[Vec<u8>]], iommu: bool) -> Self {
+    fn playing(options: &str, input: &[&[Vec<u8>]], iommu: bool) -> Self {
         let files = tempfile::tempdir().expect("a temporary folder");
         let wire = |(port, input): (usize, &&[Vec<u8>])| {
             let path = |name| files.path().join(format!("{name}{port}"));
             write_pcap(&path("in"), input);
             format!(
-                "{identity}pcap={},out={}",
+                "{options}pcap={},out={}",
                 path("in").display(),
                 path("out").display()
             )
@@ -79,7 +80,7 @@ impl Cards {
     /// As [`with`](Self::with), as functions of one slot: in one group, for Linux takes no word for it that functions of
     /// this card are kept apart, as it does of those with other ids.
     pub fn in_one_slot<const N: usize>(input: [&[Vec<u8>]; N]) -> Self {
-        let mut cards = Self::playing_as("id=1517,", &input, true);
+        let mut cards = Self::playing("id=1517,", &input, true);
         let sockets = (0..N).map(|card| cards.served.socket(card));
         let mut machine = machine(true);
         cards.slots = machine.vfio_user_functions(sockets);
