@@ -12,6 +12,7 @@ use crate::program::Program;
 use crate::tools::{self, BUSYBOX, Lab};
 
 const INIT: &str = include_str!("init.sh");
+const SCRIPT: &str = include_str!("script.sh");
 const BIND_VFIO: &str = include_str!("bind-vfio.sh");
 
 const UNWINDER: &str = "usr/lib/x86_64-linux-gnu/libgcc_s.so.1";
@@ -62,7 +63,8 @@ pub struct Image<'lab> {
 }
 
 impl<'lab> Image<'lab> {
-    /// A guest with busybox, two users, `bind-vfio ADDRESS...` and nothing to do.
+    /// A guest with busybox, two users, `bind-vfio ADDRESS...` and nothing to do. Scripts have `wait_until COMMAND...` and
+    /// `wait_on PROCESS COMMAND...`, which end them where they wait in vain.
     pub fn new(lab: &'lab Lab) -> Self {
         let mut image = Self {
             lab,
@@ -73,6 +75,7 @@ impl<'lab> Image<'lab> {
         image.file("etc/passwd", 0o644, PASSWD);
         image.file("etc/group", 0o644, GROUP);
         image.file("init", 0o755, INIT);
+        image.file("lib/script.sh", 0o644, SCRIPT);
         image.link("var/run", "/run");
         image.file("bin/bind-vfio", 0o755, BIND_VFIO);
         image
@@ -227,14 +230,18 @@ impl<'lab> Image<'lab> {
         all.into_iter()
     }
 
-    /// The test's script after a line for each program that busybox has a command of the same name for: its
-    /// shell would run its own.
+    /// The test's script after what it waits with, and a line for each program that busybox has a command of the same
+    /// name for: its shell would run its own.
     fn whole_script(&self, own_commands: &[String]) -> String {
         let ours = own_commands
             .iter()
             .filter(|name| self.entries.contains_key(&format!("bin/{name}")));
         let functions = ours.map(|name| format!("{name}() {{ /bin/{name} \"$@\"; }}\n"));
-        functions.collect::<String>() + &self.script
+        format!(
+            ". /lib/script.sh\n{}{}",
+            functions.collect::<String>(),
+            self.script
+        )
     }
 
     /// busybox, and a link for each of its commands that no other program stands for.

@@ -15,6 +15,8 @@ use crate::tools::{self, Lab};
 const PATIENCE_MS: u32 = 60_000;
 /// A guest boots in seconds; what it does after that, on a busy machine, is what a test may raise this for.
 const LIMIT: Duration = Duration::from_secs(300);
+/// So long before its limit a guest says what it is at, and ends.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// A PCI device of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Machine {
     kernel_options: Vec<String>,
     expected: Vec<&'static str>,
     limit: Duration,
+    /// Whether the guest is told of its limit.
+    limited: bool,
 }
 
 impl Default for Machine {
@@ -60,6 +64,7 @@ impl Machine {
             kernel_options: Vec::new(),
             expected: Vec::new(),
             limit: LIMIT,
+            limited: true,
         }
     }
 
@@ -93,7 +98,8 @@ impl Machine {
         self
     }
 
-    /// How long the guest may take from boot to end.
+    /// How long the guest may take from boot to end. Half a minute before that it says what it is at and ends, with exit
+    /// code 124.
     pub fn limit(&mut self, limit: Duration) -> &mut Self {
         self.limit = limit;
         self
@@ -187,7 +193,9 @@ impl Machine {
     /// # Errors
     /// When its image cannot be made or QEMU not be started.
     pub fn attend(&self, lab: &Lab, image: &Image) -> Result<(), LabError> {
-        guest::attend(lab, image, self)
+        let mut machine = self.clone();
+        machine.limited = false;
+        guest::attend(lab, image, &machine)
     }
 
     pub(crate) fn expected(&self) -> &[&'static str] {
@@ -218,8 +226,12 @@ impl Machine {
         qemu.args(&self.devices);
         // Without a look whether the timer ticks: on a busy machine it may not in time, and the kernel gives up.
         let words = ["console=ttyS0", "panic=-1", "quiet", "no_timer_check"];
-        let own = self.kernel_options.iter().map(String::as_str);
-        let line: Vec<_> = words.into_iter().chain(own).collect();
+        // A word that the kernel does not know is in the environment of its first process.
+        let patience = self.limit.checked_sub(LAST_WORDS);
+        let patience = patience.filter(|patience| self.limited && !patience.is_zero());
+        let patience = patience.map(|patience| format!("LAB_PATIENCE={}", patience.as_secs()));
+        let own = patience.iter().chain(&self.kernel_options);
+        let line: Vec<_> = (words.into_iter()).chain(own.map(String::as_str)).collect();
         qemu.arg("-append").arg(line.join(" "));
         qemu
     }

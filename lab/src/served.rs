@@ -26,12 +26,19 @@ pub struct Carried {
     pub from_driver: u64,
     /// The card's statistics registers by their names in the datasheet, such as `GPRC`; those that are zero are absent.
     pub counters: BTreeMap<String, u64>,
+    /// What of those the driver cleared without having seen it; likewise.
+    pub unread: BTreeMap<String, u64>,
 }
 
 impl Carried {
     /// A statistics register's total.
     pub fn counter(&self, name: &str) -> u64 {
         self.counters.get(name).copied().unwrap_or(0)
+    }
+
+    /// How much of it came between the driver's reading of its low word and of its high one, which clears both.
+    pub fn unread(&self, name: &str) -> u64 {
+        self.unread.get(name).copied().unwrap_or(0)
     }
 }
 
@@ -69,7 +76,7 @@ impl Served {
             folder,
         };
         for port in 0..wires.len() {
-            process.wait_for_file(&served.socket(port));
+            process.wait_for_socket(&served.socket(port));
         }
         served.process = Some(process);
         served
@@ -122,25 +129,32 @@ impl Drop for Served {
 
 const SOCKET: &str = "card";
 
-/// `port 0: 1 clients; 10 frames to the driver, 20 from it`, and `port 0: counters GPRC=10 GPTC=20`.
+/// `port 0: 1 clients; 10 frames to the driver, 20 from it`, `port 0: counters GPRC=10 GPTC=20`, and, if there is any,
+/// `port 0: counted between ...: GORC=60`.
 fn account(text: &str, port: usize) -> Option<Carried> {
     let start = format!("port {port}: ");
     let lines = || text.lines().filter_map(|line| line.strip_prefix(&start));
     let line = lines().find(|line| line.contains(" frames to the driver"))?;
     let (_, frames) = line.split_once("; ")?;
-    let counters = lines().find_map(|line| line.strip_prefix("counters"))?;
+    let mut numbers = frames
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok());
+    let unread = lines().find_map(|line| line.strip_prefix("counted between"));
+    Some(Carried {
+        to_driver: numbers.next()?,
+        from_driver: numbers.next()?,
+        counters: counters(lines().find_map(|line| line.strip_prefix("counters"))?),
+        unread: unread.map(counters).unwrap_or_default(),
+    })
+}
+
+/// The words like `GPRC=10` in a line.
+fn counters(line: &str) -> BTreeMap<String, u64> {
     let counter = |word: &str| {
         let (name, count) = word.split_once('=')?;
         Some((name.to_owned(), count.parse().ok()?))
     };
-    let mut numbers = frames
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok());
-    Some(Carried {
-        to_driver: numbers.next()?,
-        from_driver: numbers.next()?,
-        counters: counters.split_whitespace().filter_map(counter).collect(),
-    })
+    line.split_whitespace().filter_map(counter).collect()
 }
 
 #[cfg(test)]
@@ -149,11 +163,13 @@ mod tests {
 
     #[test]
     fn test_account_of_a_port() {
-        let text = "port 0: 1 clients; 10 frames to the driver, 20 from it\nport 0: none\nport 0: counters GPRC=10\n";
+        let text = "port 0: 1 clients; 10 frames to the driver, 20 from it\nport 0: none\nport 0: counters GPRC=10\n\
+            port 0: counted between two words: GORC=64\n";
         let carried = Carried {
             to_driver: 10,
             from_driver: 20,
             counters: BTreeMap::from([("GPRC".to_owned(), 10)]),
+            unread: BTreeMap::from([("GORC".to_owned(), 64)]),
         };
         assert_eq!(account(text, 0), Some(carried));
         assert_eq!(account(text, 1), None);

@@ -348,12 +348,11 @@ fn doctor_and_l2fwd_agree() {
 const AGREE: &str = r#"
 load_modules_on_demand
 ip link set eth0 up
-tries=0
-until ask; grep -q '^ok       cable       eth0 (10000 Mbit/s), 10GBASE-SR' /tmp/doctor; do
-  sleep 1
-  tries=$((tries + 1))
-  [ $tries -lt 60 ] || fail
-done
+has_link() {
+  ask
+  grep '^ok       cable       eth0 (10000 Mbit/s), 10GBASE-SR' /tmp/doctor
+}
+wait_until has_link
 grep -q '^ok       device      82599 SFP+ (X520) (8086:10fb)' /tmp/doctor || fail
 sumac devices
 mends_warning hugepages

@@ -19,11 +19,9 @@ ask() {
 }
 
 # Waits until this process has the card's group open, and is no shell any more.
-opened() {
-  until ls -l "/proc/$1/fd" | grep -q "/dev/vfio/$(group $card)\$" && [ "$(cat "/proc/$1/comm")" != sh ]; do
-    [ -e "/proc/$1" ] || fail
-    sleep 0.2
-  done
+opened() { wait_on $1 has_opened $1; }
+has_opened() {
+  ls -l "/proc/$1/fd" | grep "/dev/vfio/$(group $card)\$" && [ "$(cat "/proc/$1/comm")" != sh ]
 }
 
 # The first finding of a state: its name, what is said, the command below it.
@@ -51,12 +49,12 @@ mends() {
     eval "$command" || fail
   done
   # A process that was told to end takes a moment.
-  tries=0
-  until ask; [ $verdict = 0 ]; do
-    sleep 1
-    tries=$((tries + 1))
-    [ $tries -lt 60 ] || fail
-  done
+  wait_until is_well
+  cat /tmp/doctor
+}
+is_well() {
+  ask
+  [ $verdict = 0 ]
 }
 
 # The same for a warning, which is not in the way.

@@ -90,6 +90,61 @@ fn guest_ends_with_the_exit_code_of_its_script() {
     guest.finish().assert_code(7);
 }
 
+/// Scripts wait for what comes, for what somebody has left who is gone, and not for ever: one that waits in vain ends, and
+/// shows what it waited for, what runs, and what was written.
+#[test]
+fn script_that_waits_in_vain_ends_and_tells() {
+    let Some(lab) = Lab::open("script_that_waits_in_vain_ends_and_tells") else {
+        return;
+    };
+    let mut image = Image::new(&lab);
+    image.script(
+        r#"set -e
+        sh -c 'sleep 1; echo a word > /tmp/said' & writer=$!
+        wait_until test -s /tmp/said
+        wait $writer
+        wait_on $writer cat /tmp/said
+        ! (wait_on $writer cat /nowhere)
+        sleep 1000 &
+        PATIENCE=1
+        wait_until cat /elsewhere
+        echo not reached"#,
+    );
+    let ended = Machine::new().boot(&lab, &image).finish();
+    ended.assert_code(1);
+    for said in [
+        "is gone) for: cat /nowhere\n",
+        "lab: waited in vain (1 s) for: cat /elsewhere\n",
+        "sleep 1000\n",
+        "lab: /tmp/said ends\na word\n",
+    ] {
+        assert!(ended.text.contains(said), "{said}:\n{}", ended.text);
+    }
+    assert!(!ended.text.contains("not reached"), "{}", ended.text);
+}
+
+/// A guest whose limit is near shows the same, and ends by itself.
+#[test]
+fn guest_that_goes_on_for_too_long_tells() {
+    let Some(lab) = Lab::open("guest_that_goes_on_for_too_long_tells") else {
+        return;
+    };
+    let mut image = Image::new(&lab);
+    image.file("tmp/said", 0o644, "a word\n");
+    image.script("sleep 1000");
+    let mut machine = Machine::new();
+    // Another than its limit's: it need not be waited for.
+    machine.kernel_option("LAB_PATIENCE=1");
+    let ended = machine.boot(&lab, &image).finish();
+    ended.assert_code(124);
+    for said in [
+        "the script goes on after 1 s\n",
+        "lab: /tmp/said ends\na word\n",
+    ] {
+        assert!(ended.text.contains(said), "{said}:\n{}", ended.text);
+    }
+}
+
 #[test]
 fn guest_that_hangs_is_stopped() {
     let Some(lab) = Lab::open("guest_that_hangs_is_stopped") else {

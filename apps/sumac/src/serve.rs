@@ -269,8 +269,15 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
             ));
         }
         good &= say(&format!("port {number}: {violations}"));
-        let counted = counters(&port.device.totals());
+        let totals = port.device.totals();
+        let counted = counters(|counter| totals.get(counter));
         good &= say(&format!("port {number}: counters{counted}"));
+        let unread = counters(|counter| totals.unread(counter));
+        if !unread.is_empty() {
+            good &= say(&format!(
+                "port {number}: counted between the driver's reading of two words, the second of which cleared it:{unread}"
+            ));
+        }
         good &= violations.total() == 0 || !strict;
         if let Some(failure) = wire.failure {
             output::tell(&format!("port {number}: {failure}"));
@@ -280,11 +287,11 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
     good
 }
 
-/// What the card has counted, by the datasheet's names; what is zero is left out.
-fn counters(totals: &Totals) -> String {
+/// Of each counter so much, by the datasheet's names; what is zero is left out.
+fn counters(of: impl Fn(Counter) -> u64) -> String {
     let named = Counter::ALL
         .iter()
-        .map(|&counter| (counter.name(), totals.get(counter)));
+        .map(|&counter| (counter.name(), of(counter)));
     named
         .filter(|&(_, count)| count != 0)
         .map(|(name, count)| format!(" {name}={count}"))

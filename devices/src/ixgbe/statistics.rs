@@ -124,12 +124,20 @@ const PER_QUEUE: usize = 5;
 pub struct Totals {
     counts: [u64; COUNTERS],
     queues: [[u64; PER_QUEUE]; QUEUE_COUNTERS],
+    /// What wide counters were cleared of between a driver's reading of their two words.
+    unread: [u64; COUNTERS],
 }
 
 impl Totals {
     /// One counter's total.
     pub fn get(&self, counter: Counter) -> u64 {
         self.counts[counter as usize]
+    }
+
+    /// What the driver has not seen of a wide counter, since it was counted between its reading of the low word and of the
+    /// high one, which clears both.
+    pub fn unread(&self, counter: Counter) -> u64 {
+        self.unread[counter as usize]
     }
 
     /// Frames received by the queues mapped to statistics set `set`.
@@ -238,6 +246,8 @@ fn size_class(len: usize) -> usize {
 pub(super) struct Statistics {
     totals: Totals,
     read: Totals,
+    /// Totals of wide counters when their low word was read last.
+    low: [u64; COUNTERS],
 }
 
 impl Statistics {
@@ -245,10 +255,12 @@ impl Statistics {
         let zero = Totals {
             counts: [0; COUNTERS],
             queues: [[0; PER_QUEUE]; QUEUE_COUNTERS],
+            unread: [0; COUNTERS],
         };
         Self {
             totals: zero.clone(),
             read: zero,
+            low: [0; COUNTERS],
         }
     }
 
@@ -328,6 +340,11 @@ impl Statistics {
         if let Some((counter, part)) = Counter::at(offset) {
             let index = counter as usize;
             let (total, read) = (self.totals.counts[index], &mut self.read.counts[index]);
+            match part {
+                Part::Low => self.low[index] = total,
+                Part::High => self.totals.unread[index] += total - self.low[index].max(*read),
+                Part::Whole => {}
+            }
             return Some(take_part(total, read, part));
         }
         let (set, kind, part) = queue_register(offset)?;
@@ -403,6 +420,30 @@ mod tests {
         assert_eq!(statistics.take(0x4088), Some(7));
         assert_eq!(statistics.take(0x408C), Some(5));
         assert_eq!(statistics.take(0x4088), Some(0));
+    }
+
+    #[test]
+    fn what_comes_between_two_words_is_cleared_unread() {
+        let mut statistics = Statistics::new();
+        let unread = |statistics: &Statistics| {
+            let totals = statistics.totals();
+            [Counter::GoodBytesReceived, Counter::GoodReceived].map(|of| totals.unread(of))
+        };
+        statistics.add(Counter::GoodBytesReceived, 7);
+        assert_eq!(statistics.take(0x4088), Some(7));
+        assert_eq!(statistics.take(0x408C), Some(0));
+        assert_eq!(unread(&statistics), [0, 0]);
+        statistics.add(Counter::GoodBytesReceived, 1);
+        assert_eq!(statistics.take(0x4088), Some(1));
+        statistics.received(0, &one(60), 60);
+        assert_eq!(statistics.take(0x408C), Some(0));
+        assert_eq!(statistics.take(0x4088), Some(0));
+        assert_eq!(statistics.take(0x4074), Some(1));
+        assert_eq!(unread(&statistics), [64, 0]);
+        // Without a look at the low word all of it is.
+        statistics.add(Counter::GoodBytesReceived, 5);
+        assert_eq!(statistics.take(0x408C), Some(0));
+        assert_eq!(unread(&statistics), [69, 0]);
     }
 
     #[test]

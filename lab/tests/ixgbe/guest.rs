@@ -7,12 +7,10 @@ use sumac_lab::{Carried, Ended, Image, Lab, Machine, Served};
 const FUNCTIONS: &str = r#"
 set -e
 say() { echo "test: $*"; }
-# until COMMAND...: waits for it to succeed, for a while.
-until_true() { for i in $(seq 300); do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; done; say "in vain: $*"; return 1; }
 up() { grep -q 1 /sys/class/net/$1/carrier; }
 apart() {
   unshare -n sleep 10000 & APART=$!
-  until_true elsewhere
+  wait_until elsewhere
   HERE_MAC=$(cat /sys/class/net/eth0/address) THERE_MAC=$(cat /sys/class/net/eth1/address)
   /bin/ip link set eth1 netns $APART
   there ip link set lo up
@@ -20,8 +18,8 @@ apart() {
   there /bin/ip addr add 10.0.0.2/24 dev eth1
   /bin/ip link set eth0 up
   there /bin/ip link set eth1 up
-  until_true up eth0
-  until_true ping -c 1 -W 1 10.0.0.2
+  wait_until up eth0
+  wait_until ping -c 1 -W 1 10.0.0.2
   # Neighbours that are known for good ask no more who is there: from here on nothing comes unasked.
   known 10.0.0.2 eth0 $THERE_MAC
   there_known 10.0.0.1 eth1 $HERE_MAC
@@ -30,6 +28,9 @@ elsewhere() { test "$(readlink /proc/$APART/ns/net)" != "$(readlink /proc/self/n
 # known ADDRESS INTERFACE MAC
 known() { /bin/ip neigh replace $1 dev $2 lladdr $3 nud permanent; }
 there_known() { there /bin/ip neigh replace $1 dev $2 lladdr $3 nud permanent; }
+# answered TIMES ADDRESS: each ping has an answer, however late. (A ping that sends several waits no longer for the last
+# than others took, or a second.)
+answered() { for i in $(seq $1); do ping -q -c 1 -W 60 $2; done; }
 there() { nsenter -t $APART -n "$@"; }
 # The driver has nothing to complain of.
 no_complaints() { ! dmesg | grep ixgbe | grep -i 'hang\|unsupported\|reset adapter\|probe.*failed'; }
@@ -39,7 +40,14 @@ kept() { sed -n "s/^ *$1: //p" /tmp/kept; }
 # Waits until nothing is counted any more for a while, and keeps what was.
 quiet() {
   ethtool -S eth0 > /tmp/kept
-  until sleep 2.5; ethtool -S eth0 > /tmp/now; cmp -s /tmp/kept /tmp/now; do mv /tmp/now /tmp/kept; done
+  wait_until nothing_counted
+}
+nothing_counted() {
+  sleep 2.5
+  ethtool -S eth0 > /tmp/now
+  if cmp -s /tmp/kept /tmp/now; then return 0; fi
+  mv /tmp/now /tmp/kept
+  return 1
 }
 "#;
 

@@ -15,11 +15,10 @@ fn the_module_is_taken_out_and_put_back_twenty_times() {
           insmod /lib/modules/ixgbe.ko
           /bin/ip link set eth0 up
         done
-        until_true up eth0
+        wait_until up eth0
         apart
-        ping -c 3 10.0.0.2
+        answered 3 10.0.0.2
         test $(dmesg | grep -c 'eth.: NIC Link is Up 10 Gbps') -ge 2
         no_complaints";
-    let outcome = run(&lab, script, |_| {});
-    assert!(outcome.ended.text.contains("3 packets received"));
+    run(&lab, script, |_| {});
 }

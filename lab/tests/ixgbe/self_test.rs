@@ -15,7 +15,7 @@ const TESTS: [&str; 5] = [
 
 const TEST: &str = "
 /bin/ip link set eth0 up
-until_true up eth0
+wait_until up eth0
 # The driver waits 10 ms for an interrupt and 200 ms for frames, which a busy machine may let pass: those two may be tried
 # again.
 others_failed() { grep 'line)' /tmp/test | grep -v ' 0$' | grep -v '^Interrupt\\|^Loopback'; }
@@ -29,7 +29,7 @@ for card in eth0 eth1; do
   done
   cat /tmp/test
 done
-until_true up eth0
+wait_until up eth0
 no_complaints
 ";
 
@@ -98,11 +98,10 @@ fn the_drivers_own_test_passes_with_the_interrupt_pin() {
         "{TEST}
         grep IO-APIC.*eth0 /proc/interrupts
         apart
-        ping -c 20 -i 0.05 10.0.0.2"
+        answered 20 10.0.0.2"
     );
     let outcome = run(&lab, &script, |machine| {
         machine.kernel_option("pci=nomsi");
     });
     assert_passed(&outcome.ended);
-    assert!(outcome.ended.text.contains("20 packets received"));
 }

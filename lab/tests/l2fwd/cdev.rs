@@ -44,7 +44,7 @@ fn l2fwd_takes_cards_by_their_own_files() {
 
         l2fwd() {{ /bin/l2fwd --isolation driver --json "$@"; }}
         by() {{ SUMAC_VFIO=$1; shift; export SUMAC_VFIO; "$@"; unset SUMAC_VFIO; }}
-        began() {{ until grep -qE '/dev/vfio/devices|vfio-device' /proc/$1/maps; do sleep 0.1; done; }}
+        began() {{ wait_on $1 grep -E '/dev/vfio/devices|vfio-device' /proc/$1/maps; }}
         /bin/l2fwd $A $B --isolation driver --json &
         first=$!
         began $first
@@ -87,7 +87,7 @@ fn takes_two_cards_of_a_group(lab: &Lab) {
         by() {{ SUMAC_VFIO=$1; shift; export SUMAC_VFIO; "$@"; unset SUMAC_VFIO; }}
         /bin/l2fwd $A --isolation driver --json &
         first=$!
-        until grep -q vfio-device /proc/$first/maps || grep -q "$(own $A)" /proc/$first/maps; do sleep 0.1; done
+        wait_on $first grep -e vfio-device -e "$(own $A)" /proc/$first/maps
         for way in cdev group; do
           by $way refused "$B: process $first (l2fwd) has its group $(group $B) open; end that first" l2fwd $B
         done

@@ -13,7 +13,8 @@ watch() { # watch NAME OPTIONS
   l2fwd $A --domains /domains --json $2 > /tmp/report &
   l2fwd=$!
   # Its worker runs: all else is done.
-  until grep -q '^l2fwd-0' /proc/$l2fwd/task/*/comm; do kill -0 $l2fwd; sleep 0.2; done
+  worker() { grep '^l2fwd-0' /proc/$l2fwd/task/*/comm; }
+  wait_on $l2fwd worker
   sleep 2
   for window in $(seq $WINDOWS); do
     before=$(taken $l2fwd) since=$(now)

@@ -159,11 +159,12 @@ stray_dma $BAD good 20
 test -z "$(faults fault)"
 stray_dma $GOOD good /tmp/enough > /tmp/beside &
 beside=$!
-until grep -q 'at work' /tmp/beside; do sleep 0.1; done
+wait_on $beside grep 'at work' /tmp/beside
 stray_dma $BAD bad
 # The kernel tells of them when it gets to it.
-until faults "DMA Read.*Request device \[${BAD#0000:}\] fault addr 0x1000000" | grep .; do sleep 0.1; done
-until faults "DMA Write.*Request device \[${BAD#0000:}\] fault addr 0x1000000" | grep .; do sleep 0.1; done
+told() { faults "DMA $1.*Request device \[${BAD#0000:}\] fault addr 0x1000000" | grep .; }
+wait_until told Read
+wait_until told Write
 touch /tmp/enough
 wait $beside
 cat /tmp/beside

@@ -44,7 +44,8 @@ fn l2fwd_forwards_without_an_iommu_when_told_to() {
         if master $A; then exit 1; fi
         /bin/l2fwd $A $B $options &
         first=$!
-        until master $A && master $B; do sleep 0.1; done
+        both() {{ master $A && master $B; }}
+        wait_on $first both
         refused \"$A: another process drives it; end that first\" /bin/l2fwd $A $B $options
         master $A
         refused \"$A: in use by process $first (l2fwd)\" sumac unbind $A

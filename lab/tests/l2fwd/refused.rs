@@ -33,7 +33,8 @@ fn l2fwd_refuses_devices_it_cannot_have() {
         refused \"$A: no permission for /dev/vfio/$(group $A); run \\`sudo sumac bind --user\" su user -c \"l2fwd $A --isolation driver\"
         /bin/l2fwd $A $B --isolation driver --json &
         first=$!
-        while ! ls -l /proc/$first/fd | grep -q /dev/vfio/$(group $A); do sleep 0.1; done
+        opened() {{ ls -l /proc/$first/fd | grep /dev/vfio/$(group $A); }}
+        wait_on $first opened
         refused \"$A: process $first (l2fwd) has its group $(group $A) open; end that first\" l2fwd $A
         kill -TERM $first
         wait $first"

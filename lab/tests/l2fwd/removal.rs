@@ -18,14 +18,10 @@ fn script(cards: &str, options: &str, gone: &str, after: &str, code: u8) -> Stri
         l2fwd {cards} {options} --domains /domains --json --stats-interval 1s > /tmp/report 2> /tmp/said &
         l2fwd=$!
         received() {{ awk "/^$1 / {{ n = \$3 }} END {{ print n + 0 }}" /tmp/said; }}
-        more() {{ # more CARD: frames come by it
-          before=$(received $1)
-          while [ $(received $1) -le $((before + 100)) ]; do
-            kill -0 $l2fwd || {{ cat /tmp/said; exit 1; }}
-            sleep 0.2
-          done
-        }}
+        beyond() {{ test $(received $1) -gt $2; }}
+        more() {{ wait_on $l2fwd beyond $1 $(($(received $1) + 100)); }} # more CARD: frames come by it
         present() {{ test -e /sys/bus/pci/devices/$1; }}
+        absent() {{ ! present $1; }}
         LAST={last}
         more $LAST
         {gone}
@@ -62,12 +58,13 @@ fn l2fwd_goes_on_without_a_card_that_is_unplugged() {
 
 fn goes_on_without_a_card_that_is_unplugged(lab: &Lab) -> Ended {
     let cards = Cards::pluggable_under_load(4, "2000pps");
-    let gone = format!("echo {PULL}; while present $LAST; do sleep 0.1; done");
-    // Until both have had more than it by far, however unevenly all three were served before.
+    let gone = format!("echo {PULL}; wait_on $l2fwd absent $LAST");
+    // Frames for it come, and are dropped. Until both of the other pair have had more than was sent by it, by far: no more
+    // than had come for it by then, however unevenly all were served before.
     let after = r#"
-        for card in $A $B; do
-          while [ $(received $card) -le $((2 * $(received $LAST) + 100)) ]; do kill -0 $l2fwd; sleep 0.2; done
-        done"#;
+        more $C
+        most=$((2 * $(received $C) + 2 * $(received $LAST)))
+        for card in $A $B; do wait_on $l2fwd beyond $card $most; done"#;
     let script = script("$A $B $C $D", "--isolation driver", &gone, after, 1);
     let named = r#"grep "^l2fwd: $D: taken back by the kernel" /tmp/said"#;
     let mut guest = cards.boot(lab, &format!("{script}\n{named}"));
@@ -91,10 +88,8 @@ fn l2fwd_waits_for_a_card_that_is_unplugged() {
 
 fn waits_for_a_card_that_is_unplugged(lab: &Lab) -> Ended {
     let cards = Cards::pluggable_under_load(4, "2000pps");
-    let gone = format!("echo {PULL}; while present $LAST; do sleep 0.1; done; more $A");
-    let back = format!(
-        "echo {PLUG}; until present $LAST; do sleep 0.1; done; bind-vfio $LAST; more $LAST"
-    );
+    let gone = format!("echo {PULL}; wait_on $l2fwd absent $LAST; more $A");
+    let back = format!("echo {PLUG}; wait_on $l2fwd present $LAST; bind-vfio $LAST; more $LAST");
     let options = "--isolation domain --wait-for-device";
     let script = script("$A $B $C $D", options, &gone, &back, 0);
     let mut guest = cards.boot(lab, &script);
@@ -157,13 +152,16 @@ fn l2fwd_goes_on_over_registers_that_read_as_ones() {
     };
     let cards = Cards::going_under_load(&["", "", "gone=5s", "gone=5s,back=9s"], "2000pps");
     let gone = r#"
-        until grep "^l2fwd: $LAST: gone, waiting" /tmp/said; do kill -0 $l2fwd; sleep 0.2; done
-        until grep "^l2fwd: $C: gone, waiting" /tmp/said; do kill -0 $l2fwd; sleep 0.2; done
+        wait_on $l2fwd grep "^l2fwd: $LAST: gone, waiting" /tmp/said
+        wait_on $l2fwd grep "^l2fwd: $C: gone, waiting" /tmp/said
         more $A
-        more $B"#;
+        more $B
+        most=$(($(received $LAST) + 100))"#;
+    // By the pair that was never gone goes more than by those that were, until they were.
     let back = r#"
-        until grep "^l2fwd: $LAST: back" /tmp/said; do kill -0 $l2fwd; sleep 0.2; done
-        more $LAST"#;
+        wait_on $l2fwd grep "^l2fwd: $LAST: back" /tmp/said
+        more $LAST
+        for card in $A $B; do wait_on $l2fwd beyond $card $most; done"#;
     let options = "--isolation shadow --interrupt --wait-for-device";
     let script = script("$A $B $C $D", options, gone, back, 1);
     let named = r#"

@@ -107,14 +107,10 @@ impl Session {
         });
     }
 
-    /// Asks until a counter is the same twice: nothing is under way any more. Returns what was said last.
+    /// Asks until a counter has reached so many; returns what was said then.
     #[track_caller]
-    pub fn settled(&mut self, command: &str, counter: &str) -> String {
-        let mut last = None;
-        self.ask(command, |said| {
-            let now = Some(count(said, counter));
-            std::mem::replace(&mut last, now) == now
-        })
+    pub fn counted(&mut self, command: &str, counter: &str, at_least: u64) -> String {
+        self.ask(command, |said| count(said, counter) >= at_least)
     }
 
     /// Asks until the answer is one to go on with.
