@@ -19,7 +19,7 @@ done
 # What there is to know of a script that failed: what runs, what was written, and the kernel.
 tell() {
   echo "lab: what runs"
-  ps -o pid,stat,time,args | grep -v ' \['
+  ps -o pid,stat,args | grep -v ' \['
   for file in /tmp/*; do
     [ -f "$file" ] || continue
     echo "lab: $file ends"

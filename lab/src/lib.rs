@@ -25,7 +25,7 @@
 //!
 //! Invariants: nothing is installed and nothing outside `target/lab` and the temporary folder is written; every
 //! guest and every process is gone when its value is dropped, or the thread that started it has ended, by whatever; a
-//! guest that takes too long is stopped and its console shown. KVM is never asked for.
+//! guest that takes too long says what it is at, or is stopped, and its console shown. KVM is never asked for.
 #![forbid(unsafe_code)]
 
 mod apt;

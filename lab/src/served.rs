@@ -130,7 +130,7 @@ impl Drop for Served {
 const SOCKET: &str = "card";
 
 /// `port 0: 1 clients; 10 frames to the driver, 20 from it`, `port 0: counters GPRC=10 GPTC=20`, and, if there is any,
-/// `port 0: counted between ...: GORC=60`.
+/// `port 0: cleared unread GORC=64`.
 fn account(text: &str, port: usize) -> Option<Carried> {
     let start = format!("port {port}: ");
     let lines = || text.lines().filter_map(|line| line.strip_prefix(&start));
@@ -139,7 +139,7 @@ fn account(text: &str, port: usize) -> Option<Carried> {
     let mut numbers = frames
         .split(|c: char| !c.is_ascii_digit())
         .filter_map(|digits| digits.parse().ok());
-    let unread = lines().find_map(|line| line.strip_prefix("counted between"));
+    let unread = lines().find_map(|line| line.strip_prefix("cleared unread"));
     Some(Carried {
         to_driver: numbers.next()?,
         from_driver: numbers.next()?,
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn test_account_of_a_port() {
         let text = "port 0: 1 clients; 10 frames to the driver, 20 from it\nport 0: none\nport 0: counters GPRC=10\n\
-            port 0: counted between two words: GORC=64\n";
+            port 0: cleared unread GORC=64\n";
         let carried = Carried {
             to_driver: 10,
             from_driver: 20,

@@ -274,9 +274,7 @@ fn sum_up(ports: &[Port], strict: bool) -> bool {
         good &= say(&format!("port {number}: counters{counted}"));
         let unread = counters(|counter| totals.unread(counter));
         if !unread.is_empty() {
-            good &= say(&format!(
-                "port {number}: counted between the driver's reading of two words, the second of which cleared it:{unread}"
-            ));
+            good &= say(&format!("port {number}: cleared unread{unread}"));
         }
         good &= violations.total() == 0 || !strict;
         if let Some(failure) = wire.failure {
