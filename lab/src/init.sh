@@ -34,7 +34,7 @@ finish() {
   dmesg -n 1
   echo
   echo "lab: exit code $1"
-  stty echo
+  stty echo < /dev/console
   poweroff -f
 }
 # Whoever stops a guest does so without a word.
