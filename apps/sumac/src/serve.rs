@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sumac_devices::ixgbe::{Counter, DeviceThread, Totals};
+use sumac_devices::ixgbe::{Counter, DeviceThread};
 use sumac_devices::vfio_user::{ListenError, Listener, ServeError, Served82599, SessionReport};
 use sumac_linux::cores::{CoreError, CoreList};
 use sumac_linux::signals::Stop;
