@@ -214,8 +214,10 @@ struct Waiting<'a> {
     peer: &'a Peer,
     answer: Patience,
     stopped: Patience,
-    /// Looks so far: most answers come at once.
-    looks: u32,
+    /// When it was last seen whether the server is stopped, and how soon that is worth another look: most answers
+    /// come at once.
+    seen_ns: u64,
+    again_ns: u64,
     /// The user was told that the server is stopped.
     told: bool,
 }
@@ -223,11 +225,13 @@ struct Waiting<'a> {
 impl<'a> Waiting<'a> {
     fn new(peer: &'a Peer, limits: Limits) -> Self {
         let now = LinuxClock.now_ns();
+        let mut answer = Patience::new(limits.answer.as_nanos() as u64, now);
         Self {
             peer,
-            answer: Patience::new(limits.answer.as_nanos() as u64, now),
+            again_ns: answer.look(now).unwrap_or_default(),
+            answer,
             stopped: Patience::new(limits.stopped.as_nanos() as u64, now),
-            looks: 0,
+            seen_ns: now,
             told: false,
         }
     }
@@ -235,11 +239,12 @@ impl<'a> Waiting<'a> {
     /// How long to wait until this is asked again; `None`: no longer.
     fn go_on(&mut self) -> Option<Duration> {
         let now = LinuxClock.now_ns();
-        self.looks += 1;
-        if self.looks > 1 && self.is_excused(now) {
-            self.answer.pass_over(now);
-        } else {
-            self.stopped.pass_over(now);
+        if now.saturating_sub(self.seen_ns) >= self.again_ns {
+            self.seen_ns = now;
+            match self.is_excused(now) {
+                true => self.answer.pass_over(now),
+                false => self.stopped.pass_over(now),
+            }
         }
         self.answer.look(now).map(Duration::from_nanos)
     }
