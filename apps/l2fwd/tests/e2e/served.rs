@@ -133,6 +133,13 @@ impl Server {
     /// Ends it; no rule of the datasheet was broken, or the test fails. Returns what it wrote to this file.
     #[track_caller]
     fn finish(mut self, file: &str) -> Vec<Vec<u8>> {
+        self.end();
+        read_pcap(&self.folder.path().join(file))
+    }
+
+    /// Ends it; no rule of the datasheet was broken, or the test fails.
+    #[track_caller]
+    fn end(&mut self) {
         self.signal(Signal::SIGTERM);
         let status = self.process.wait().expect("it ends");
         let mut said = String::new();
@@ -143,7 +150,6 @@ impl Server {
             let _ = stream.read_to_string(&mut said);
         }
         assert!(status.success(), "{status}: {said}");
-        read_pcap(&self.folder.path().join(file))
     }
 }
 
@@ -255,6 +261,46 @@ fn test_a_server_killed_in_traffic_ends_the_run_with_one_line() {
         let finished = running.finish();
         assert_one_line(&finished, 1, &[&server.spec(0), "gone"]);
     }
+}
+
+/// A server that a debugger stops, and a machine that is paused as a whole, are gone on with.
+#[test]
+fn test_forwarding_goes_on_after_a_standstill() {
+    // Longer than an answer may take, and than a transmit queue may stand still.
+    const STANDSTILL: Duration = Duration::from_secs(7);
+    let wires = ["gen,rate=10000pps", "gen,rate=10000pps"];
+    let mut server = Server::start(TempDir::new().expect("a temporary folder"), &wires);
+    let dump = server.folder.path().join("forwarded");
+    let forwarded = || fs::metadata(&dump).map_or(0, |file| file.len());
+    let dumped = dump.display().to_string();
+    let ports = [server.spec(0), server.spec(1)];
+    let options = ["--json", "--pcap-dump", &dumped].map(str::to_owned);
+    let mut running = Running::start(options.into_iter().chain(ports));
+    for all in [false, true] {
+        let before = forwarded();
+        running.wait_for("frame forwarded", || forwarded() > before + 4096);
+        server.signal(Signal::SIGSTOP);
+        if all {
+            running.signal(Signal::SIGSTOP);
+        }
+        thread::sleep(STANDSTILL);
+        if all {
+            running.signal(Signal::SIGCONT);
+        }
+        server.signal(Signal::SIGCONT);
+    }
+    let before = forwarded();
+    running.wait_for("frame forwarded", || forwarded() > before + 4096);
+    running.signal(Signal::SIGINT);
+    let finished = running.finish();
+    let waited = finished.stderr.matches("is stopped").count();
+    assert!(waited > 0, "{}", finished.stderr);
+    let report = finished.report();
+    for port in 0..2 {
+        assert!(!report.is_removed(port));
+    }
+    assert_eq!(report.count("/pool/free"), report.count("/pool/total"));
+    server.end();
 }
 
 /// The other pair goes on without the server that is killed, though its drivers die too and want memory that
