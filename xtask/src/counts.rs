@@ -14,28 +14,34 @@ pub struct Counts {
     pub passed: u64,
     /// Tests that ran and failed, and steps that failed as a whole.
     pub failed: u64,
+    /// Tests that failed, and passed when they were run once more.
+    pub unsteady: u64,
     /// Tests and steps that did not run.
     pub skipped: u64,
 }
 
 impl Counts {
+    /// None at all.
+    const NONE: Self = Self {
+        passed: 0,
+        failed: 0,
+        unsteady: 0,
+        skipped: 0,
+    };
     /// One passed.
     pub const ONE_PASSED: Self = Self {
         passed: 1,
-        failed: 0,
-        skipped: 0,
+        ..Self::NONE
     };
     /// One failed.
     pub const ONE_FAILED: Self = Self {
-        passed: 0,
         failed: 1,
-        skipped: 0,
+        ..Self::NONE
     };
     /// One skipped.
     pub const ONE_SKIPPED: Self = Self {
-        passed: 0,
-        failed: 0,
         skipped: 1,
+        ..Self::NONE
     };
 }
 
@@ -43,6 +49,7 @@ impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.unsteady += other.unsteady;
         self.skipped += other.skipped;
     }
 }
@@ -51,8 +58,8 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
+            "{} passed, {} failed, {} unsteady, {} skipped",
+            self.passed, self.failed, self.unsteady, self.skipped
         )
     }
 }
@@ -228,6 +235,7 @@ mod tests {
             Counts {
                 passed: 4,
                 failed: 2,
+                unsteady: 0,
                 skipped: 1
             }
         );
@@ -246,6 +254,7 @@ mod tests {
             Counts {
                 passed: 1,
                 failed: 0,
+                unsteady: 0,
                 skipped: 1
             }
         );

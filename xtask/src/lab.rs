@@ -3,7 +3,7 @@
 //! The machinery and the tests are the crate `lab`; here is only which of its commands runs.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -72,7 +72,9 @@ pub fn run(what: &What) -> bool {
         What::List => list(),
         What::Run { test } => {
             let mut report = Report::new(1);
-            report.step("lab", "QEMU guests", || tests(Some(test.as_deref())));
+            report.step("lab", "QEMU guests", || {
+                tests(Some(test.as_deref()), report::tests)
+            });
             report.finish()
         }
         What::Shell {
@@ -83,10 +85,11 @@ pub fn run(what: &What) -> bool {
     }
 }
 
-/// The lab's tests as a step: `filter` as for [`What::Run`], or all of them quietly.
+/// The lab's tests as a step, by one of [`report`]'s ways to run tests: `filter` as for [`What::Run`], or all of them
+/// quietly.
 ///
 /// One at a time: a guest and the process that serves its device fill two cores.
-pub fn tests(filter: Option<Option<&str>>) -> Outcome {
+pub fn tests(filter: Option<Option<&str>>, run: fn(&mut Command, Duration) -> Outcome) -> Outcome {
     let word = filter.flatten();
     let file = word.filter(|word| is_file_of_tests(word));
     let mut test = cargo(["test", "--package", "sumac-lab", "--no-fail-fast"]);
@@ -96,7 +99,7 @@ pub fn tests(filter: Option<Option<&str>>) -> Outcome {
     if filter.is_some() {
         test.arg("--nocapture").env("SUMAC_LAB_SHOW", "1");
     }
-    report::tests(&mut test, LIMIT)
+    run(&mut test, LIMIT)
 }
 
 /// Whether the lab has a file of tests, or a folder of them, of this name.

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use crate::counts::{Counts, FailedTest, Reader, Totals};
 use crate::process;
 
+/// The most tests of a step that are run once more when they have failed: more fail for a reason.
+const FEW: usize = 3;
+
 /// What came of a step.
 pub struct Outcome {
     counts: Counts,
@@ -18,6 +21,8 @@ pub struct Outcome {
     /// `name: reason` for each part that did not run.
     skips: Vec<String>,
     failed_tests: Vec<FailedTest>,
+    /// Those that passed when they were run once more, with what they said the first time.
+    unsteady_tests: Vec<FailedTest>,
 }
 
 impl Outcome {
@@ -28,6 +33,7 @@ impl Outcome {
             failure: None,
             skips: vec![reason.into()],
             failed_tests: Vec::new(),
+            unsteady_tests: Vec::new(),
         }
     }
 
@@ -43,6 +49,7 @@ impl Outcome {
             failure: result.err(),
             skips: Vec::new(),
             failed_tests: Vec::new(),
+            unsteady_tests: Vec::new(),
         }
     }
 
@@ -57,6 +64,29 @@ impl Outcome {
         self.failure = self.failure.or(other.failure);
         self.skips.extend(other.skips);
         self.failed_tests.extend(other.failed_tests);
+        self.unsteady_tests.extend(other.unsteady_tests);
+        self
+    }
+
+    /// Whether it may be that its tests failed for what else the machine did: each that failed is known, and they are few.
+    fn may_be_unsteady(&self) -> bool {
+        let failed = self.failed_tests.len();
+        (1..=FEW).contains(&failed) && self.counts.failed == failed as u64
+    }
+
+    /// What it comes to, its failed tests having been run once more by themselves.
+    fn after(mut self, again: &Self) -> Self {
+        let ran = again.counts.passed + again.counts.skipped + again.counts.failed;
+        let known = again.may_be_unsteady() || !again.failed();
+        if known && ran >= self.counts.failed {
+            let failed_again =
+                |test: &FailedTest| again.failed_tests.iter().any(|a| a.name == test.name);
+            let (failed, unsteady) = self.failed_tests.into_iter().partition(failed_again);
+            (self.failed_tests, self.unsteady_tests) = (failed, unsteady);
+            self.counts.failed = self.failed_tests.len() as u64;
+            self.counts.unsteady = self.unsteady_tests.len() as u64;
+            self.failure = self.failure.filter(|_| self.counts.failed > 0);
+        }
         self
     }
 }
@@ -91,7 +121,41 @@ pub fn tests(command: &mut Command, limit: Duration) -> Outcome {
         failure: result.err(),
         skips,
         failed_tests: failed,
+        unsteady_tests: Vec::new(),
     }
+}
+
+/// Runs test programs whose tests share the clock of a machine with others: guests, servers, processes.
+///
+/// Where a [`FEW`] of them fail, those are run once more by themselves. Who passes then is told as unsteady, which is not
+/// passed, with what it said the first time. One who fails again has failed.
+pub fn tests_once_more(command: &mut Command, limit: Duration) -> Outcome {
+    let first = tests(command, limit);
+    if !first.may_be_unsteady() {
+        return first;
+    }
+    println!("\nfailed tests once more, by themselves:");
+    let again = tests(&mut by_themselves(command, &first.failed_tests), limit);
+    first.after(&again)
+}
+
+/// The command that runs these of its tests, one at a time.
+fn by_themselves(command: &Command, failed: &[FailedTest]) -> Command {
+    const ONE_AT_A_TIME: &str = "--test-threads=1";
+    let mut alone = Command::new(command.get_program());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => alone.env(key, value),
+            None => alone.env_remove(key),
+        };
+    }
+    command
+        .get_current_dir()
+        .map(|folder| alone.current_dir(folder));
+    let given = command.get_args().take_while(|&argument| argument != "--");
+    alone.args(given).args(["--", ONE_AT_A_TIME, "--exact"]);
+    alone.args(failed.iter().map(|test| &test.name));
+    alone
 }
 
 /// Prints lines that were asked for, as far as somebody reads them.
@@ -163,8 +227,8 @@ impl Report {
     pub fn finish(self) -> bool {
         self.tell_failures();
         println!(
-            "\n{:<12} {:>8} {:>8} {:>8} {:>9}",
-            "step", "passed", "failed", "skipped", "time"
+            "\n{:<12} {:>8} {:>8} {:>8} {:>8} {:>9}",
+            "step", "passed", "failed", "unsteady", "skipped", "time"
         );
         let mut totals = Counts::default();
         for Row {
@@ -176,15 +240,26 @@ impl Report {
             let Counts {
                 passed,
                 failed,
+                unsteady,
                 skipped,
             } = counts;
             println!(
-                "{name:<12} {passed:>8} {failed:>8} {skipped:>8} {:>9}",
+                "{name:<12} {passed:>8} {failed:>8} {unsteady:>8} {skipped:>8} {:>9}",
                 seconds(*elapsed)
             );
             totals += *counts;
         }
         self.list("skipped", |outcome| outcome.skips.iter().collect());
+        self.list(
+            "unsteady (failed, and passed when run once more)",
+            |outcome| {
+                outcome
+                    .unsteady_tests
+                    .iter()
+                    .map(|test| &test.name)
+                    .collect()
+            },
+        );
         self.list("failed", |outcome| {
             let names = outcome.failed_tests.iter().map(|test| &test.name);
             outcome.failure.iter().chain(names).collect()
@@ -196,7 +271,8 @@ impl Report {
     /// They have been said long before, among the lines of other tests and steps.
     fn tell_failures(&self) {
         for Row { name, outcome, .. } in &self.rows {
-            for test in &outcome.failed_tests {
+            let unsteady = outcome.unsteady_tests.iter();
+            for test in unsteady.chain(&outcome.failed_tests) {
                 println!("\n---- {name}: {} ----", test.name);
                 test.said.iter().for_each(|line| println!("{line}"));
             }
@@ -224,4 +300,80 @@ impl Report {
 
 fn seconds(elapsed: Duration) -> String {
     format!("{:.1} s", elapsed.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(names: &[&str]) -> Vec<FailedTest> {
+        let test = |name: &&str| FailedTest {
+            name: (*name).to_owned(),
+            said: Vec::new(),
+        };
+        names.iter().map(test).collect()
+    }
+
+    fn outcome(passed: u64, names: &[&str]) -> Outcome {
+        Outcome {
+            counts: Counts {
+                passed,
+                failed: names.len() as u64,
+                ..Counts::default()
+            },
+            failure: (!names.is_empty()).then(|| "exit code 101".to_owned()),
+            failed_tests: failed(names),
+            ..Outcome::single(Ok(()))
+        }
+    }
+
+    #[test]
+    fn test_who_passes_the_second_time_is_unsteady() {
+        let after = outcome(5, &["a", "b"]).after(&outcome(1, &["b"]));
+        let expected = Counts {
+            passed: 5,
+            failed: 1,
+            unsteady: 1,
+            skipped: 0,
+        };
+        assert_eq!(after.counts, expected);
+        assert!(after.failed() && after.failure.is_some());
+        assert_eq!(after.failed_tests, failed(&["b"]));
+        assert_eq!(after.unsteady_tests, failed(&["a"]));
+
+        let after = outcome(5, &["a", "b"]).after(&outcome(2, &[]));
+        assert!(!after.failed() && after.failure.is_none());
+        assert_eq!(after.counts.unsteady, 2);
+    }
+
+    #[test]
+    fn test_a_second_time_that_says_nothing_of_a_test_changes_nothing() {
+        let did_not_build = Outcome::single(Err("exit code 101".to_owned()));
+        for again in [&did_not_build, &outcome(1, &[])] {
+            let after = outcome(5, &["a", "b"]).after(again);
+            assert_eq!(after.counts.failed, 2);
+            assert_eq!(after.failed_tests, failed(&["a", "b"]));
+        }
+    }
+
+    #[test]
+    fn test_only_a_few_that_are_known_are_run_once_more() {
+        assert!(!outcome(5, &[]).may_be_unsteady());
+        assert!(outcome(5, &["a", "b", "c"]).may_be_unsteady());
+        assert!(!outcome(5, &["a", "b", "c", "d"]).may_be_unsteady());
+        assert!(!Outcome::single(Err("stopped after its limit".to_owned())).may_be_unsteady());
+    }
+
+    #[test]
+    fn test_failed_tests_run_as_they_did_but_alone() {
+        let mut command = Command::new("cargo");
+        command.args(["test", "-p", "l2fwd", "--", "--test-threads=1"]);
+        command.env("SUMAC_PINGS", "5");
+        let alone = by_themselves(&command, &failed(&["a::b", "c"]));
+        assert_eq!(
+            process::shown(&alone),
+            "cargo test -p l2fwd -- --test-threads=1 --exact a::b c"
+        );
+        assert_eq!(alone.get_envs().count(), 1);
+    }
 }

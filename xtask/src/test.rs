@@ -55,6 +55,10 @@ pub struct Options {
     /// Pings, each of one frame, of each test in which somebody sleeps in between; some thousands if this is left out.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pings: Option<u32>,
+    /// Let a test that fails have failed. Otherwise, in steps whose tests share the clock with guests, servers and other
+    /// processes (unit, e2e, dpdk, lab), it is run once more by itself; if it passes then, it is listed as unsteady.
+    #[arg(long)]
+    once: bool,
     /// List the steps and stop.
     #[arg(long)]
     list: bool,
@@ -65,6 +69,15 @@ impl Options {
     fn set_pings(&self, tests: &mut Command) {
         if let Some(pings) = self.pings {
             tests.env("SUMAC_PINGS", pings.to_string());
+        }
+    }
+
+    /// How tests run that share the clock with other processes.
+    fn tests(&self) -> fn(&mut Command, Duration) -> Outcome {
+        if self.once {
+            report::tests
+        } else {
+            report::tests_once_more
         }
     }
 }
@@ -104,7 +117,7 @@ const STEPS: [Step; 8] = [
     Step {
         name: "lab",
         about: "QEMU guests: a PCI bus, an IOMMU, and drivers that are not ours",
-        run: |_| lab::tests(None),
+        run: |options| lab::tests(None, options.tests()),
     },
     Step {
         name: "fuzz",
@@ -147,7 +160,8 @@ fn unit(options: &Options) -> Outcome {
         rest.args(["-p", name]);
     }
     options.set_pings(&mut most);
-    report::tests(&mut most, LIMIT).and(report::tests(&mut rest, LIMIT))
+    let tests = options.tests();
+    tests(&mut most, LIMIT).and(tests(&mut rest, LIMIT))
 }
 
 fn doc(_: &Options) -> Outcome {
@@ -178,11 +192,11 @@ fn e2e(options: &Options) -> Outcome {
     let mut test = cargo(["test", "--release", "-p", "l2fwd", "--test", "e2e"]);
     test.env("SUMAC_TRANSFER_MIB", options.transfer_mib.to_string());
     options.set_pings(&mut test);
-    report::tests(&mut test, LIMIT)
+    options.tests()(&mut test, LIMIT)
 }
 
 /// `dpdk-testpmd` maps huge pages and a fake sysfs tree, which takes root, and spins on a core of its own.
-fn dpdk(_: &Options) -> Outcome {
+fn dpdk(options: &Options) -> Outcome {
     if !packages::is_root() {
         return Outcome::skipped("needs root, for huge pages and a mount namespace");
     }
@@ -194,7 +208,7 @@ fn dpdk(_: &Options) -> Outcome {
         return Outcome::skipped(reason);
     }
     let mut test = cargo(["test", "--release", "-p", "sumac-bench", "--test", "dpdk"]);
-    report::tests(&mut test, DPDK_LIMIT)
+    options.tests()(&mut test, DPDK_LIMIT)
 }
 
 /// Installs what some of a step's tests need; says so if that cannot be done, as those tests will.
