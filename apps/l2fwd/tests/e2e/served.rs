@@ -83,8 +83,12 @@ impl Server {
 
     #[track_caller]
     fn kill(&mut self) {
-        self.process.signal(Signal::SIGKILL);
+        self.signal(Signal::SIGKILL);
         self.process.finish();
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     fn spawn(folder: &TempDir, wires: &[&str]) -> Running {
@@ -125,10 +129,16 @@ impl Server {
     /// Ends it; no rule of the datasheet was broken, or the test fails. Returns what it wrote to this file.
     #[track_caller]
     fn finish(mut self, file: &str) -> Vec<Vec<u8>> {
-        self.process.signal(Signal::SIGTERM);
+        self.end();
+        read_pcap(&self.folder.path().join(file))
+    }
+
+    /// Ends it; no rule of the datasheet was broken, or the test fails.
+    #[track_caller]
+    fn end(&mut self) {
+        self.signal(Signal::SIGTERM);
         let finished = self.process.finish();
         assert!(finished.status.success(), "{finished:?}");
-        read_pcap(&self.folder.path().join(file))
     }
 }
 
