@@ -405,3 +405,35 @@ impl<Q: NetQueue> Sleeper for Worker<Q> {
         Ok(self.lanes.iter().any(|lane| lane.waiting(1) > 0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_waits_until_nothing_is_under_way() {
+        let mut drain = Drain::new();
+        assert!(drain.goes_on(false, false, 0));
+        assert!(drain.goes_on(false, false, 0));
+        assert!(drain.goes_on(false, true, 0));
+        assert!(drain.goes_on(false, false, 0));
+        assert!(drain.goes_on(false, false, 0));
+        assert!(!drain.goes_on(false, false, 0));
+    }
+
+    /// However long a round took: the whole machine may have stood still.
+    #[test]
+    fn a_stop_goes_on_while_anything_moves_but_not_for_good() {
+        let mut drain = Drain::new();
+        let mut after = |time, moved, outstanding| {
+            drain.moved -= time;
+            drain.start -= time;
+            drain.goes_on(moved, true, outstanding)
+        };
+        assert!(after(STANDSTILL, true, 3));
+        assert!(after(STANDSTILL, false, 2));
+        assert!(after(Duration::ZERO, false, 2));
+        assert!(!after(STANDSTILL, false, 2));
+        assert!(!after(DRAIN_TIMEOUT, true, 2));
+    }
+}
