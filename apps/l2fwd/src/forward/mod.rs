@@ -432,7 +432,6 @@ mod tests {
         };
         assert!(after(STANDSTILL, true, 3));
         assert!(after(STANDSTILL, false, 2));
-        assert!(after(Duration::ZERO, false, 2));
         assert!(!after(STANDSTILL, false, 2));
         assert!(!after(DRAIN_TIMEOUT, true, 2));
     }
