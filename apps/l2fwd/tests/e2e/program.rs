@@ -228,8 +228,8 @@ impl Running {
 
     /// Whether it has, and all it said was read.
     fn has_ended(&mut self) -> bool {
-        let pipes = [&self.stdout, &self.stderr].into_iter().flatten();
-        let read = pipes.fold(true, |all, pipe| all && pipe.thread.is_finished());
+        let mut pipes = [&self.stdout, &self.stderr].into_iter().flatten();
+        let read = pipes.all(|pipe| pipe.thread.is_finished());
         read && self.child.try_wait().expect("it is our child").is_some()
     }
 
