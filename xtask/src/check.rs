@@ -45,3 +45,31 @@ pub fn run() -> bool {
     });
     report.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn links_between_files_of_the_documentation_lead_somewhere() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut pages = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
+        let docs = fs::read_dir(root.join("docs")).unwrap();
+        pages.extend(docs.map(|page| page.unwrap().path()));
+        let mut links = 0;
+        for page in &pages {
+            let text = fs::read_to_string(page).unwrap();
+            let targets = text.split("](").skip(1);
+            for target in targets.filter_map(|rest| rest.split([')', '#']).next()) {
+                if !target.starts_with("http") {
+                    let file = page.parent().unwrap().join(target);
+                    assert!(file.exists(), "{}: {target}", page.display());
+                    links += 1;
+                }
+            }
+        }
+        assert!(links > 20, "{links} links were found");
+    }
+}

@@ -35,7 +35,7 @@ pub enum FileError {
     #[error("{trust}{hint}", trust = .0, hint = as_root())]
     Trust(#[from] TrustError),
     /// It does not fit this program.
-    #[error("{}: {source}; build it anew with `cargo xtask domains`, or {instead}{}", file.display(), as_root())]
+    #[error("{}: it does not fit this program: build it anew with `cargo xtask domains`, or {instead} ({source}){}", file.display(), as_root())]
     Unfit {
         /// The file.
         file: PathBuf,

@@ -15,7 +15,7 @@ use sumac_device::{Bar, Clock, DeviceBacking, DeviceControl, PciId};
 use super::device::{Access32, Cells, Core};
 use super::port::{LockedPort, Polled, Port};
 use super::posted::Posted;
-use super::registers::{BAR_BYTES, Place, QueueRegister, decode};
+use super::registers::{BAR_BYTES, Place, QueueRegister, decode, is_transmit_control};
 use super::{Fault, Identity, InterruptHook, Totals, VENDOR, Violations};
 use crate::memory::{BarCells, SimDma, Trap, TrappedBar};
 use crate::wire::{AnyWire, LinkSwitch, Wire, WireReport};
@@ -51,7 +51,6 @@ impl Sim82599Config {
 #[derive(Clone)]
 pub struct Sim82599 {
     shared: Arc<Shared>,
-    dma: SimDma,
 }
 
 /// The part of the device the BAR and the device thread share.
@@ -61,6 +60,7 @@ struct Shared {
     cells: Arc<BarCells>,
     port: LockedPort,
     posted: Posted,
+    dma: SimDma,
 }
 
 impl Shared {
@@ -90,8 +90,8 @@ impl Sim82599 {
                 cells,
                 port: LockedPort::new(core, config.wire),
                 posted: Posted::new(),
+                dma: dma.clone(),
             }),
-            dma: dma.clone(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Sim82599 {
                 Arc::clone(&self.shared.cells),
                 Arc::clone(&self.shared) as _,
             ))),
-            dma: Arc::new(self.dma.clone()),
+            dma: Arc::new(self.shared.dma.clone()),
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -120,7 +120,7 @@ impl Sim82599 {
     /// One poll on the calling thread, at `now_ns` of the caller's monotonic clock. Returns how
     /// many frames were handled, both ways.
     pub fn poll(&self, now_ns: u64) -> usize {
-        let access = self.dma.window().access();
+        let access = self.shared.dma.window().access();
         let mut port = self.shared.port.lock();
         self.shared.posted.arrive(&mut port.core);
         port.poll(&access, now_ns)
@@ -213,7 +213,14 @@ impl DeviceControl for Sim82599 {
 
 impl Trap for Shared {
     fn read(&self, offset: u32) -> u32 {
-        self.port().core.read(offset)
+        if !is_transmit_control(offset) {
+            return self.port().core.read(offset);
+        }
+        // In the order in which a poll takes the two.
+        let access = self.dma.window().access();
+        let mut port = self.port();
+        port.core.flush_asked(&access);
+        port.core.read(offset)
     }
 
     fn write(&self, offset: u32, value: u32) {

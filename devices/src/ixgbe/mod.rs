@@ -4,7 +4,7 @@
 //! [`device`] holds the core, [`registers`], `control`, `receive` and `transmit` what it does, `receive_plain` and
 //! `transmit_plain` their fast loops; [`strict`] counts what a driver does wrong and [`faults`] what the device does
 //! wrong on request. `interrupts` is what reaches a driver that sleeps. [`in_process`] is the front for drivers
-//! in this process.
+//! in this process, `stepped` a clock for those under test.
 //!
 //! Invariant: nothing here knows a driver. Whatever a driver writes is possible input.
 
@@ -29,6 +29,7 @@ pub mod registers;
 mod rss;
 mod segments;
 pub mod statistics;
+mod stepped;
 pub mod strict;
 mod transmit;
 mod transmit_plain;
@@ -46,6 +47,7 @@ pub use in_process::{Sim82599, Sim82599Config};
 pub use interrupts::{InterruptHook, VECTORS};
 pub use port::{DeviceThread, Polled};
 pub use statistics::{Counter, Totals};
+pub use stepped::SteppedClock;
 pub use strict::{Violation, Violations};
 
 /// Intel's PCI vendor id.

@@ -274,6 +274,11 @@ pub enum Place {
     Other(u32),
 }
 
+/// Whether the register at `offset` is a TXDCTL.
+pub fn is_transmit_control(offset: u32) -> bool {
+    matches!(decode(offset), Place::Transmit(_, QueueRegister::Control))
+}
+
 /// Names the register at byte `offset`.
 pub fn decode(offset: u32) -> Place {
     match offset {

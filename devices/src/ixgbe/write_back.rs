@@ -205,6 +205,15 @@ impl Core {
         }
     }
 
+    /// Does what transmit queues were asked to do with the next poll. For whoever reads TXDCTL, where it shows: drivers
+    /// wait for that as long as silicon may take, and who polls may be without a processor for longer.
+    pub(crate) fn flush_asked(&mut self, access: &Access<'_>) {
+        let works = self.bus_master && !(self.faults.any() && self.gone());
+        if works && !self.flushing.is_empty() {
+            self.flush_transmit(access);
+        }
+    }
+
     /// Writes back whatever is done, of the queues it is due for.
     #[cold]
     pub(super) fn flush_transmit(&mut self, access: &Access<'_>) {

@@ -93,7 +93,8 @@ impl Listener {
         &self.path
     }
 
-    /// How many clients there have been.
+    /// How many clients have come and left again. Whoever left without a word is none: another server that wants the
+    /// path looks so whether somebody listens there.
     pub fn clients(&self) -> u64 {
         self.clients.load(Ordering::Relaxed)
     }
@@ -113,7 +114,7 @@ impl Listener {
     }
 
     /// Serves `function` to one client after another until [`stop`](Self::stop) is called. `ended` is told how
-    /// each session ended.
+    /// each client's session ended.
     ///
     /// # Errors
     /// What the system says when it gives no more connections or threads.
@@ -150,11 +151,13 @@ impl Listener {
             }
             *client = Some(stream.try_clone()?);
             drop(client);
-            self.clients.fetch_add(1, Ordering::Relaxed);
             let serve = move || {
                 let (report, end) = session::serve(function, stream);
                 *self.lock_client() = None;
-                ended(report, end);
+                if report.messages > 0 || end.is_err() {
+                    self.clients.fetch_add(1, Ordering::Relaxed);
+                    ended(report, end);
+                }
             };
             (std::thread::Builder::new().name("sumac-client".into())).spawn_scoped(scope, serve)?;
             if self.stopping.load(Ordering::Acquire) {
@@ -260,6 +263,50 @@ mod tests {
         }
     }
 
+    /// Asks for something; the reason if it is refused.
+    fn ask(client: &Socket) -> io::Result<Option<u32>> {
+        client.set_timeout(Duration::from_secs(60))?;
+        client.send(&Header::request(7, Command::DeviceReset, 0), &[], &[])?;
+        let answer = client.receive(&mut Vec::new())?;
+        Ok(answer.and_then(|answer| answer.header.refused()))
+    }
+
+    /// The reason of who serves somebody else.
+    fn busy() -> Option<u32> {
+        Some(Errno::BUSY.raw_os_error().unsigned_abs())
+    }
+
+    /// Connects until it is served.
+    fn served_at(path: &Path) -> Socket {
+        loop {
+            let client = Socket::from(UnixStream::connect(path).unwrap());
+            if ask(&client).unwrap() != busy() {
+                return client;
+            }
+        }
+    }
+
+    #[test]
+    fn another_server_that_looks_whether_somebody_listens_is_no_client() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nic");
+        let listener = Listener::bind(&path).unwrap();
+        let device = Served82599::new(Identity::default(), NullWire::new().into()).unwrap();
+        let told = AtomicU64::new(0);
+        let ended = |_, _| _ = told.fetch_add(1, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| listener.run(&device, &ended));
+            let _ends = Ends(&listener);
+            assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
+            // It comes after the one that looked, which therefore was seen.
+            let client = served_at(&path);
+            listener.stop();
+            run.join().unwrap().unwrap();
+            drop(client);
+        });
+        assert_eq!((listener.clients(), told.into_inner()), (1, 1));
+    }
+
     /// One who is refused and never comes to an end keeps nobody waiting for good.
     #[test]
     fn a_client_that_trickles_does_not_hold_up_the_end() {
@@ -297,12 +344,6 @@ mod tests {
         let listener = Listener::bind(&path).unwrap();
         let device = Served82599::new(Identity::default(), NullWire::new().into()).unwrap();
         let connect = || Socket::from(UnixStream::connect(&path).unwrap());
-        let ask = |client: &Socket| {
-            client.set_timeout(Duration::from_secs(60))?;
-            client.send(&Header::request(7, Command::DeviceReset, 0), &[], &[])?;
-            let answer = client.receive(&mut Vec::new())?;
-            Ok::<_, io::Error>(answer.and_then(|answer| answer.header.refused()))
-        };
         std::thread::scope(|scope| {
             scope.spawn(|| listener.run(&device, &|_, _| {}));
             let _ends = Ends(&listener);
@@ -313,20 +354,14 @@ mod tests {
             let silent: Vec<_> = (0..=MOST_SILENT).map(|_| connect()).collect();
             // Longer than whoever is refused has to end what it says, and longer than a look.
             std::thread::sleep(session::PATIENCE + 2 * LOOK);
-            let busy = Some(Errno::BUSY.raw_os_error().unsigned_abs());
-            assert_eq!(ask(&silent[MOST_SILENT]).unwrap(), busy);
-            assert_eq!(ask(&silent[1]).unwrap(), busy);
-            assert_eq!(ask(&connect()).unwrap(), busy);
+            assert_eq!(ask(&silent[MOST_SILENT]).unwrap(), busy());
+            assert_eq!(ask(&silent[1]).unwrap(), busy());
+            assert_eq!(ask(&connect()).unwrap(), busy());
             // Of too many the first had to go, when the last but those came.
             assert!(!matches!(ask(&silent[0]), Ok(Some(_))));
             drop(first);
             // Whoever comes when there is nobody is served, for all that others are silent.
-            let _served = loop {
-                let next = connect();
-                if ask(&next).unwrap() != busy {
-                    break next;
-                }
-            };
+            let _served = served_at(&path);
             assert!(listener.is_connected());
         });
     }

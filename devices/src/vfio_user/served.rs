@@ -4,7 +4,7 @@
 //! [`TAILS`] is the BAR's cells, of which a client may write the tails and nothing else. (On the silicon
 //! tails share pages with registers that must be trapped, so the BAR itself cannot be mapped.)
 //!
-//! Invariant: lock order is configuration space, core, interrupt lines.
+//! Invariant: lock order is configuration space, memory, core, interrupt lines.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +15,7 @@ use super::lines::{Change, Lines};
 use super::message::{Area, region};
 use crate::ixgbe::config_space::{self, MSIX_BAR_BYTES, MSIX_PENDING, MSIX_VECTORS};
 use crate::ixgbe::port::{LockedPort, Port};
-use crate::ixgbe::registers::{BAR_BYTES, Place, QueueRegister, decode};
+use crate::ixgbe::registers::{BAR_BYTES, Place, QueueRegister, decode, is_transmit_control};
 use crate::ixgbe::{Access32, Cells, Core, Fault, Identity, Polled, Totals, VENDOR, Violations};
 use crate::memory::{GuestMemory, WindowError};
 use crate::pci::{CONFIG_BYTES, ConfigSpace, STATUS, STATUS_INTX};
@@ -234,7 +234,14 @@ impl Function for Served82599 {
     fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
         match region {
             REGISTERS => {
+                let mut words = (offset as u32..).step_by(4).take(data.len().div_ceil(4));
+                let access = words
+                    .any(is_transmit_control)
+                    .then(|| self.0.memory.access());
                 let mut port = self.0.port.lock_first();
+                if let Some(access) = &access {
+                    port.core.flush_asked(access);
+                }
                 for (at, word) in (offset as u32..).step_by(4).zip(data.chunks_mut(4)) {
                     let value = port.core.read_bytes(at, word.len());
                     word.copy_from_slice(&value.to_le_bytes()[..word.len()]);

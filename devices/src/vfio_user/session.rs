@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{SealFlags, fcntl_get_seals};
 use rustix::io::Errno;
@@ -20,7 +20,7 @@ use super::message::{
     RegionAccess, RegionInfo, RegionIoFds, RegionType, SetIrqs, SparseHeader, VERSION, Version,
     device, dma, region,
 };
-use super::socket::{Received, Socket};
+use super::socket::{Received, Socket, for_at_most};
 use crate::memory::{PAGE, WindowError};
 
 /// How long one who is refused has to end what it began to say.
@@ -58,8 +58,8 @@ pub fn serve(function: &dyn Function, stream: UnixStream) -> (SessionReport, io:
 pub fn refuse(stream: UnixStream, errno: Errno) -> io::Result<()> {
     let socket = Socket::from(stream);
     socket.set_timeout(PATIENCE)?;
-    let deadline = Instant::now() + PATIENCE;
-    if let Some(message) = socket.receive_by(&mut Vec::new(), deadline)? {
+    let mut wait = for_at_most(PATIENCE);
+    if let Some(message) = socket.receive_while(&mut Vec::new(), &mut wait)? {
         socket.send(&message.header.refusal(number(errno)), &[], &[])?;
     }
     Ok(())

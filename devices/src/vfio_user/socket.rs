@@ -15,6 +15,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+use sumac_device::Patience;
+
 use super::message::{Header, MAX_BODY, MAX_FDS};
 
 /// A message that has arrived; its body is in the caller's buffer.
@@ -105,27 +107,32 @@ impl Socket {
         self.receive_into(body, Taken::default())
     }
 
-    /// As [`receive`](Self::receive), but no part of the message is waited for after `deadline`, however it
-    /// trickles in. Changes the timeout for receiving.
+    /// As [`receive`](Self::receive), but waits for each part of the message as `wait` says, which is asked again when
+    /// that time is over, or something has come: `None` is no longer. What is there by then is taken, however late
+    /// this thread comes to it. Changes the timeout for receiving.
     ///
     /// # Errors
     /// As [`receive`](Self::receive).
-    pub fn receive_by(
+    pub fn receive_while(
         &self,
         body: &mut Vec<u8>,
-        deadline: Instant,
+        wait: &mut dyn FnMut() -> Option<Duration>,
     ) -> io::Result<Option<Received>> {
-        let deadline = Some(deadline);
+        let wait = Some(wait);
         self.receive_into(
             body,
             Taken {
-                deadline,
+                wait,
                 ..Taken::default()
             },
         )
     }
 
-    fn receive_into(&self, body: &mut Vec<u8>, mut taken: Taken) -> io::Result<Option<Received>> {
+    fn receive_into(
+        &self,
+        body: &mut Vec<u8>,
+        mut taken: Taken<'_>,
+    ) -> io::Result<Option<Received>> {
         body.clear();
         let mut start = [0; Header::SIZE];
         if !self.fill(&mut start, &mut taken, true)? {
@@ -154,7 +161,7 @@ impl Socket {
     }
 
     /// Fills `bytes`; `false` if the stream ends before the first, where that is allowed.
-    fn fill(&self, bytes: &mut [u8], taken: &mut Taken, may_end: bool) -> io::Result<bool> {
+    fn fill(&self, bytes: &mut [u8], taken: &mut Taken<'_>, may_end: bool) -> io::Result<bool> {
         let mut filled = 0;
         while filled < bytes.len() {
             match self.take(&mut bytes[filled..], taken)? {
@@ -166,7 +173,7 @@ impl Socket {
         Ok(true)
     }
 
-    fn skip(&self, mut len: usize, taken: &mut Taken) -> io::Result<()> {
+    fn skip(&self, mut len: usize, taken: &mut Taken<'_>) -> io::Result<()> {
         let mut bytes = [0; 4096];
         while len > 0 {
             let want = len.min(bytes.len());
@@ -178,23 +185,25 @@ impl Socket {
         Ok(())
     }
 
-    fn take(&self, bytes: &mut [u8], taken: &mut Taken) -> io::Result<usize> {
+    fn take(&self, bytes: &mut [u8], taken: &mut Taken<'_>) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(bytes)];
         let message = loop {
             let mut flags = RecvFlags::CMSG_CLOEXEC;
-            if let Some(deadline) = taken.deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                // What is there is taken, however late this thread comes to it.
-                match left.is_zero() {
-                    true => flags |= RecvFlags::DONTWAIT,
-                    false => self.stream.set_read_timeout(Some(left))?,
+            let mut again = false;
+            if let Some(wait) = &mut taken.wait {
+                let left = wait();
+                again = left.is_some();
+                match left {
+                    Some(_) => self.stream.set_read_timeout(left)?,
+                    None => flags |= RecvFlags::DONTWAIT,
                 }
             }
             match recvmsg(self.stream.as_fd(), &mut parts, &mut ancillary, flags) {
                 Ok(message) => break message,
                 Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) if again => {}
                 Err(error) => return Err(timed_out(error.into())),
             }
         };
@@ -216,11 +225,26 @@ impl Socket {
 
 /// Descriptors of one message.
 #[derive(Default)]
-struct Taken {
+struct Taken<'a> {
     fds: Vec<OwnedFd>,
     lost: bool,
-    /// When the message has to be there.
-    deadline: Option<Instant>,
+    /// How long more of the message is waited for, if not for good.
+    wait: Option<&'a mut dyn FnMut() -> Option<Duration>>,
+}
+
+/// For [`Socket::receive_while`]: as long as `limit` for the whole message, as [`Patience`] counts.
+pub fn for_at_most(limit: Duration) -> impl FnMut() -> Option<Duration> {
+    let start = Instant::now();
+    let mut patience = Patience::new(nanoseconds(limit), 0);
+    move || {
+        let left = patience.look(nanoseconds(start.elapsed()))?;
+        Some(Duration::from_nanos(left))
+    }
+}
+
+/// As many as fit: five centuries.
+fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 /// A socket's timeout shows as "would block".
@@ -335,9 +359,9 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_trickles_in_ends_at_the_deadline() {
+    fn a_message_that_trickles_in_ends_in_time() {
         let (mut a, b) = UnixStream::pair().unwrap();
-        // Byte by byte, far slower than the deadline; and longer than whatever may come while this thread does not run.
+        // Byte by byte, far slower than the limit; and longer than whatever may come while this thread does not run.
         let mut start = Vec::new();
         Header::request(1, Command::Version, MAX_BODY).put(&mut start);
         let trickle = std::thread::spawn(move || {
@@ -350,19 +374,19 @@ mod tests {
             }
         });
         let b = Socket::from(b);
-        let deadline = Instant::now() + Duration::from_millis(60);
-        let error = b.receive_by(&mut Vec::new(), deadline).unwrap_err();
+        let mut wait = for_at_most(Duration::from_millis(60));
+        let error = b.receive_while(&mut Vec::new(), &mut wait).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         drop(b);
         trickle.join().unwrap();
     }
 
     #[test]
-    fn what_is_there_after_the_deadline_is_taken() {
+    fn what_is_there_when_the_time_is_over_is_taken() {
         let (a, b) = pair();
         let header = Header::request(3, Command::Version, 5);
         a.send(&header, b"12345", &[]).unwrap();
-        let late = |body: &mut Vec<u8>| b.receive_by(body, Instant::now());
+        let late = |body: &mut Vec<u8>| b.receive_while(body, &mut || None);
         let mut body = Vec::new();
         let message = late(&mut body).unwrap().unwrap();
         assert_eq!((message.header, &body[..]), (header, &b"12345"[..]));

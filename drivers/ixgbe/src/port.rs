@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use sumac_device::ring::RingSize;
-use sumac_device::{Clock, DeviceBacking, Iova};
+use sumac_device::{Clock, DeviceBacking, Iova, Patience};
 use sumac_interface::net::{Link, MacAddress, Net, NetError};
 use sumac_rref::PacketPool;
 use sumac_rref::pool::BUFFER_BYTES;
@@ -29,7 +29,7 @@ use crate::registers::MILLISECOND;
 
 /// How long stopping waits for frames that are posted but not sent.
 const DRAIN_TIMEOUT: u64 = 20 * MILLISECOND;
-/// How long a transmit queue may stand still with frames posted before it counts as hung.
+/// How long a transmit queue may stand still with frames posted before it counts as hung, as [`Patience`] counts.
 const HANG_TIME: u64 = 5_000 * MILLISECOND;
 
 /// One port with its queue pairs.
@@ -139,7 +139,7 @@ impl Port {
     }
 
     /// Looks after the device: whether it is there, and was all the time; and whether frames posted
-    /// leave while the link is up.
+    /// leave while the link is up: a queue hangs if ten looks, over five seconds or more, find it standing still.
     ///
     /// # Errors
     /// [`Fault::DeviceGone`], [`Fault::Reset`], [`Fault::HeadBeyondRing`] or [`Fault::TransmitHang`].
@@ -197,11 +197,11 @@ struct Ring {
     size: RingSize,
 }
 
-/// A transmit head that did not move, and since when.
+/// A transmit head that did not move, and how much longer it may.
 #[derive(Clone, Copy)]
 struct StandingStill {
     head: u32,
-    since_ns: u64,
+    patience: Patience,
 }
 
 impl Lane {
@@ -253,19 +253,20 @@ impl Lane {
         if head >= self.tx_ring.size.get() {
             return Err(Fault::HeadBeyondRing { queue, head });
         }
-        let stands = head != tail && link.is_up();
-        self.standing_still = match self.standing_still {
-            Some(still) if stands && still.head == head => Some(still),
-            _ => stands.then_some(StandingStill {
-                head,
-                since_ns: now_ns,
-            }),
-        };
-        match self.standing_still {
-            Some(still) if now_ns.saturating_sub(still.since_ns) > HANG_TIME => {
-                Err(Fault::TransmitHang { queue })
+        if head == tail || !link.is_up() {
+            self.standing_still = None;
+            return Ok(());
+        }
+        match &mut self.standing_still {
+            Some(still) if still.head == head => {
+                let left = still.patience.look(now_ns);
+                left.map(drop).ok_or(Fault::TransmitHang { queue })
             }
-            _ => Ok(()),
+            moving => {
+                let patience = Patience::new(HANG_TIME, now_ns);
+                *moving = Some(StandingStill { head, patience });
+                Ok(())
+            }
         }
     }
 

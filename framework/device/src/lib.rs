@@ -24,7 +24,7 @@ pub mod table;
 mod whole;
 
 pub use backing::{DeviceBacking, PciId};
-pub use clock::{Clock, TimedOut};
+pub use clock::{Clock, Patience, TimedOut};
 pub use dma::{DmaError, DmaMapping, DmaMemory, DmaSpace, Iova};
 pub use grant::{DeviceControl, DeviceGrant, HostDevice, RawDma};
 pub use registers::{Bar, Doorbell, RegisterIo};

@@ -54,7 +54,7 @@ impl Stop {
     /// Whether it is time to stop: one relaxed load, fit for a packet loop.
     #[inline(always)]
     pub fn requested(self) -> bool {
-        REQUESTED.load(Ordering::Relaxed)
+        stop_requested()
     }
 
     /// Asks for a stop, as a signal does: the duration is over, the input is at its end.
@@ -84,6 +84,12 @@ impl Stop {
             }
         }
     }
+}
+
+/// Whether it is time to stop, for those who wait inside this crate.
+#[inline(always)]
+pub(crate) fn stop_requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
 }
 
 /// Sets the flag and wakes sleepers. Async-signal-safe.

@@ -4,7 +4,7 @@
 
 mod ports;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,14 @@ struct Host {
     file: Vec<u8>,
 }
 
+/// The driver's domain file, built once for all tests.
+fn file() -> Vec<u8> {
+    static BUILT: OnceLock<BuiltDomains> = OnceLock::new();
+    BUILT
+        .get_or_init(|| BuiltDomains::build(&["ixgbe"]))
+        .file("ixgbe")
+}
+
 impl Host {
     fn new(specs: &[&str]) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
@@ -72,7 +80,7 @@ impl Host {
                 pools: vec![pool],
             },
             pool,
-            file: BuiltDomains::build(&["ixgbe"]).file("ixgbe"),
+            file: file(),
         }
     }
 

@@ -20,8 +20,8 @@ use super::watch::Hardware;
 use super::{RunError, device};
 
 /// The longest a worker may take to give queue pairs up: it looks some thousand times a second, unless a driver
-/// keeps it.
-const ANSWER: Duration = Duration::from_secs(10);
+/// keeps it, such as one that waits for a device whose server is stopped.
+const ANSWER: Duration = Duration::from_secs(100);
 /// The most frames a receive ring holds.
 const RING: u32 = 4096;
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -252,6 +254,46 @@ fn restarts_shown(running: &Running) -> u64 {
     let mut lines = said.lines().rev();
     let restarts = lines.find_map(|line| line.split_once(" restarts, ")?.0.parse().ok());
     restarts.unwrap_or(0)
+}
+
+/// A server that a debugger stops, and a machine that is paused as a whole, are gone on with.
+#[test]
+fn test_forwarding_goes_on_after_a_standstill() {
+    // Longer than an answer may take, and than a transmit queue may stand still.
+    const STANDSTILL: Duration = Duration::from_secs(7);
+    let wires = ["gen,rate=10000pps", "gen,rate=10000pps"];
+    let mut server = Server::start(TempDir::new().expect("a temporary folder"), &wires);
+    let dump = server.folder.path().join("forwarded");
+    let forwarded = || fs::metadata(&dump).map_or(0, |file| file.len());
+    let dumped = dump.display().to_string();
+    let ports = [server.spec(0), server.spec(1)];
+    let options = ["--json", "--pcap-dump", &dumped].map(str::to_owned);
+    let mut running = Running::start(options.into_iter().chain(ports));
+    for all in [false, true] {
+        let before = forwarded();
+        running.wait_for("frame forwarded", || forwarded() > before + 4096);
+        server.signal(Signal::SIGSTOP);
+        if all {
+            running.signal(Signal::SIGSTOP);
+        }
+        thread::sleep(STANDSTILL);
+        if all {
+            running.signal(Signal::SIGCONT);
+        }
+        server.signal(Signal::SIGCONT);
+    }
+    let before = forwarded();
+    running.wait_for("frame forwarded", || forwarded() > before + 4096);
+    running.signal(Signal::SIGINT);
+    let finished = running.finish();
+    let waited = finished.stderr.matches("is stopped").count();
+    assert!(waited > 0, "{}", finished.stderr);
+    let report = finished.report();
+    for port in 0..2 {
+        assert!(!report.is_removed(port));
+    }
+    assert_eq!(report.count("/pool/free"), report.count("/pool/total"));
+    server.end();
 }
 
 /// The other pair goes on without the server that is killed, though its drivers die too and want memory that

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use sumac_device::registers::{Readable, Writable};
 
 use super::*;
-use crate::ixgbe::{DeviceThread, Sim82599, Sim82599Config};
-use crate::wire::{GenOptions, GenWire, Rate};
+use crate::ixgbe::{DeviceThread, Sim82599, Sim82599Config, descriptor as d};
+use crate::wire::{GenOptions, GenWire, NullWire, Rate};
 
 #[derive(Clone, Copy)]
 struct At(u32);
@@ -33,6 +33,14 @@ fn device(dma: &SimDma, name: &str) -> Sim82599 {
     Sim82599::new(Sim82599Config::new(name, wire), dma)
 }
 
+fn ring(dma: &SimDma) -> Ring {
+    Ring {
+        memory: dma.allocate(RING * 16, 128).unwrap(),
+        buffers: dma.allocate(RING * BUFFER, 4096).unwrap(),
+        next: 0,
+    }
+}
+
 #[test]
 fn a_tail_is_a_cell_and_a_control_register_is_not() {
     let dma = SimDma::new().unwrap();
@@ -55,13 +63,7 @@ fn one_thread_serves_two_devices() {
     let thread = DeviceThread::spawn(&devices, None).unwrap();
     for device in &devices {
         let bar = device.backing().bar;
-        let memory = dma.allocate(RING * 16, 128).unwrap();
-        let buffers = dma.allocate(RING * BUFFER, 4096).unwrap();
-        let ring = Ring {
-            memory,
-            buffers,
-            next: 0,
-        };
+        let ring = ring(&dma);
         (0..RING).for_each(|index| ring.set(index, [ring.buffer(index), 0]));
         let base = ring.memory.iova().to_bits();
         for (offset, value) in [
@@ -91,4 +93,36 @@ fn one_thread_serves_two_devices() {
         assert_eq!(device.violations().total(), 0, "{}", device.violations());
     }
     drop(thread);
+}
+
+/// A driver waits for it as long as silicon may take, and the thread that polls may be without a processor for longer.
+#[test]
+fn a_transmit_queue_is_off_when_that_is_read_whoever_polls() {
+    const CONTROL: At = At(0x6028);
+    const THRESHOLD: u32 = 8 << 16;
+    let dma = SimDma::new().unwrap();
+    let device = Sim82599::new(Sim82599Config::new("sim0", NullWire::new()), &dma);
+    let bar = device.backing().bar;
+    let ring = ring(&dma);
+    let word = 60 << 46 | d::TX_TYPE_DATA | d::TX_ADVANCED | d::TX_FCS | d::TX_END | 60;
+    ring.set(0, [ring.buffer(0), word]);
+    let base = ring.memory.iova().to_bits();
+    for (offset, value) in [
+        (r::DMATXCTL, r::DMATXCTL_ENABLE),
+        (0x6000, base as u32),
+        (0x6004, (base >> 32) as u32),
+        (0x6008, (RING * 16) as u32),
+    ] {
+        bar.write(At(offset), value);
+    }
+    bar.write(CONTROL, r::QUEUE_ENABLE | THRESHOLD);
+    assert_ne!(bar.read(CONTROL) & r::QUEUE_ENABLE, 0);
+    bar.doorbell(At(0x6018)).ring(1);
+    (0..4).for_each(|now| _ = device.poll(now));
+    assert_eq!(device.wire_report().from_device_frames, 1);
+    assert_eq!(ring.words(0)[1] & d::TX_DONE, 0, "one is no group");
+    bar.write(CONTROL, THRESHOLD);
+    assert_eq!(bar.read(CONTROL), THRESHOLD);
+    assert_ne!(ring.words(0)[1] & d::TX_DONE, 0, "it is written back first");
+    assert_eq!(device.violations().total(), 0, "{}", device.violations());
 }

@@ -245,6 +245,30 @@ fn memory_that_may_only_be_read_is_not_written() {
     client.leave();
 }
 
+/// What a poll would write back first is written back for whoever reads whether the queue is off.
+#[test]
+fn a_transmit_queue_is_off_when_that_is_read_whoever_polls() {
+    const CONTROL: u32 = 0x6028;
+    const THRESHOLD: u32 = 8 << 16;
+    let device = null_device();
+    let mut client = Client::new(&device);
+    let file = memory(MEMORY_BYTES);
+    client
+        .map(whole(MEMORY, MEMORY_BYTES), Some(&file))
+        .unwrap();
+    let file = File::from(file);
+    client.write(region::CONFIG, 4, &[6, 0]).unwrap();
+    send_one(&mut client, &file, 0, MEMORY, MEMORY + 4096);
+    client.set_register(CONTROL, r::QUEUE_ENABLE | THRESHOLD);
+    assert_ne!(client.register(CONTROL) & r::QUEUE_ENABLE, 0);
+    (0..4).for_each(|now| _ = device.poll(now));
+    assert_eq!(device.wire_report().from_device_frames, 1);
+    client.set_register(CONTROL, THRESHOLD);
+    assert_eq!(client.register(CONTROL), THRESHOLD);
+    assert_eq!(device.violations().total(), 0, "{}", device.violations());
+    client.leave();
+}
+
 #[test]
 fn a_descriptor_to_read_lends_memory_to_read() {
     let device = null_device();

@@ -2,36 +2,10 @@
 //! a thread of their own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sumac_device::Clock;
 use sumac_devices::ixgbe::in_process::SystemClock;
-use sumac_devices::ixgbe::{DeviceThread, Sim82599};
-
-/// Time that passes only when somebody waits. The devices work whenever it does, so that a
-/// driver's waits end as on silicon, in no time.
-pub struct SteppedClock {
-    now_ns: AtomicU64,
-    devices: Vec<Sim82599>,
-}
-
-impl SteppedClock {
-    /// Lets `ns` pass and each device work once; returns how much they did.
-    fn step(&self, ns: u64) -> usize {
-        let now_ns = self.now_ns.fetch_add(ns, Ordering::Relaxed) + ns;
-        self.devices.iter().map(|device| device.poll(now_ns)).sum()
-    }
-}
-
-impl Clock for SteppedClock {
-    fn now_ns(&self) -> u64 {
-        self.now_ns.load(Ordering::Relaxed)
-    }
-
-    fn sleep_ns(&self, ns: u64) {
-        self.step(ns);
-    }
-}
+use sumac_devices::ixgbe::{DeviceThread, Sim82599, SteppedClock};
 
 /// How a session's devices come to work.
 pub enum Time {
@@ -49,10 +23,7 @@ pub enum Time {
 impl Time {
     /// Counted time.
     pub fn stepped(devices: &[Sim82599]) -> Self {
-        Self::Stepped(Arc::new(SteppedClock {
-            now_ns: AtomicU64::new(1),
-            devices: devices.to_vec(),
-        }))
+        Self::Stepped(Arc::new(SteppedClock::new(devices)))
     }
 
     /// The system's time.

@@ -2,10 +2,9 @@
 //! and the devices work whenever it does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sumac_device::Clock;
-use sumac_devices::ixgbe::{DEVICE_KX4, Identity, Sim82599, Sim82599Config};
+use sumac_devices::ixgbe::{DEVICE_KX4, Identity, Sim82599, Sim82599Config, SteppedClock};
 use sumac_devices::memory::SimDma;
 use sumac_devices::wire::pair;
 use sumac_ixgbe::{Port, PortConfig, QueuePair};
@@ -16,25 +15,6 @@ use sumac_testbed::graveyard::Graveyard;
 pub const FAR: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The near port's address.
 pub const NEAR: [u8; 6] = [2, 0, 0, 0, 0, 0];
-
-/// Counted time.
-pub struct Stepped {
-    now_ns: AtomicU64,
-    devices: [Sim82599; 2],
-}
-
-impl Clock for Stepped {
-    fn now_ns(&self) -> u64 {
-        self.now_ns.load(Ordering::Relaxed)
-    }
-
-    fn sleep_ns(&self, ns: u64) {
-        let now_ns = self.now_ns.fetch_add(ns, Ordering::Relaxed) + ns;
-        self.devices
-            .iter()
-            .for_each(|device| _ = device.poll(now_ns));
-    }
-}
 
 /// A port, its pairs and its device.
 pub struct End {
@@ -48,7 +28,7 @@ pub struct Cable {
     pub near: End,
     pub far: End,
     pub pool: &'static PacketPool,
-    pub clock: Arc<Stepped>,
+    pub clock: Arc<SteppedClock>,
     /// Where rings lie that were let go of.
     pub graves: Arc<Graveyard>,
 }
@@ -85,10 +65,7 @@ impl Cable {
             Sim82599::new(config, &dma)
         };
         let devices = [device("near", wire, NEAR), device("far", other, FAR)];
-        let clock = Arc::new(Stepped {
-            now_ns: AtomicU64::new(1),
-            devices: devices.clone(),
-        });
+        let clock = Arc::new(SteppedClock::new(&devices));
         let pool =
             PacketPool::create(SharedHeap::create(), &dma, 8192).expect("memory for packets");
         let graves = Arc::new(Graveyard::new(Arc::new(dma)));

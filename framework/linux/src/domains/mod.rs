@@ -2,7 +2,8 @@
 //!
 //! - `pages`: private memory by mmap, and fences by membarrier;
 //! - `start`: a domain from its file to its root object;
-//! - `port`: a network driver that is started again when it dies, and its port;
+//! - `service`: a network driver's domain, and how it takes its device over;
+//! - `port`, `queue`: the port and the queue pairs of a driver that is started again when it dies;
 //! - `stack`: where a thread's stack ends, and the reserve below what domains may use of it;
 //! - `supervisor`: keeps a domain running;
 //! - `threads`: the gs base, an alternate signal stack, both for as long as the thread lives;
@@ -14,6 +15,8 @@
 
 mod pages;
 mod port;
+mod queue;
+mod service;
 mod stack;
 mod start;
 mod supervisor;
@@ -30,9 +33,9 @@ use sumac_rref::{DomainId, HostHooks};
 use sumac_runtime::{Domain, Host, thread};
 
 pub use pages::mapped_pages;
-pub use port::{
-    Driver, DriverError, Losses, PortLife, PortService, Progress, SupervisedPort, SupervisedQueue,
-};
+pub use port::{Losses, SupervisedPort};
+pub use queue::SupervisedQueue;
+pub use service::{Driver, DriverError, PortLife, PortService, Progress};
 pub use start::{Program, Shared, StartError, Started, bury, start, start_program, start_with};
 pub use supervisor::{Renewal, Restarts, Service, Supervisor, obituary};
 pub use threads::attach;

@@ -9,24 +9,25 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::vec;
 
 use sumac_device::{DeviceBacking, DeviceControl, DmaSpace};
 use sumac_devices::ixgbe::{DEVICE_SFP, DeviceThread, Identity, Module, Sim82599};
-use sumac_devices::memory::{DmaFacts, SimDma, WindowError};
-use sumac_devices::wire::{AnyWire, WireError, WireReport};
+use sumac_devices::memory::{DmaFacts, SimDma};
+use sumac_devices::wire::{AnyWire, WireReport};
 use sumac_packet::MacAddress;
 
-use crate::cores::{CoreError, CoreList};
+use crate::cores::CoreList;
 use crate::dma::{LinuxDma, Reach};
 use crate::interrupts::Interrupts;
-use crate::noiommu::{self, NoIommuError, UioDevice};
+use crate::noiommu::{self, UioDevice};
 use crate::pci::Tree;
-use crate::spec::{DeviceSpec, PciAddress, SpecError, check_together};
-use crate::vfio::{self, Access, Space, VfioDevice, VfioError};
-use crate::vfio_user::{ServedDevice, VfioUserError};
+use crate::spec::{DeviceSpec, PciAddress, check_together};
+use crate::vfio::{self, Access, Space};
+use crate::vfio_user::ServedDevice;
 
 mod bare;
+mod error;
+mod outside;
 mod plug;
 mod pulled;
 mod software;
@@ -34,83 +35,10 @@ mod software;
 mod tests;
 
 pub use bare::Protection;
+pub use error::OpenError;
+use outside::Outside;
 pub use pulled::{Pulling, pull};
-use software::{Plugged, known_ids};
-
-/// Why devices cannot be opened. Each is one line that names the device and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The specs contradict each other.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// A PCI device.
-    #[error(transparent)]
-    Vfio(#[from] VfioError),
-    /// A PCI device that is to be used without an IOMMU.
-    #[error(transparent)]
-    NoIommu(#[from] NoIommuError),
-    /// A device that another process serves.
-    #[error(transparent)]
-    VfioUser(#[from] VfioUserError),
-    /// A device of a kind that cannot be used for what is asked.
-    #[error(
-        "{spec}: only software devices can be used for this; give `sim` or `sim:KEY=VALUE,...`"
-    )]
-    SoftwareOnly {
-        /// The spec.
-        spec: String,
-    },
-    /// A PCI device id that the software device cannot have.
-    #[error(
-        "{spec}: the software device cannot be a {id:04x}; take id={}",
-        known_ids()
-    )]
-    DeviceId {
-        /// The spec.
-        spec: String,
-        /// The id asked for.
-        id: u16,
-    },
-    /// What is to be plugged in.
-    #[error("{spec}: {source}")]
-    Wire {
-        /// The spec.
-        spec: String,
-        /// What is wrong with it, and what to do.
-        source: WireError,
-    },
-    /// Memory that devices can reach.
-    #[error("memory for devices: {0}")]
-    Memory(#[from] WindowError),
-    /// The core for the software devices.
-    #[error("software devices: {0}")]
-    Core(#[from] CoreError),
-    /// The thread for the software devices.
-    #[error("starting the software devices' thread: {0}")]
-    Thread(std::io::Error),
-    /// A software device that went away has not come back.
-    #[error("{spec}: the device is gone")]
-    StillGone {
-        /// The spec.
-        spec: String,
-    },
-    /// A device that came back does not take the memory that drivers have.
-    #[error("{spec}: memory for devices: {reason}")]
-    Memoryless {
-        /// The spec.
-        spec: String,
-        /// Why not, and what to do.
-        reason: String,
-    },
-    /// A software device behind a shared BAR, which is to go away.
-    #[error(
-        "{spec}: a card that a process drives through a shared BAR does not go away by itself: leave gone= and back= out"
-    )]
-    GoneElsewhere {
-        /// The spec.
-        spec: String,
-    },
-}
+use software::Plugged;
 
 /// Opened devices. The software ones run until [`finish`](Self::finish) or until this is dropped.
 pub struct OpenPorts {
@@ -428,88 +356,6 @@ pub fn open_in(
         ways,
         tree: tree.clone(),
     })
-}
-
-/// The devices outside this process, in the order of their specs.
-struct Outside {
-    real: vec::IntoIter<Arc<VfioDevice>>,
-    /// Without an IOMMU, and so without others beside them.
-    bare: vec::IntoIter<Arc<UioDevice>>,
-    space: Option<Arc<dyn Space>>,
-    served: vec::IntoIter<Arc<ServedDevice>>,
-}
-
-impl Outside {
-    fn open(tree: &Tree, specs: &[DeviceSpec], protection: Protection) -> Result<Self, OpenError> {
-        let bare = protection.bare(tree, specs)?;
-        let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
-        for spec in specs {
-            match spec {
-                DeviceSpec::Pci(address) if bare.is_empty() => addresses.push(*address),
-                DeviceSpec::Pci(_) => {}
-                DeviceSpec::VfioUser(socket) => sockets.push(socket),
-                DeviceSpec::Sim(_) => {}
-            }
-        }
-        let (real, space) = vfio::open(tree, &addresses)?;
-        let served = (sockets.into_iter())
-            .map(|socket| ServedDevice::connect(socket).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            real: real.into_iter(),
-            bare: bare.into_iter(),
-            space,
-            served: served.into_iter(),
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bare.as_slice().is_empty() && self.reaches().is_empty()
-    }
-
-    /// The ways by which memory is shown to them.
-    fn reaches(&self) -> Vec<Arc<dyn Reach>> {
-        let space = self.space.iter().map(|space| Arc::clone(space) as _);
-        let served = self.served.as_slice().iter().map(|device| device.reach());
-        space.chain(served).collect()
-    }
-
-    /// Memory for all devices, those outside and those that reach `window`.
-    fn memory(&self, window: Option<&SimDma>) -> Memory {
-        if !self.bare.as_slice().is_empty() {
-            return Memory::Shared(LinuxDma::physical());
-        }
-        let mut reaches = self.reaches();
-        match window {
-            Some(window) if reaches.is_empty() => Memory::Window(window.clone()),
-            window => {
-                reaches.extend(window.map(|window| Arc::clone(window.window()) as Arc<dyn Reach>));
-                Memory::Shared(LinuxDma::new(reaches))
-            }
-        }
-    }
-
-    /// The next device of the spec's kind.
-    fn port(&mut self, spec: &DeviceSpec, dma: &Arc<dyn DmaSpace>) -> Option<(OpenPort, Way)> {
-        let dma = Arc::clone(dma);
-        match spec {
-            DeviceSpec::Pci(address) if self.space.is_none() => {
-                let device = self.bare.next()?;
-                Some((OpenPort::bare(spec, &device, &dma), Way::Bare(*address)))
-            }
-            DeviceSpec::Pci(address) => {
-                let device = self.real.next()?;
-                let way = Way::Pci(*address, Arc::clone(self.space.as_ref()?));
-                Some((OpenPort::outside(spec, device.backing(dma), &device), way))
-            }
-            DeviceSpec::VfioUser(socket) => {
-                let device = self.served.next()?;
-                let way = Way::Served(socket.clone(), Some(device.reach()));
-                Some((OpenPort::outside(spec, device.backing(dma), &device), way))
-            }
-            DeviceSpec::Sim(_) => None,
-        }
-    }
 }
 
 /// What the specs plug into software ports, in their order, for software devices that others make:

@@ -2,20 +2,43 @@
 //!
 //! Invariant: after anything unexpected (an answer too late, too short, to another question) the connection is
 //! closed, and every later question fails at once. So nobody waits twice for a server that hangs.
+//!
+//! What counts is time in which somebody looked ([`Patience`]) and the server was not stopped: if this machine was paused,
+//! or a debugger holds the server, no answer is no sign that it hangs. There is an end to that too ([`Limits`]).
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use sumac_device::{Clock, Patience};
 use sumac_devices::vfio_user::Socket;
 use sumac_devices::vfio_user::message::{Command, Header};
 
-/// An answer takes no longer.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+use super::peer::{Peer, Stopped};
+use crate::signals;
+use crate::time::LinuxClock;
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// While the server runs.
+    pub answer: Duration,
+    /// While it is stopped, besides; not once this process is to end itself.
+    pub stopped: Duration,
+}
+
+impl Limits {
+    /// What is usual.
+    pub const USUAL: Self = Self {
+        answer: Duration::from_secs(5),
+        stopped: Duration::from_secs(60),
+    };
+}
+
 /// Requests of the server's own that are turned down while an answer is waited for.
 const MOST_REQUESTS: usize = 64;
 
@@ -26,7 +49,8 @@ pub(super) struct Connection {
 
 struct Open {
     socket: Socket,
-    timeout: Duration,
+    peer: Peer,
+    limits: Limits,
     next_id: u16,
     /// Of the last message.
     body: Vec<u8>,
@@ -40,6 +64,8 @@ struct Open {
 pub(super) enum Unanswered {
     /// The server says no: an errno.
     Refused(u32),
+    /// The server has been stopped for too long; the connection is of no more use.
+    Stopped(Stopped),
     /// The connection is of no more use.
     Broken(io::Error),
 }
@@ -48,20 +74,23 @@ impl From<Unanswered> for io::Error {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
             Unanswered::Refused(errno) => Errno::from_raw(errno as i32).into(),
+            Unanswered::Stopped(server) => io::Error::new(ErrorKind::TimedOut, server.to_string()),
             Unanswered::Broken(error) => error,
         }
     }
 }
 
 impl Connection {
-    /// A connection over `stream`, on which an answer takes no longer than `timeout`.
-    pub fn new(stream: UnixStream, timeout: Duration) -> io::Result<Self> {
+    /// A connection over `stream`, on which an answer takes no longer than `limits`.
+    pub fn new(stream: UnixStream, limits: Limits) -> io::Result<Self> {
+        let peer = Peer::of(&stream);
         let socket = Socket::from(stream);
-        socket.set_timeout(timeout)?;
+        socket.set_timeout(limits.answer)?;
         Ok(Self {
             open: Mutex::new(Open {
                 socket,
-                timeout,
+                peer,
+                limits,
                 next_id: 0,
                 body: Vec::new(),
                 alive: true,
@@ -84,8 +113,8 @@ impl Connection {
     }
 
     #[cfg(test)]
-    pub fn set_timeout_for_test(&self, timeout: Duration) {
-        self.open().timeout = timeout;
+    pub fn set_limits_for_test(&self, limits: Limits) {
+        self.open().limits = limits;
     }
 
     /// Whether the server closed the connection, or ended: not so if it only said nothing, or nonsense.
@@ -121,7 +150,16 @@ impl Connection {
             );
             // Whether or not the other side is still there to be told.
             let _ = open.socket.stream().shutdown(Shutdown::Both);
-            Unanswered::Broken(error)
+            match open.peer.stopped() {
+                Some(server) if error.kind() == ErrorKind::TimedOut => {
+                    let socket = open.peer.socket();
+                    log::warn!(
+                        "vfio-user:{socket}: {server}, and was for too long: taken for gone"
+                    );
+                    Unanswered::Stopped(server)
+                }
+                _ => Unanswered::Broken(error),
+            }
         })
     }
 }
@@ -142,9 +180,10 @@ impl Open {
         self.next_id = self.next_id.wrapping_add(1);
         let question = Header::request(self.next_id, command, request.len());
         self.socket.send(&question, request, fds)?;
-        let deadline = Instant::now() + self.timeout;
+        let mut waiting = Waiting::new(&self.peer, self.limits);
+        let mut wait = || waiting.go_on();
         for _ in 0..=MOST_REQUESTS {
-            let message = self.socket.receive_by(&mut self.body, deadline)?;
+            let message = self.socket.receive_while(&mut self.body, &mut wait)?;
             let message = message.ok_or(ErrorKind::UnexpectedEof)?;
             let header = message.header;
             if header.is_request() {
@@ -167,6 +206,61 @@ impl Open {
             });
         }
         Err(nonsense("questions instead of an answer"))
+    }
+}
+
+/// A wait for an answer.
+struct Waiting<'a> {
+    peer: &'a Peer,
+    answer: Patience,
+    stopped: Patience,
+    /// When it was last seen whether the server is stopped, and how soon that is worth another look: most answers
+    /// come at once.
+    seen_ns: u64,
+    again_ns: u64,
+    /// The user was told that the server is stopped.
+    told: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(peer: &'a Peer, limits: Limits) -> Self {
+        let now = LinuxClock.now_ns();
+        let mut answer = Patience::new(limits.answer.as_nanos() as u64, now);
+        Self {
+            peer,
+            again_ns: answer.look(now).unwrap_or_default(),
+            answer,
+            stopped: Patience::new(limits.stopped.as_nanos() as u64, now),
+            seen_ns: now,
+            told: false,
+        }
+    }
+
+    /// How long to wait until this is asked again; `None`: no longer.
+    fn go_on(&mut self) -> Option<Duration> {
+        let now = LinuxClock.now_ns();
+        if now.saturating_sub(self.seen_ns) >= self.again_ns {
+            self.seen_ns = now;
+            match self.is_excused(now) {
+                true => self.answer.pass_over(now),
+                false => self.stopped.pass_over(now),
+            }
+        }
+        self.answer.look(now).map(Duration::from_nanos)
+    }
+
+    /// Whether the server could not have answered since the last look.
+    fn is_excused(&mut self, now: u64) -> bool {
+        let Some(server) = self.peer.stopped() else {
+            return false;
+        };
+        if signals::stop_requested() || self.stopped.look(now).is_none() {
+            return false;
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            log::warn!("vfio-user:{}: {server}: waiting for it", self.peer.socket());
+        }
+        true
     }
 }
 

@@ -22,7 +22,7 @@ use sumac_devices::vfio_user::message::{
 use sumac_devices::vfio_user::{TAILS_KIND, is_tail};
 
 use super::VfioUserError;
-use super::connection::{Connection, TIMEOUT, Unanswered};
+use super::connection::{Connection, Limits, Unanswered};
 use crate::bar::{Area, Calls, MappedBar};
 use crate::dma::{Reach, Region};
 use crate::function::{self, Config};
@@ -69,15 +69,15 @@ impl ServedDevice {
             source,
         };
         let stream = stream(socket).map_err(unreachable)?;
-        Self::over(stream, socket, TIMEOUT)
+        Self::over(stream, socket, Limits::USUAL)
     }
 
-    /// As [`connect`](Self::connect), over a stream that is connected, and with another limit to how long an answer
+    /// As [`connect`](Self::connect), over a stream that is connected, and with other limits to how long an answer
     /// takes.
     pub(super) fn over(
         stream: UnixStream,
         socket: &Path,
-        timeout: Duration,
+        limits: Limits,
     ) -> Result<Self, VfioUserError> {
         let failed = |what| move |unanswered| why(socket, what, unanswered);
         let broken = |error| failed("connecting")(Unanswered::Broken(error));
@@ -85,7 +85,7 @@ impl ServedDevice {
             socket: socket.to_owned(),
             reason,
         };
-        let connection = Connection::new(stream, timeout).map_err(broken)?;
+        let connection = Connection::new(stream, limits).map_err(broken)?;
         let (version, capabilities) =
             greet(&connection).map_err(failed("asking for its version"))?;
         if version.major != VERSION.0 || version.minor > VERSION.1 {
@@ -150,8 +150,8 @@ impl ServedDevice {
 
     /// Has answers take no longer from now on.
     #[cfg(test)]
-    pub fn set_timeout_for_test(&self, timeout: Duration) {
-        self.server.connection.set_timeout_for_test(timeout);
+    pub(super) fn set_limits_for_test(&self, limits: Limits) {
+        self.server.connection.set_limits_for_test(limits);
     }
 
     /// The stream to the server.
@@ -190,6 +190,10 @@ fn why(socket: &Path, what: &'static str, unanswered: Unanswered) -> VfioUserErr
             socket,
             what,
             errno,
+        },
+        Unanswered::Stopped(server) => VfioUserError::Stopped {
+            socket,
+            server: server.to_string(),
         },
         Unanswered::Broken(source) => VfioUserError::Silent {
             socket,
@@ -400,7 +404,7 @@ unsafe impl Reach for Server {
             }
             // A server that is gone reaches nothing; one that only hung up has the old file to itself, of which no part
             // is lent again.
-            Ok(()) | Err(Unanswered::Broken(_)) => Ok(()),
+            Ok(()) | Err(Unanswered::Broken(_) | Unanswered::Stopped(_)) => Ok(()),
         }
     }
 

@@ -28,6 +28,14 @@ pub enum VfioUserError {
         /// What came instead.
         source: io::Error,
     },
+    /// Its process is stopped.
+    #[error("vfio-user:{}: {server}, and was for too long", socket.display())]
+    Stopped {
+        /// The socket.
+        socket: PathBuf,
+        /// Which process, and how it is had go on.
+        server: String,
+    },
     /// The server says no.
     #[error("vfio-user:{}: {what}: the server refuses: {}", socket.display(), refusal(*.errno))]
     Refused {

@@ -14,20 +14,30 @@ use sumac_devices::vfio_user::message::irq;
 use sumac_testbed::Register;
 
 use self::server::{Misdeed, Script, Seen, serve};
+use super::connection::Limits;
 use super::*;
 use crate::dma::LinuxDma;
 use crate::interrupts::{Bell, Interrupts};
 
 mod server;
+mod stopped;
 
 /// Far longer than anybody takes who answers.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Limits = limits(120_000);
 /// How long is waited for whom the test has say nothing.
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Limits = limits(100);
 
-/// A connection over which an answer may take `timeout`, what serves it, and what that saw.
+const fn limits(milliseconds: u64) -> Limits {
+    let limit = Duration::from_millis(milliseconds);
+    Limits {
+        answer: limit,
+        stopped: limit,
+    }
+}
+
+/// A connection over which an answer may take so long, what serves it, and what that saw.
 fn connect_for(
-    timeout: Duration,
+    limits: Limits,
     script: Script,
 ) -> (
     Result<ServedDevice, VfioUserError>,
@@ -36,7 +46,7 @@ fn connect_for(
 ) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (thread, seen) = serve(theirs, script);
-    let device = ServedDevice::over(ours, "x.sock".as_ref(), timeout);
+    let device = ServedDevice::over(ours, "x.sock".as_ref(), limits);
     (device, thread, seen)
 }
 
@@ -187,11 +197,11 @@ fn a_server_may_do_anything_at_any_message() {
                 misdeed: Some((when, misdeed)),
                 ..Script::default()
             };
-            let timeout = match misdeed {
+            let limits = match misdeed {
                 Silence | Trickle => SHORT,
                 _ => LONG,
             };
-            let (device, thread, _) = connect_for(timeout, script);
+            let (device, thread, _) = connect_for(limits, script);
             match device.map(drop) {
                 Err(error) => {
                     let error = error.to_string();
@@ -204,7 +214,7 @@ fn a_server_may_do_anything_at_any_message() {
                     "{misdeed:?} at {when}"
                 ),
             }
-            assert!(start.elapsed() < LONG, "{misdeed:?} at {when}");
+            assert!(start.elapsed() < LONG.answer, "{misdeed:?} at {when}");
             thread.join().unwrap();
         }
     }
@@ -231,7 +241,7 @@ fn only_a_server_that_is_gone_has_stopped_without_saying_so() {
         let (device, thread, _) = connect(script);
         let device = device.unwrap();
         if misdeed == Misdeed::Silence {
-            device.set_timeout_for_test(SHORT);
+            device.set_limits_for_test(SHORT);
         }
         assert_eq!(device.stop(), stopped, "{misdeed:?}");
         assert_eq!(device.stop(), stopped, "{misdeed:?} asked again");

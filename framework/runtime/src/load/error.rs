@@ -81,9 +81,7 @@ pub enum LoadError {
         domain: String,
     },
     /// The domain's interface was changed.
-    #[error(
-        "interface {name} has changed: fingerprint {domain:016x}, this host has {host:016x}; {difference}"
-    )]
+    #[error("interface {name} has changed: {difference}")]
     Interface {
         /// The interface.
         name: String,
@@ -91,7 +89,7 @@ pub enum LoadError {
         host: u64,
         /// The domain's fingerprint.
         domain: u64,
-        /// The first line that differs.
+        /// The first line that differs, or the part of it that does.
         difference: String,
     },
 

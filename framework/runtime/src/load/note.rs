@@ -147,8 +147,52 @@ fn difference(host: &str, domain: &str) -> String {
         first.ours.unwrap_or("nothing"),
         first.theirs.unwrap_or("nothing"),
     );
+    let same = ours.chars().zip(theirs.chars()).take_while(|(a, b)| a == b);
+    let place = same.count();
     alloc::format!(
-        "in {} the host has `{ours}`, the domain `{theirs}`",
-        first.interface
+        "in {} the host has `{}`, the domain `{}`",
+        first.interface,
+        around(ours, place),
+        around(theirs, place)
     )
+}
+
+/// What is shown of a line: a method may have many arguments, of long names.
+fn around(line: &str, place: usize) -> String {
+    const BEFORE: usize = 48;
+    const AFTER: usize = 48;
+    let skipped = place.saturating_sub(BEFORE);
+    let mut rest = line.chars().skip(skipped);
+    let mut shown = String::from(if skipped > 0 { "…" } else { "" });
+    shown.extend(rest.by_ref().take(place - skipped + AFTER));
+    if rest.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_long_lines_the_part_that_differs_is_shown() {
+        let line =
+            |value: &str| alloc::format!("{}value: {value}, {}", "a".repeat(300), "b".repeat(300));
+        let part =
+            |value: &str| alloc::format!("…{}value: {value}, {}…", "a".repeat(41), "b".repeat(43));
+        let (ours, theirs) = (line("u64"), line("i64"));
+        let text = |line: &str| alloc::format!("interface Root\n  {line}\n");
+        assert_eq!(
+            difference(&text(&ours), &text(&theirs)),
+            alloc::format!(
+                "in Root the host has `{}`, the domain `{}`",
+                part("u64"),
+                part("i64")
+            )
+        );
+        // Characters count, not bytes.
+        assert_eq!(around("äöü", 2), "äöü");
+        assert_eq!(around("short", 9), "short");
+    }
 }

@@ -144,6 +144,14 @@ fn test_changed_interface_names_the_first_difference() {
         assert_eq!((host, domain), (FINGERPRINT, FINGERPRINT ^ 1));
         assert!(error.to_string().ends_with(difference), "{error}");
     }
+    let long = format!(
+        "interface Root\n  first({}u64) -> u32{}\n",
+        "u64, ".repeat(100),
+        " ".repeat(100) + "!"
+    );
+    let error = refused(&image.signed(&key(), &long)).to_string();
+    let named = "the host has `first(u64) -> u64`, the domain `first(u64, u64";
+    assert!(error.contains(named) && error.len() < 200, "{error}");
     let mut image = Image::sound();
     image.note(&Note::new(LAYOUT, "Other", FINGERPRINT));
     let error = refused(&image.signed(&key(), DESCRIPTION));
