@@ -4,16 +4,19 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use sumac_devices::vfio_user::Socket;
 use sumac_devices::vfio_user::message::{
     Capabilities, Command as Ask, Header, RegionAccess, SetIrqs, Version, flag, irq,
 };
+
+/// Far longer than anything here takes: a bound on hanging, not on speed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn sumac(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sumac"));
@@ -23,34 +26,58 @@ fn sumac(arguments: &[&str]) -> Command {
 }
 
 /// A server that has said for each port that it listens.
-fn serve(
-    socket: &Path,
-    ports: usize,
-    more: &[&str],
-) -> (Child, BufReader<std::process::ChildStdout>) {
+fn serve(socket: &Path, ports: usize, more: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let (socket, count) = (socket.display().to_string(), ports.to_string());
     let mut arguments = vec!["--socket", &socket, "--ports", &count];
     arguments.extend(more);
     let mut child = sumac(&arguments).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     for _ in 0..ports {
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        assert!(line.starts_with("serving an 82599 at "), "{line}");
+        let line = next_line(&mut lines);
+        if !line.starts_with("serving an 82599 at ") {
+            child.kill().unwrap();
+            let output = child.wait_with_output().unwrap();
+            panic!("it said {line:?} and {output:?}");
+        }
     }
     (child, lines)
 }
 
-fn ask_to_end(child: &Child) {
-    let id = i32::try_from(child.id()).unwrap();
-    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+/// What it says next: nothing if it ended, or says nothing for too long.
+fn next_line(lines: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    if lines.buffer().is_empty() {
+        let patience = Timespec::try_from(PATIENCE).unwrap();
+        let mut pipe = [PollFd::new(lines.get_ref(), PollFlags::IN)];
+        if poll(&mut pipe, Some(&patience)).unwrap() == 0 {
+            return line;
+        }
+    }
+    lines.read_line(&mut line).unwrap();
+    line
 }
 
+/// Tells a server to end; says how it did.
+fn end(child: &mut Child) -> Option<i32> {
+    let id = i32::try_from(child.id()).unwrap();
+    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    panic!("it does not end");
+}
+
+/// The same, and what it said.
 fn terminate(mut child: Child, mut lines: impl Read) -> (Option<i32>, String) {
-    ask_to_end(&child);
+    let code = end(&mut child);
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
-    (child.wait().unwrap().code(), rest)
+    (code, rest)
 }
 
 fn ask(socket: &Socket, command: Ask, body: &[u8]) -> Header {
@@ -66,6 +93,7 @@ fn ask(socket: &Socket, command: Ask, body: &[u8]) -> Header {
 
 fn greet(path: &Path) -> Socket {
     let socket = Socket::from(UnixStream::connect(path).unwrap());
+    socket.set_timeout(PATIENCE).unwrap();
     let mut body = Vec::new();
     Version { major: 0, minor: 0 }.put(&mut body);
     Capabilities::OURS.put(&mut body);
@@ -87,20 +115,6 @@ fn ports_have_a_socket_each_that_goes_with_the_server() {
         "{text}"
     );
     assert!(sockets.iter().all(|socket| !socket.exists()));
-}
-
-/// What becomes of a server that is told to end.
-fn ends(child: &mut Child) -> Option<i32> {
-    ask_to_end(child);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child.kill().unwrap();
-    panic!("it does not end");
 }
 
 /// Writes to the eventfd that a client has given and filled would wait for good, once it has cleared its O_NONBLOCK.
@@ -134,12 +148,11 @@ fn a_client_that_fills_its_eventfd_holds_nobody_up() {
         };
         bad.send(&header, &body, &[]).unwrap();
     }
-    bad.set_timeout(Duration::from_secs(60)).unwrap();
     for client in [&bad, &good] {
         let body = register_write(0x898, 0);
         assert_eq!(ask(client, Ask::RegionWrite, &body).refused(), None);
     }
-    assert_eq!(ends(&mut child), Some(0));
+    assert_eq!(end(&mut child), Some(0));
     let mut count = [0; 8];
     rustix::io::read(&event, &mut count).unwrap();
     assert_eq!(u64::from_ne_bytes(count), u64::MAX, "it was told");

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
 
 use l2fwd_forward::Rewrite;
 use l2fwd_forward::domain::Forward;
@@ -12,7 +11,7 @@ use sumac_linux::Bell;
 
 use super::{Hosted, Share};
 use crate::forward::{
-    Change, DRAIN_TIMEOUT, LaneFigures, Outcome, ROUNDS_BETWEEN_REPORTS, Rest, Shared, Sleeper,
+    Change, Drain, LaneFigures, Outcome, ROUNDS_BETWEEN_REPORTS, Rest, Shared, Sleeper,
 };
 use crate::loan::Home;
 
@@ -156,21 +155,18 @@ impl<Q: NetQueue> HostedWorker<Q> {
 
     /// Has the application receive until nothing comes any more, and waits until all was sent, within limits.
     fn drain(&mut self) -> RpcResult<()> {
-        let deadline = Instant::now() + DRAIN_TIMEOUT;
-        let mut quiet = 0;
-        while quiet < 3 && Instant::now() < deadline {
-            let moved = self.rounds(1)?;
+        let mut drain = Drain::new();
+        loop {
+            let moved = self.rounds(1)? > 0;
             let under_way = self.application.forwarder.under_way()?;
             let may_receive = !self.shared.exhausted();
             let pending = under_way.held > 0 || may_receive && under_way.waiting > 0;
-            match moved > 0 || pending || under_way.outstanding > 0 {
-                true => quiet = 0,
-                false => quiet += 1,
+            if !drain.goes_on(moved, pending, under_way.outstanding) {
+                return Ok(());
             }
             // The device may live on this very core.
             std::thread::yield_now();
         }
-        Ok(())
     }
 }
 

@@ -31,8 +31,10 @@ pub(crate) use sleep::{Rest, Sleeper};
 
 use lane::Books;
 
-/// How long a stop waits for frames under way before it gives up on them.
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a stop waits for frames under way of which none moves, before it gives up on them.
+const STANDSTILL: Duration = Duration::from_secs(2);
+/// How long it does in all: devices may have them move one by one.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rounds between two looks at what the main thread wants and what it is shown.
 pub(crate) const ROUNDS_BETWEEN_REPORTS: u32 = 256;
 
@@ -48,6 +50,44 @@ pub struct Outcome<Q> {
     pub error: Option<(usize, QueueError)>,
     /// Why a call of an application in a domain of its own failed, if that did.
     pub application: Option<RpcError>,
+}
+
+/// How long a stop goes on, by what its rounds find.
+pub(crate) struct Drain {
+    start: Instant,
+    /// When anything was last seen to move.
+    moved: Instant,
+    outstanding: u64,
+    /// Rounds in a row that found nothing under way.
+    quiet: u32,
+}
+
+impl Drain {
+    /// Begins now.
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            start: now,
+            moved: now,
+            outstanding: 0,
+            quiet: 0,
+        }
+    }
+
+    /// Whether there is to be another round after one that moved frames or not, that left some `pending` here or in
+    /// receive rings, and that left descriptors `outstanding` with devices.
+    pub fn goes_on(&mut self, moved: bool, pending: bool, outstanding: u64) -> bool {
+        if moved || pending || outstanding > 0 {
+            self.quiet = 0;
+        } else {
+            self.quiet += 1;
+        }
+        if moved || outstanding != self.outstanding {
+            self.moved = Instant::now();
+            self.outstanding = outstanding;
+        }
+        self.quiet < 3 && self.moved.elapsed() < STANDSTILL && self.start.elapsed() < DRAIN_TIMEOUT
+    }
 }
 
 /// One core's share of the forwarding.
@@ -305,20 +345,18 @@ impl<Q: NetQueue> Worker<Q> {
 
     /// Receives until nothing comes any more, and waits until all was sent, within limits.
     fn drain(&mut self) {
-        let deadline = Instant::now() + DRAIN_TIMEOUT;
-        let mut quiet = 0;
-        while quiet < 3 && Instant::now() < deadline {
-            let moved = self.round();
+        let mut drain = Drain::new();
+        loop {
+            let moved = self.round() != Exchanged::default();
             let may_receive = !self.shared.exhausted();
             let pending = self
                 .lanes
                 .iter()
                 .any(|lane| !lane.batch.is_empty() || may_receive && lane.waiting(1) > 0);
-            let outstanding: u32 = self.lanes.iter_mut().map(Lane::reclaim).sum();
-            if moved != Exchanged::default() || pending || outstanding > 0 {
-                quiet = 0;
-            } else {
-                quiet += 1;
+            let lanes = self.lanes.iter_mut();
+            let outstanding = lanes.map(|lane| u64::from(lane.reclaim())).sum();
+            if !drain.goes_on(moved, pending, outstanding) {
+                return;
             }
             // The device may live on this very core.
             std::thread::yield_now();
@@ -365,5 +403,36 @@ impl<Q: NetQueue> Sleeper for Worker<Q> {
 
     fn is_waiting(&mut self) -> Result<bool, Infallible> {
         Ok(self.lanes.iter().any(|lane| lane.waiting(1) > 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_waits_until_nothing_is_under_way() {
+        let mut drain = Drain::new();
+        assert!(drain.goes_on(false, false, 0));
+        assert!(drain.goes_on(false, false, 0));
+        assert!(drain.goes_on(false, true, 0));
+        assert!(drain.goes_on(false, false, 0));
+        assert!(drain.goes_on(false, false, 0));
+        assert!(!drain.goes_on(false, false, 0));
+    }
+
+    /// However long a round took: the whole machine may have stood still.
+    #[test]
+    fn a_stop_goes_on_while_anything_moves_but_not_for_good() {
+        let mut drain = Drain::new();
+        let mut after = |time, moved, outstanding| {
+            drain.moved -= time;
+            drain.start -= time;
+            drain.goes_on(moved, true, outstanding)
+        };
+        assert!(after(STANDSTILL, true, 3));
+        assert!(after(STANDSTILL, false, 2));
+        assert!(!after(STANDSTILL, false, 2));
+        assert!(!after(DRAIN_TIMEOUT, true, 2));
     }
 }

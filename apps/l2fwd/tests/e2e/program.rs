@@ -1,9 +1,10 @@
 //! Runs `l2fwd` and reads its JSON object.
 //!
-//! Invariant: no run outlives its test: it is killed when its [`Running`] is dropped, and killed
-//! with a message when it takes longer than [`PATIENCE`].
+//! Invariant: no run outlives its test: it is killed when its [`Running`] is dropped. Every wait ends after
+//! [`PATIENCE`], with a message of what was waited for and what the program had said by then.
 
 use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -51,6 +52,7 @@ pub fn is_root() -> bool {
 }
 
 /// Everything a run left: how it ended and what it wrote.
+#[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
     pub stdout: String,
@@ -79,7 +81,15 @@ impl Finished {
         self.json()
     }
 
-    fn json(&self) -> Report {
+    /// But for the table of `--stats-interval`, which tells of the run and not of its end.
+    pub fn without_table(mut self) -> Self {
+        let told = (self.stderr.lines()).filter(|line| line.starts_with("l2fwd: "));
+        self.stderr = told.collect::<Vec<_>>().join("\n");
+        self
+    }
+
+    /// The JSON object of a run, however it ended.
+    pub fn json(&self) -> Report {
         let value = serde_json::from_str(&self.stdout)
             .unwrap_or_else(|e| panic!("stdout is not one JSON object ({e}): {}", self.stdout));
         Report(value)
@@ -173,6 +183,7 @@ impl Running {
 
     /// Waits until the program has installed its handler for `signal`, which it does before it
     /// touches a device.
+    #[track_caller]
     pub fn wait_for_handler(&mut self, signal: Signal) {
         let status = format!("/proc/{}/status", self.child.id());
         let bit = 1_u64 << (signal as i32 - 1);
@@ -187,19 +198,39 @@ impl Running {
     }
 
     /// Waits until `ready`, failing at once if the program ends before.
+    #[track_caller]
     pub fn wait_for(&mut self, what: &str, ready: impl Fn() -> bool) {
+        self.wait_until(what, |_| ready());
+    }
+
+    /// Waits until it has said so on standard error, as often as that.
+    #[track_caller]
+    pub fn wait_for_words(&mut self, words: &str, times: usize) {
+        let said = |running: &Self| running.said().matches(words).count() >= times;
+        self.wait_until(&format!("{words:?} said {times} times"), said);
+    }
+
+    /// Waits until `ready`, which may ask what was [said](Self::said).
+    #[track_caller]
+    pub fn wait_until(&mut self, what: &str, ready: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !ready() {
-            let ended = self.child.try_wait().expect("l2fwd is our child").is_some();
-            if ended || Instant::now() > deadline {
-                let finished = self.finish();
-                panic!(
-                    "no {what}; l2fwd ended with {}: {}",
-                    finished.status, finished.stderr
-                );
+        loop {
+            // First: what it did last may be what is waited for.
+            let ended = self.has_ended();
+            if ready(self) {
+                return;
             }
+            assert!(!ended, "it ended without {what}; {}", self.so_far());
+            assert!(Instant::now() < deadline, "no {what}; {}", self.so_far());
             thread::sleep(POLL);
         }
+    }
+
+    /// Whether it has, and all it said was read.
+    fn has_ended(&mut self) -> bool {
+        let mut pipes = [&self.stdout, &self.stderr].into_iter().flatten();
+        let read = pipes.all(|pipe| pipe.thread.is_finished());
+        read && self.child.try_wait().expect("it is our child").is_some()
     }
 
     /// What it has said on standard error so far.
@@ -208,13 +239,15 @@ impl Running {
         stderr.map(Collected::so_far).unwrap_or_default()
     }
 
-    /// Waits until it has said so on standard error, as often as that.
-    pub fn wait_for_words(&mut self, words: &str, times: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.said().matches(words).count() < times {
-            assert!(Instant::now() < deadline, "not said: {words}");
-            thread::sleep(POLL);
-        }
+    /// What there is to tell of it when it does not do what is waited for.
+    fn so_far(&self) -> String {
+        let stdout = self.stdout.as_ref().map(Collected::so_far);
+        let threads = threads(self.child.id()).join(", ");
+        format!(
+            "threads: {threads}\nstandard output: {}\nstandard error: {}",
+            stdout.unwrap_or_default(),
+            self.said()
+        )
     }
 
     /// Sends a signal.
@@ -224,15 +257,15 @@ impl Running {
     }
 
     /// Waits for the end.
+    #[track_caller]
     pub fn finish(&mut self) -> Finished {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("l2fwd is our child") {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
                 break status;
             }
-            if Instant::now() > deadline {
-                self.child.kill().expect("l2fwd is our child");
-            }
+            let late = Instant::now() > deadline;
+            assert!(!late, "it does not end; {}", self.so_far());
             thread::sleep(POLL);
         };
         let text = |pipe: Option<Collected>| pipe.map(Collected::all).unwrap_or_default();
@@ -242,6 +275,19 @@ impl Running {
             stderr: text(self.stderr.take()),
         }
     }
+}
+
+/// A process's threads: the name of each, its state, and what it waits for in the kernel.
+fn threads(process: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"));
+    let thread = |task: fs::DirEntry| {
+        let read = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let (name, status, place) = (read("comm"), read("status"), read("wchan"));
+        let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+        let state = state.unwrap_or_default().trim();
+        format!("{} {state} {place}", name.trim())
+    };
+    tasks.into_iter().flatten().flatten().map(thread).collect()
 }
 
 impl Drop for Running {
@@ -257,25 +303,38 @@ pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Finished 
     Running::start(arguments).finish()
 }
 
-/// Runs for a second, and for longer until there was enough of what a test is about: how much happens in a time is the
-/// machine's affair. `run_for` is given the time as `--duration` takes it; the books of every run balance.
+/// What came of the first of these tries that was enough to judge by: how much happens in a time, and in which order,
+/// is the machine's affair.
 ///
 /// # Panics
-/// When the longest was not enough.
+/// When no try was enough.
+#[track_caller]
+pub fn first_enough<T, R: Debug>(
+    tries: impl IntoIterator<Item = T>,
+    run: impl Fn(T) -> R,
+    enough: impl Fn(&R) -> bool,
+) -> R {
+    let mut last = None;
+    for one in tries {
+        let result = run(one);
+        if enough(&result) {
+            return result;
+        }
+        last = Some(result);
+    }
+    panic!("not enough in the last try: {last:#?}")
+}
+
+/// Runs for a second, and for longer until there was enough of what a test is about. `run_for` is given the time as
+/// `--duration` takes it; the books of every run balance.
 #[track_caller]
 pub fn long_enough(run_for: impl Fn(&str) -> Report, enough: impl Fn(&Report) -> bool) -> Report {
-    let mut longer = ["4s", "30s"].into_iter();
-    let mut report = run_for("1s");
-    loop {
+    let run_for = |duration| {
+        let report = run_for(duration);
         report.assert_books_balance();
-        if enough(&report) {
-            return report;
-        }
-        match longer.next() {
-            Some(duration) => report = run_for(duration),
-            None => panic!("not enough in the longest run: {:#}", report.0),
-        }
-    }
+        report
+    };
+    first_enough(["1s", "4s", "30s"], run_for, enough)
 }
 
 /// The JSON object of a run with these arguments that must end well.
