@@ -21,8 +21,8 @@ const ENOUGH: u64 = 20_000;
 const LIMIT: Duration = Duration::from_secs(120);
 /// Runs for which the device may be too late.
 const TRIES: usize = 60;
-/// What testpmd says where the device was too late for a reset.
-const TOO_LATE: [&str; 2] = ["Hardware Initialization Failure: -15", "Fail to start port"];
+/// What testpmd says of ports that it gives up, at the probe and later: where the device was too late, for one.
+const GIVEN_UP: [&str; 2] = ["cannot be used", "Fail to start port"];
 /// How often what it says is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Megabytes for testpmd's pool of 16,384 buffers and its rings.
@@ -97,7 +97,7 @@ fn testpmd(device: u16, mode: &str) -> (Outcome, String) {
         }
         start.elapsed() > LIMIT
             // Without the port it would go on for all that.
-            || looks && fs::read_to_string(&path).is_ok_and(|log| is_too_late(&log))
+            || looks && fs::read_to_string(&path).is_ok_and(|log| has_given_up(&log))
             || reports.iter().all(|report| {
                 (!receives || report.to_device_frames >= ENOUGH)
                     && (!sends || report.from_device_frames >= ENOUGH)
@@ -107,23 +107,23 @@ fn testpmd(device: u16, mode: &str) -> (Outcome, String) {
     (outcome, fs::read_to_string(&path).unwrap())
 }
 
-fn is_too_late(log: &str) -> bool {
-    TOO_LATE.iter().any(|words| log.contains(words))
+fn has_given_up(log: &str) -> bool {
+    GIVEN_UP.iter().any(|words| log.contains(words))
 }
 
-/// DPDK gives a reset ten microseconds, then gives the port up. A software device that the kernel takes off
-/// its core meanwhile is too late, which no silicon would be: such a run says nothing and is repeated.
+/// DPDK gives a reset ten microseconds and the EEPROM less than a second, then gives the port up. A software device that
+/// the kernel takes off its core meanwhile is too late, which no silicon would be: such a run says nothing and is repeated.
 fn testpmd_in_time(device: u16, mode: &str) -> (Outcome, String) {
     let mut said = String::new();
     for _ in 0..TRIES {
         let (outcome, log) = testpmd(device, mode);
-        if !is_too_late(&log) {
+        if !has_given_up(&log) {
             return (outcome, log);
         }
         said = log;
     }
     panic!(
-        "the device was too late every time: the machine is too busy; at last testpmd said {said}"
+        "testpmd gave a port up every time: the device is at fault, or the machine too busy for it; at last it said {said}"
     );
 }
 
