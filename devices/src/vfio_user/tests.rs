@@ -144,6 +144,13 @@ impl Client {
             .unwrap();
     }
 
+    /// Lends all of some new memory, at [`MEMORY`].
+    fn lend(&mut self) -> OwnedFd {
+        let file = memory(MEMORY_BYTES);
+        self.map(whole(MEMORY, MEMORY_BYTES), Some(&file)).unwrap();
+        file
+    }
+
     fn map(&mut self, map: DmaMap, memory: Option<&OwnedFd>) -> Result<(), u32> {
         let fds: Vec<_> = memory.iter().map(|fd| fd.as_fd()).collect();
         self.ask(Command::DmaMap, &put(|out| map.put(out)), &fds)

@@ -129,11 +129,7 @@ fn frames_and_interrupts_arrive_when_the_bus_may_be_used() {
     let wire = GenWire::new(&options).unwrap();
     let device = Served82599::new(Identity::default(), wire.into()).unwrap();
     let mut client = Client::new(&device);
-    let file = memory(MEMORY_BYTES);
-    client
-        .map(whole(MEMORY, MEMORY_BYTES), Some(&file))
-        .unwrap();
-    let file = File::from(file);
+    let file = File::from(client.lend());
     let event = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
     let set = SetIrqs {
         argsz: 20,

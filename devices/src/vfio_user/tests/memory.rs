@@ -39,10 +39,7 @@ fn memory_is_mapped_for_what_it_is_lent_for() {
 fn memory_is_lent_and_taken_back() {
     let device = null_device();
     let mut client = Client::new(&device);
-    let file = memory(MEMORY_BYTES);
-    client
-        .map(whole(MEMORY, MEMORY_BYTES), Some(&file))
-        .unwrap();
+    let file = client.lend();
     assert!(reachable(&device, MEMORY) && reachable(&device, MEMORY + MEMORY_BYTES - 1));
     let again = client.map(whole(MEMORY + 4096, 4096), Some(&file));
     assert_eq!(again, errno(Errno::EXIST));
@@ -252,11 +249,7 @@ fn a_transmit_queue_is_off_when_that_is_read_whoever_polls() {
     const THRESHOLD: u32 = 8 << 16;
     let device = null_device();
     let mut client = Client::new(&device);
-    let file = memory(MEMORY_BYTES);
-    client
-        .map(whole(MEMORY, MEMORY_BYTES), Some(&file))
-        .unwrap();
-    let file = File::from(file);
+    let file = File::from(client.lend());
     client.write(region::CONFIG, 4, &[6, 0]).unwrap();
     send_one(&mut client, &file, 0, MEMORY, MEMORY + 4096);
     client.set_register(CONTROL, r::QUEUE_ENABLE | THRESHOLD);
