@@ -1,7 +1,5 @@
 //! A program that runs beside a guest on this machine.
 
-use std::fs;
-use std::path::Path;
 use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,17 +37,6 @@ pub(crate) fn mortal(command: &Command) -> Command {
         front.current_dir(folder);
     }
     front
-}
-
-/// The flag of a socket that listens, `__SO_ACCEPTCON`, in the kernel's table of Unix sockets.
-const LISTENS: &str = "00010000";
-
-/// Whether somebody listens at this path.
-fn listens(path: &Path) -> bool {
-    let path = path.display().to_string();
-    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let mut lines = table.lines().filter(|line| line.ends_with(&path));
-    lines.any(|line| line.split_whitespace().nth(3) == Some(LISTENS))
 }
 
 /// A running program: killed when dropped, or with the thread that started it; with all it wrote at hand.
@@ -109,23 +96,6 @@ impl Process {
             self.name,
             self.text()
         );
-    }
-
-    /// Waits until it listens at a socket: the socket's file is there before it can be connected to.
-    ///
-    /// # Panics
-    /// When it does not, or the program ends.
-    #[track_caller]
-    pub fn wait_for_socket(&mut self, path: &Path) {
-        let deadline = Instant::now() + PATIENCE;
-        while !listens(path) {
-            let ended = self.child.try_wait().ok().flatten();
-            if ended.is_some() || Instant::now() > deadline {
-                let (name, path) = (&self.name, path.display());
-                panic!("{name} made no {path} ({ended:?}):\n{}", self.text());
-            }
-            thread::sleep(POLL);
-        }
     }
 
     /// Asks it to end, by SIGTERM.

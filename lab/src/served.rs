@@ -69,14 +69,15 @@ impl Served {
         for wire in wires {
             command.args(["--wire", wire]);
         }
-        let mut process = Process::start(&mut command);
+        let process = Process::start(&mut command);
         let mut served = Self {
             process: None,
             ports: wires.len(),
             folder,
         };
         for port in 0..wires.len() {
-            process.wait_for_socket(&served.socket(port));
+            let socket = served.socket(port);
+            process.wait_for(&format!("serving an 82599 at {}", socket.display()));
         }
         served.process = Some(process);
         served
