@@ -8,13 +8,15 @@
 #![no_main]
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use libfuzzer_sys::fuzz_target;
 use sumac_device::registers::{Readable, Writable};
-use sumac_device::{Bar, Clock, RegisterIo};
-use sumac_devices::ixgbe::{DEVICE_KX4, DEVICE_SFP, Identity, Sim82599, Sim82599Config};
+use sumac_device::{Bar, RegisterIo};
+use sumac_devices::ixgbe::{
+    DEVICE_KX4, DEVICE_SFP, Identity, Sim82599, Sim82599Config, SteppedClock,
+};
 use sumac_devices::memory::SimDma;
 use sumac_devices::wire::{GenOptions, GenWire, Rate};
 use sumac_interface::net::NetQueue;
@@ -71,18 +73,6 @@ unsafe impl RegisterIo for Liar {
     }
     fn mapped(&self, _: u32) -> Option<NonNull<AtomicU32>> {
         None
-    }
-}
-
-/// Time that passes only when the driver waits.
-struct Stepped(AtomicU64, Sim82599);
-
-impl Clock for Stepped {
-    fn now_ns(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-    fn sleep_ns(&self, ns: u64) {
-        self.1.poll(self.0.fetch_add(ns, Ordering::Relaxed) + ns);
     }
 }
 
@@ -149,7 +139,7 @@ impl Bench {
             lies: Mutex::new(Vec::new()),
         });
         backing.bar = Bar::new(liar.clone());
-        backing.clock = Arc::new(Stepped(AtomicU64::new(1), device.clone()));
+        backing.clock = Arc::new(SteppedClock::new(std::slice::from_ref(&device)));
         if choices.byte() & 7 == 0 {
             liar.invent(&mut choices);
         }
